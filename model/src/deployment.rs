@@ -1,0 +1,87 @@
+//! Deployments as the site database holds them: validated, references resolved, template and overrides merged.
+
+use jiff::{SignedDuration, Timestamp, civil};
+use serde::{Deserialize, Serialize};
+
+use crate::{ObjectName, UpdateId};
+
+/// Settings of a deployment with every default filled in (design section 3; R-DEPL).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent switch of the seeds' wizard pages")]
+pub struct DeploymentSettings {
+    /// Notifications of available updates are shown (R-DEPL-08, -09).
+    pub display_notifications: bool,
+    /// Times are read in client local time instead of UTC (R-DEPL-10, -11).
+    pub client_local_time: bool,
+    /// When it becomes available.
+    pub available: Available,
+    /// By when it is enforced.
+    pub deadline: Deadline,
+    /// No restart of servers (R-DEPL-13).
+    pub suppress_restart_servers: bool,
+    /// No restart of workstations (R-DEPL-13).
+    pub suppress_restart_workstations: bool,
+    /// Installation does not wait for a window.
+    pub install_outside_windows: bool,
+    /// A restart does not wait for a window (R-DEPL-14).
+    pub restart_outside_windows: bool,
+    /// Alerts are silenced while installing (R-DEPL-15).
+    pub disable_alerts: bool,
+    /// An alert is raised on failure (R-DEPL-16).
+    pub alert_on_failure: bool,
+    /// On a slow boundary: download and install; otherwise do not install (R-DEPL-17).
+    pub install_on_slow_boundary: bool,
+    /// When only unprotected distribution points have the content: use them (R-DEPL-18).
+    pub fallback_to_unprotected: bool,
+    /// Install all other applicable deployed updates together with the mandatory ones (R-DEPL-42).
+    pub install_all_applicable: bool,
+    /// Wake clients at the deadline (R-DEPL-29).
+    pub wake_on_lan: bool,
+    /// Removal of packages is allowed in the transaction; otherwise `--no-remove`.
+    pub allow_remove: bool,
+    /// Clients spread the start after the deadline over this time, each deterministically.
+    pub deadline_spread: SignedDuration,
+}
+
+/// When a deployment becomes available.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Available {
+    /// At once; anchored once in the site database.
+    AsSoonAsPossible,
+    /// At a civil time, read in UTC or client local time.
+    At(civil::DateTime),
+}
+
+/// By when a deployment is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deadline {
+    /// Optional deployment: installed only on the user's word (R-DEPL-33).
+    None,
+    /// At a civil time, read in UTC or client local time.
+    At(civil::DateTime),
+    /// So long after it became available (default 14 days, R-DEPL-12).
+    After(SignedDuration),
+}
+
+/// A deployment, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Object name.
+    pub name: ObjectName,
+    /// Kubernetes UID: the identity in policy and state messages (a re-created deployment is another one).
+    pub uid: String,
+    /// Generation of the object that is in force.
+    pub generation: i64,
+    /// The target.
+    pub collection: ObjectName,
+    /// Members of collections below it too (R-DEPL-06).
+    pub include_subcollections: bool,
+    /// Held: clients start nothing of it.
+    pub suspend: bool,
+    /// Settings.
+    pub settings: DeploymentSettings,
+    /// Its updates, sorted.
+    pub updates: Vec<UpdateId>,
+    /// What "as soon as possible" and `After` count from.
+    pub anchor: Timestamp,
+}
