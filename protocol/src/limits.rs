@@ -1,0 +1,34 @@
+//! Limits of everything that is received (reliability.md 3.9). Each is checked before parsing.
+
+use std::time::Duration;
+
+/// Bytes of a state report on the wire.
+pub const STATE_WIRE_BYTES: usize = 64 * 1024;
+/// Bytes of a state report after decompression.
+pub const STATE_BYTES: usize = 512 * 1024;
+/// Messages in a report, and states in a detection message.
+pub const STATE_ITEMS: usize = 1_000;
+/// Bytes of any one string.
+pub const STRING_BYTES: usize = 1024;
+/// Nesting of JSON.
+pub const DEPTH: usize = 8;
+/// Bytes of an enrolment request.
+pub const ENROLMENT_BYTES: usize = 16 * 1024;
+/// Bytes of a signed policy that an agent accepts.
+pub const POLICY_BYTES: usize = 10 * 1024 * 1024;
+/// Bytes of a compressed line catalogue that an agent accepts.
+pub const CATALOGUE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of a decompressed line catalogue that an agent accepts.
+pub const CATALOGUE_EXPANDED_BYTES: usize = 512 * 1024 * 1024;
+/// Longest wait of a long poll.
+pub const LONGEST_POLL: Duration = Duration::from_mins(5);
+/// A sequence number that jumps further than this is a fault, not a gap.
+pub const SEQUENCE_JUMP: u64 = 1_000_000;
+/// Sustained reports per client: one per this time.
+pub const REPORT_PERIOD: Duration = Duration::from_secs(10);
+/// Reports a client may send at once before the sustained rate holds.
+pub const REPORT_BURST: u32 = 20;
+/// Pending enrolments of one address.
+pub const PENDING_PER_ADDRESS: u32 = 10;
+/// Pending enrolments of a site.
+pub const PENDING_PER_SITE: u32 = 5_000;

@@ -1,0 +1,145 @@
+//! State messages: what a client reports, in one sequence per client (R-STMSG, domain.md section 1).
+
+use jiff::Timestamp;
+use patchtide_model::{
+    LineId, UpdateId,
+    catalogue::LeafRef,
+    client::Facts,
+    state::{
+        Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement,
+    },
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Messages of one client, sent together. Who it is says only the certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateReport {
+    /// Random, made when the agent's state was created. A new one restarts the sequence (re-installed client).
+    pub incarnation: Uuid,
+    /// Random per boot. Two that interleave mean two machines with one identity.
+    pub boot: Uuid,
+    /// The client's clock when it sent this; a claim.
+    pub sent_at: Timestamp,
+    /// Policy in force: epoch and number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<(u64, u64)>,
+    /// Messages, by rising sequence number, at most [`crate::limits::STATE_ITEMS`].
+    pub messages: Vec<StateMessage>,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateMessage {
+    /// 1 for the first of an incarnation, then one more each; kept by the client until acknowledged.
+    pub seq: u64,
+    /// When the state was entered, by the client's clock.
+    pub at: Timestamp,
+    /// What.
+    pub body: StateBody,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum StateBody {
+    /// The client's facts, all of them.
+    Facts {
+        /// Facts.
+        facts: Facts,
+    },
+    /// Topic 501.
+    Scan {
+        /// State.
+        state: Scan,
+        /// Error of a failed scan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<StateError>,
+    },
+    /// Topic 500 for one line: what a scan found. Updates that are not named are *not required*.
+    Detection(DetectionReport),
+    /// Topic 402.
+    Update {
+        /// The update.
+        update: UpdateId,
+        /// State.
+        state: UpdateEnforcement,
+        /// Error of a failed state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<StateError>,
+    },
+    /// Topic 301.
+    Enforcement {
+        /// Uid of the deployment.
+        deployment: String,
+        /// State.
+        state: DeploymentEnforcement,
+        /// For a waiting state: until when, as far as the client knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// Error of a failed state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<StateError>,
+    },
+    /// Topic 302.
+    Evaluation {
+        /// Uid of the deployment.
+        deployment: String,
+        /// State.
+        state: Evaluation,
+    },
+    /// Topic 300.
+    Compliance {
+        /// Uid of the deployment.
+        deployment: String,
+        /// State.
+        state: Compliance,
+    },
+    /// Topic 701: nothing new, still there.
+    Heartbeat {},
+}
+
+/// What a scan found in one line; may come in parts, and counts only when the last one arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectionReport {
+    /// The line.
+    pub line: LineId,
+    /// Catalogue version scanned against: the watermark.
+    pub catalogue_version: u64,
+    /// Number of this part, from 0.
+    pub part: u16,
+    /// Whether this is the last part.
+    pub last: bool,
+    /// States other than *not required*.
+    pub states: Vec<DetectedUpdate>,
+    /// Packages that the required updates would newly depend on, as this client resolves them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<LeafRef>,
+}
+
+/// One update as a scan found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectedUpdate {
+    /// Source name within the line.
+    pub source: String,
+    /// Source version.
+    pub version: String,
+    /// *Required* or *installed*.
+    pub state: Detection,
+    /// For *required*: the leaves that this client needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<LeafRef>,
+}
+
+/// The site's answer to a report, given only after a durable write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// All messages up to this sequence number are kept; the client may forget them.
+    pub acknowledged: u64,
+    /// The site misses messages: send every current state anew (topic 700).
+    pub resync: bool,
+}
