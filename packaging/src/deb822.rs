@@ -269,9 +269,8 @@ impl<R: BufRead> StanzaReader<R> {
 }
 
 /// Appends one line, its line end included, of which at most `room` bytes are kept.
-fn read_line(input: &mut impl BufRead, into: &mut Vec<u8>, room: usize) -> io::Result<Line> {
-    let mut kept = 0;
-    let mut seen = false;
+fn read_line(input: &mut impl BufRead, into: &mut Vec<u8>, mut room: usize) -> io::Result<Line> {
+    let mut result = Line::End;
     loop {
         let chunk = match input.fill_buf() {
             Ok(chunk) => chunk,
@@ -279,26 +278,21 @@ fn read_line(input: &mut impl BufRead, into: &mut Vec<u8>, room: usize) -> io::R
             Err(error) => return Err(error),
         };
         if chunk.is_empty() {
-            return Ok(if !seen {
-                Line::End
-            } else if kept >= room {
-                Line::Cut
-            } else {
-                Line::Whole
-            });
+            return Ok(result);
         }
-        seen = true;
-        // `BufRead::skip_until` and friends have no bound; the standard library's own search for a byte is fast.
-        let end = line_of(chunk);
-        let done = end.last() == Some(&b'\n');
-        let length = end.len();
-        let keep = length.min(room - kept);
-        into.extend_from_slice(&end[..keep]);
-        kept += keep;
-        let cut = keep < length;
+        let end = memchr::memchr(b'\n', chunk);
+        let length = end.map_or(chunk.len(), |at| at + 1);
+        let keep = length.min(room);
+        into.extend_from_slice(&chunk[..keep]);
+        room -= keep;
+        if keep < length {
+            result = Line::Cut;
+        } else if result == Line::End {
+            result = Line::Whole;
+        }
         input.consume(length);
-        if done {
-            return Ok(if cut || (kept >= room && into.last() != Some(&b'\n')) { Line::Cut } else { Line::Whole });
+        if end.is_some() {
+            return Ok(result);
         }
     }
 }
@@ -315,7 +309,9 @@ fn trim(bytes: &[u8], mut range: Range<usize>) -> Range<usize> {
 }
 
 fn field_name_is_good(name: &[u8]) -> bool {
-    !name.is_empty() && !matches!(name[0], b'#' | b'-') && name.iter().all(|b| matches!(b, 33..=126) && *b != b':')
+    !name.is_empty()
+        && !matches!(name[0], b'#' | b'-')
+        && name.iter().all(|b| matches!(b, 33..=126) && *b != b':')
 }
 
 /// Finds the fields of a stanza.

@@ -61,7 +61,9 @@ mod tests {
         let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(text.parse::<Sha256>().unwrap().to_string(), text);
         assert_eq!(text.to_uppercase().parse::<Sha256>().unwrap().to_string(), text);
-        for bad in ["", "e3b0", &text[1..], "zzb0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"] {
+        for bad in
+            ["", "e3b0", &text[1..], "zzb0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+        {
             assert!(bad.parse::<Sha256>().is_err(), "{bad}");
         }
     }

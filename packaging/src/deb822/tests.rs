@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Text and fields of a stanza.
+type Read = (String, Vec<(String, String)>);
+
 /// Everything of a text, with a tiny input buffer so that lines cross its ends.
-fn read(text: &[u8], limits: Limits) -> Vec<Result<(String, Vec<(String, String)>), StanzaError>> {
+fn read(text: &[u8], limits: Limits) -> Vec<Result<Read, StanzaError>> {
     let mut reader = StanzaReader::with(BufReader::with_capacity(7, text), limits, Encoding::Strict);
     let mut all = Vec::new();
     while let Some(next) = reader.next_stanza() {
@@ -34,7 +37,10 @@ fn reason(text: &str) -> Malformed {
 
 #[test]
 fn fields_and_continuations() {
-    let all = read(b"\n\nPackage: a\nDescription: one\n two\n .\n\tthree\nEmpty:\n\n\n\nPackage:b", Limits::default());
+    let all = read(
+        b"\n\nPackage: a\nDescription: one\n two\n .\n\tthree\nEmpty:\n\n\n\nPackage:b",
+        Limits::default(),
+    );
     let (text, fields) = all[0].clone().unwrap();
     assert_eq!(text, "Package: a\nDescription: one\n two\n .\n\tthree\nEmpty:\n");
     assert_eq!(fields[1], ("Description".into(), "one\n two\n .\n\tthree".into()));
@@ -104,7 +110,10 @@ fn latin_1_is_refused_or_replaced() {
 #[test]
 fn the_error_names_number_line_and_package() {
     let error = read(b"Package: a\nPackage: b\n", Limits::default())[0].clone().unwrap_err();
-    assert_eq!(error.to_string(), "stanza 1 (line 1, package a) is malformed: the field Package occurs twice");
+    assert_eq!(
+        error.to_string(),
+        "stanza 1 (line 1, package a) is malformed: the field Package occurs twice"
+    );
 }
 
 proptest! {
@@ -114,7 +123,7 @@ proptest! {
         0..6,
     )) {
         let text: String = stanzas.iter().map(|fields| {
-            let lines: String = fields.iter().map(|(n, v)| format!("{n}: {v}\n")).collect();
+            let lines: String = fields.iter().flat_map(|(n, v)| [n, ": ", v, "\n"]).collect();
             lines + "\n"
         }).collect();
         let all = read(text.as_bytes(), Limits::default());
