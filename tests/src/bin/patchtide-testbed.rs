@@ -1,0 +1,39 @@
+//! The test bed as a command: what `cargo xtask setup`, `demo` and `clean` call.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use patchtide_tests::progress::Step;
+use patchtide_tests::{archive, control_plane, host};
+
+/// The test bed of Patchtide.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Build what is kept in the cache: the control plane's programs and the client root.
+    Setup,
+    /// End what a killed run left behind: hosts, bridges, network namespaces.
+    Sweep,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Subcommands::Setup => {
+            let programs = control_plane::programs()?;
+            println!("control plane: {}", programs.folder().display());
+            let step = Step::start("client root");
+            let root = host::ClientRoot::build(&archive::Archive::detect()?, &[])?;
+            step.done(root.path().display());
+            Ok(())
+        }
+        Subcommands::Sweep => {
+            let swept = host::sweep()?;
+            println!("{swept} left-over networks ended");
+            Ok(())
+        }
+    }
+}
