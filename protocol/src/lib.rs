@@ -5,8 +5,11 @@
 //! not speak with status 426 and a [`Problem`] that says what to do.
 
 pub mod bundle;
+#[cfg(feature = "certificates")]
+pub mod certificate;
 pub mod enrolment;
 pub mod envelope;
+pub mod identity;
 pub mod limits;
 pub mod location;
 pub mod path;
