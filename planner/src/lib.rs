@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The planner: desired + observed + now -> what to do next, with every reason as data. Pure: no I/O, no clock, no
+//! randomness; equal inputs give equal answers.
+//!
+//! [`site`] turns the objects of a site into one policy per client and counts back into status. [`client`] turns a
+//! policy and a machine's facts into the next actions; the agent and the simulator run the same function.
+//! `docs/semantics.md` says what was chosen where the sources disagree.
+
+pub mod client;
+pub mod site;

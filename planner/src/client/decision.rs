@@ -1,0 +1,258 @@
+//! What a decision says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use patchtide_model::{
+    Digest, UpdateId,
+    catalogue::{ContentFile, LeafRef, RestartRule},
+    state::{Compliance, DeploymentEnforcement, Detection, Evaluation, StateError, UpdateEnforcement},
+    window::Span,
+};
+use serde::{Deserialize, Serialize};
+
+use super::view::Locality;
+
+/// What to do now, what waits for what, and which states to report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// To be started now, in this order; empty: wait. A download already running is not named again. A restart is
+    /// named until it happened: one that was announced and is no longer named is called off.
+    pub actions: Vec<Action>,
+    /// Files that may be downloaded; a running download of any other file is stopped.
+    pub wanted: BTreeSet<Digest>,
+    /// Every update of the policy.
+    pub updates: BTreeMap<UpdateId, UpdateVerdict>,
+    /// Every deployment of the policy, by uid.
+    pub deployments: BTreeMap<String, DeploymentVerdict>,
+    /// Gates of the machine as a whole: clock, recovery, restart.
+    pub machine: Vec<Gate>,
+    /// Decide again at the latest then; always after `now`. None: only when something happens.
+    pub next_wake: Option<Timestamp>,
+}
+
+/// Something the agent does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Action {
+    /// `dpkg --configure -a` after an interruption, then tell [`super::ClientView::recovery_finished`].
+    Recover,
+    /// Scan.
+    Scan(ScanRequest),
+    /// Download.
+    Download {
+        /// Files, smallest first.
+        files: Vec<Fetch>,
+    },
+    /// Install one batch in one transaction.
+    Install(InstallBatch),
+    /// Restart at that instant (now plus the countdown); decide again right before.
+    Restart {
+        /// When.
+        at: Timestamp,
+        /// Updates and system reasons that call for it.
+        because: Vec<String>,
+    },
+}
+
+/// A file and the ways it may come.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The file.
+    pub file: ContentFile,
+    /// Which distribution points may be used.
+    pub localities: BTreeSet<Locality>,
+}
+
+/// A scan to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanRequest {
+    /// Row of the seeds' table 3, as it came out: a non-forced online scan whose time to live ran out is
+    /// [`ScanKind::ForcedOnline`].
+    pub kind: ScanKind,
+    /// What it is for.
+    pub purpose: ScanPurpose,
+}
+
+/// The four kinds of scan (R-SCAN-08 to R-SCAN-11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ScanKind {
+    /// Needs the software update point: fetch the catalogues that the policy names.
+    ForcedOnline,
+    /// Online scan within the time to live: the catalogues on the machine do.
+    NonForcedOnline,
+    /// After an installation or a boot: the catalogues on the machine, whatever their age.
+    ForcedOffline,
+    /// Right before a batch: the catalogues on the machine, within their time to live.
+    NonForcedOffline,
+}
+
+impl ScanKind {
+    /// Whether the software update point is needed.
+    pub const fn needs_software_update_point(self) -> bool {
+        matches!(self, Self::ForcedOnline)
+    }
+}
+
+/// What a scan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ScanPurpose {
+    /// This client never scanned.
+    First,
+    /// Scan cycle.
+    Cycle,
+    /// A person asked for a scan.
+    ScanRequested,
+    /// Re-evaluation cycle of deployments.
+    Evaluation,
+    /// A person asked for an evaluation.
+    EvaluationRequested,
+    /// The policy names a newer catalogue or updates of a line that was not scanned (R-SCAN-07).
+    PolicyChanged,
+    /// One consolidated scan before a batch (R-SCAN-14).
+    BeforeInstall,
+    /// After an installation, a recovery or a boot.
+    Validation,
+}
+
+/// One transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallBatch {
+    /// Its updates and what each asks of the system afterwards.
+    pub updates: BTreeMap<UpdateId, RestartRule>,
+    /// Leaves to be upgraded: `package:architecture=version` each.
+    pub leaves: BTreeSet<LeafRef>,
+    /// Files that the transaction may use: those of the leaves and of approved dependencies. All are present.
+    pub files: BTreeSet<Digest>,
+    /// Packages may be removed; otherwise `--no-remove`.
+    pub allow_remove: bool,
+    /// Longest time it is expected to take.
+    pub expected: SignedDuration,
+    /// End of the opening it fits in; none: not bound to a window.
+    pub window_end: Option<Timestamp>,
+    /// What is tried, per update: kept with a failed attempt, so that a changed offer is tried at once.
+    pub basis: BTreeMap<UpdateId, Digest>,
+}
+
+/// An update of the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateVerdict {
+    /// Detection (topic 500) as this decision read it.
+    pub detection: Detection,
+    /// Enforcement (topic 402) to report; none: nothing to enforce here.
+    pub state: Option<UpdateEnforcement>,
+    /// Error of a failed state.
+    pub error: Option<StateError>,
+    /// The chain of gates, in order; the first closed one is what it waits for.
+    pub gates: Vec<Gate>,
+    /// For a state that is not final: by when it must move.
+    pub lease: Option<Lease>,
+}
+
+/// A deployment of the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentVerdict {
+    /// Object name.
+    pub name: String,
+    /// Compliance (topic 300).
+    pub compliance: Compliance,
+    /// Evaluation (topic 302).
+    pub evaluation: Evaluation,
+    /// Enforcement (topic 301) to report; none: nothing to enforce here.
+    pub enforcement: Option<DeploymentEnforcement>,
+    /// For a waiting state: until when, as far as known.
+    pub until: Option<Timestamp>,
+    /// Error of a failed state.
+    pub error: Option<StateError>,
+    /// Resolved available time; none: never.
+    pub available: Option<Timestamp>,
+    /// Resolved deadline without the spread; none: optional, or never.
+    pub deadline: Option<Timestamp>,
+    /// For a state that is not final: by when it must move.
+    pub lease: Option<Lease>,
+}
+
+/// One gate of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Which.
+    pub kind: GateKind,
+    /// Open or closed.
+    pub status: GateStatus,
+    /// The object that set it, for example `MaintenanceWindow/sat-night`; empty when the machine itself did.
+    pub object: String,
+    /// Its field, for example `spec.duration`.
+    pub field: String,
+    /// In words: what it waits for, or why it is open.
+    pub reason: String,
+}
+
+/// The gates, in the order in which they are passed (design section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateKind {
+    /// A deployment reaches this client.
+    Targeted,
+    /// The machine needs it.
+    Applicable,
+    /// Its files are here.
+    Content,
+    /// Its available time has come.
+    Available,
+    /// Its deadline has come, or a person asked.
+    Deadline,
+    /// A window is open and long enough.
+    Window,
+    /// No restart has to come first, or (for a restart) it may happen.
+    Restart,
+    /// Nothing holds it: suspension, back-off after a failure, another installation, an untrusted clock.
+    Hold,
+}
+
+/// Whether a gate is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateStatus {
+    /// Open.
+    Open,
+    /// Closed, and when it can open.
+    Closed(Opens),
+}
+
+/// When a closed gate can open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opens {
+    /// At that instant.
+    At(Timestamp),
+    /// When something happens, whenever that is.
+    OnEvent,
+    /// Never, as things stand. For a window: the longest opening there is, if any.
+    Never {
+        /// Longest opening.
+        longest: Option<Span>,
+    },
+}
+
+/// By when a state that is not final must move, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The instant.
+    pub by: Timestamp,
+    /// What happens then.
+    pub then: String,
+}
+
+impl Gate {
+    /// Whether it is open.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.status, GateStatus::Open)
+    }
+}
+
+impl UpdateVerdict {
+    /// The first closed gate: what it waits for.
+    pub fn waits_for(&self) -> Option<&Gate> {
+        self.gates.iter().find(|gate| !gate.is_open())
+    }
+}

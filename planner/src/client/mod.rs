@@ -1,0 +1,28 @@
+//! The client's half: a signed policy and the machine's facts -> the next actions, and why the others wait.
+//!
+//! The agent's loop is: fill [`ClientView`] with facts, call [`decide`], carry out [`Decision::actions`] in order,
+//! send the states that changed, and decide again when something happened or at [`Decision::next_wake`]. Facts change
+//! through the methods of [`ClientView`] (`scan_completed`, `install_finished`, `booted`, ...), so that the agent and
+//! the simulator keep the same books.
+
+mod decision;
+mod view;
+
+pub use decision::{
+    Action, Decision, DeploymentVerdict, Fetch, Gate, GateKind, GateStatus, InstallBatch, Lease, Opens,
+    ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,
+};
+pub use view::{
+    Attempt, ClientView, ContentProblem, Detected, InstalledRecord, Locality, LockFact, Recovery,
+    RestartReason, Running, RunningInstall, ScanFacts, ScanFailure, StaleReason,
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use patchtide_model::policy::Policy;
+
+/// What the client does next, and why everything else waits. `zone` is the machine's own time zone; `now` is fixed
+/// for the whole decision.
+pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZone) -> Decision {
+    let _ = (policy, view, now, zone);
+    Decision::default()
+}

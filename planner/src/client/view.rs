@@ -1,0 +1,367 @@
+//! What a client knows about itself: the facts that a decision is made from. The agent keeps this and persists it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use patchtide_model::{
+    Digest, LineId, UpdateId,
+    catalogue::{LeafRef, RestartRule},
+    state::{Detection, StateError},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::decision::{InstallBatch, ScanKind, ScanPurpose, ScanRequest};
+
+/// The facts of one client. Everything survives a restart of the agent except [`ClientView::running`], which the
+/// agent clears when it starts (an interrupted dpkg becomes [`ClientView::recovery`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientView {
+    /// Random id of this boot. Installed records of another boot need no restart any more.
+    pub boot: Uuid,
+    /// Fact `role` is `workstation`: which of the two restart suppressions counts.
+    pub workstation: bool,
+    /// Scans.
+    #[serde(default)]
+    pub scan: ScanFacts,
+    /// What the last complete scan found: every update of the scanned lines that is required or installed, and every
+    /// update of the policy, also one that the catalogue no longer holds (compare its leaves in the policy with dpkg).
+    /// Absent means *not required* when its line is in [`ScanFacts::covered`], *unknown* otherwise.
+    #[serde(default)]
+    pub detected: BTreeMap<UpdateId, Detected>,
+    /// Files in the cache, each verified against its digest.
+    #[serde(default)]
+    pub present: BTreeSet<Digest>,
+    /// Files whose last download failed.
+    #[serde(default)]
+    pub content_problems: BTreeMap<Digest, ContentProblem>,
+    /// How the distribution points of the last location answer are reached; empty: none known.
+    #[serde(default)]
+    pub distribution_points: BTreeSet<Locality>,
+    /// What this client installed.
+    #[serde(default)]
+    pub installed: BTreeMap<UpdateId, InstalledRecord>,
+    /// Last failed attempts; gone when the update is installed.
+    #[serde(default)]
+    pub failed: BTreeMap<UpdateId, Attempt>,
+    /// Why the system itself says that a restart is needed; empty: it does not.
+    #[serde(default)]
+    pub restart_reasons: BTreeSet<RestartReason>,
+    /// Another process holds the package system's lock.
+    #[serde(default)]
+    pub lock: Option<LockFact>,
+    /// dpkg was interrupted (agent killed, power lost): it is recovered before anything else.
+    #[serde(default)]
+    pub recovery: Option<Recovery>,
+    /// Updates that a person at the machine asked to install now, before their deadline.
+    #[serde(default)]
+    pub requested: BTreeSet<UpdateId>,
+    /// A person asked for a scan.
+    #[serde(default)]
+    pub scan_requested: Option<Timestamp>,
+    /// A person asked for an evaluation of all deployments.
+    #[serde(default)]
+    pub evaluation_requested: Option<Timestamp>,
+    /// What runs right now.
+    #[serde(default)]
+    pub running: Running,
+}
+
+/// Scans so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanFacts {
+    /// End of the last scan of any kind that covered what it set out to.
+    pub last: Option<Timestamp>,
+    /// End of the last forced online scan: what the time to live counts from.
+    pub last_online: Option<Timestamp>,
+    /// End of the last scan of the scan cycle or at a person's word.
+    pub last_cycle: Option<Timestamp>,
+    /// End of the last full evaluation of deployments.
+    pub last_evaluation: Option<Timestamp>,
+    /// Catalogue version covered by the last complete scan, per line: the watermark.
+    pub covered: BTreeMap<LineId, u64>,
+    /// Catalogue versions that are on this machine, verified: an offline scan can use them.
+    pub cached: BTreeMap<LineId, u64>,
+    /// What happened since the last scan that makes its result doubtful.
+    pub stale: Option<StaleReason>,
+    /// Set by a failed scan, cleared by the next good one.
+    pub failure: Option<ScanFailure>,
+}
+
+/// Why detection has to be repeated before anything is reported or installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StaleReason {
+    /// The package database changed by another hand.
+    PackagesChanged,
+    /// A batch ended.
+    Installed,
+    /// The machine booted.
+    Booted,
+    /// An interrupted dpkg was recovered.
+    Recovered,
+}
+
+/// A failed scan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Failures in a row.
+    pub count: u32,
+    /// Why.
+    pub error: StateError,
+}
+
+/// What a scan found for one update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detected {
+    /// State.
+    pub state: Detection,
+    /// For *required*: the leaves this machine needs (those whose installed package is older).
+    pub leaves: BTreeSet<LeafRef>,
+    /// For *required*: packages that would newly be needed, or needed newer, as this machine resolves them.
+    pub needs: BTreeSet<LeafRef>,
+}
+
+/// A file that could not be downloaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentProblem {
+    /// Last try.
+    pub at: Timestamp,
+    /// Failures in a row.
+    pub count: u32,
+    /// No reachable distribution point has it yet: waiting, not failed.
+    pub not_offered: bool,
+    /// Why.
+    pub error: StateError,
+}
+
+/// How a client reaches a distribution point (R-DEPL-17, R-DEPL-18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Locality {
+    /// Inside a fast boundary of it.
+    Fast,
+    /// Inside a slow or unreliable boundary of it.
+    Slow,
+    /// In none of its boundaries; it is not protected.
+    Fallback,
+}
+
+/// An update that this client installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledRecord {
+    /// End of its batch.
+    pub at: Timestamp,
+    /// Boot in which it was installed.
+    pub boot: Uuid,
+    /// Its restart rule when it was installed.
+    pub restart: RestartRule,
+}
+
+/// A failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// End of the last one.
+    pub at: Timestamp,
+    /// Failures in a row.
+    pub count: u32,
+    /// What was tried ([`InstallBatch::basis`]): something else may be tried at once.
+    pub basis: Digest,
+    /// Why.
+    pub error: StateError,
+}
+
+/// Why the system says that it needs a restart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RestartReason {
+    /// `/run/reboot-required` exists.
+    RequiredFile,
+    /// The running kernel is older than the newest installed one of its flavour.
+    Kernel {
+        /// Running release.
+        running: String,
+        /// Installed release.
+        installed: String,
+    },
+    /// Process 1 maps files that were deleted.
+    InitOutdated,
+}
+
+/// Who holds the package system's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockFact {
+    /// Seen at.
+    pub at: Timestamp,
+    /// Process, as far as it can be told.
+    pub holder: String,
+}
+
+/// An interrupted dpkg.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Found at.
+    pub since: Timestamp,
+    /// Failed tries.
+    pub failures: u32,
+    /// Last failed try.
+    pub last: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<StateError>,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// A scan.
+    pub scan: Option<ScanRequest>,
+    /// Files being downloaded.
+    pub download: BTreeSet<Digest>,
+    /// A transaction. Never killed.
+    pub install: Option<RunningInstall>,
+    /// A recovery of dpkg.
+    pub recovery: bool,
+    /// A restart was announced for this instant.
+    pub restart_at: Option<Timestamp>,
+}
+
+/// A running transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningInstall {
+    /// What was started.
+    pub batch: InstallBatch,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl ClientView {
+    /// A client that knows nothing yet.
+    pub fn new(boot: Uuid, workstation: bool) -> Self {
+        Self {
+            boot,
+            workstation,
+            scan: ScanFacts::default(),
+            detected: BTreeMap::new(),
+            present: BTreeSet::new(),
+            content_problems: BTreeMap::new(),
+            distribution_points: BTreeSet::new(),
+            installed: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            restart_reasons: BTreeSet::new(),
+            lock: None,
+            recovery: None,
+            requested: BTreeSet::new(),
+            scan_requested: None,
+            evaluation_requested: None,
+            running: Running::default(),
+        }
+    }
+
+    /// A scan ended well: `detected` replaces what was known, `covered` is the watermark it reached.
+    pub fn scan_completed(
+        &mut self,
+        request: &ScanRequest,
+        detected: BTreeMap<UpdateId, Detected>,
+        covered: BTreeMap<LineId, u64>,
+        at: Timestamp,
+    ) {
+        let installed =
+            |id: &UpdateId| detected.get(id).is_some_and(|found| found.state == Detection::Installed);
+        self.failed.retain(|id, _| !installed(id));
+        self.requested.retain(|id| !installed(id));
+        let scan = &mut self.scan;
+        scan.last = Some(at);
+        scan.stale = None;
+        scan.failure = None;
+        scan.cached.extend(covered.iter().map(|(line, version)| (line.clone(), *version)));
+        scan.covered = covered;
+        if request.kind == ScanKind::ForcedOnline {
+            scan.last_online = Some(at);
+        }
+        match request.purpose {
+            ScanPurpose::First | ScanPurpose::Cycle | ScanPurpose::ScanRequested => {
+                scan.last_cycle = Some(at);
+                self.scan_requested = None;
+            }
+            ScanPurpose::Evaluation | ScanPurpose::EvaluationRequested => {
+                scan.last_evaluation = Some(at);
+                self.evaluation_requested = None;
+            }
+            ScanPurpose::PolicyChanged | ScanPurpose::BeforeInstall | ScanPurpose::Validation => {}
+        }
+        if scan.last_evaluation.is_none() {
+            scan.last_evaluation = Some(at);
+        }
+        self.detected = detected;
+        self.running.scan = None;
+    }
+
+    /// A scan failed; what was known before stays known within its time to live.
+    pub fn scan_failed(&mut self, error: StateError, at: Timestamp) {
+        let count = self.scan.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
+        self.scan.failure = Some(ScanFailure { at, count, error });
+        self.running.scan = None;
+    }
+
+    /// A file arrived and was verified.
+    pub fn downloaded(&mut self, digest: Digest) {
+        self.content_problems.remove(&digest);
+        self.running.download.remove(&digest);
+        self.present.insert(digest);
+    }
+
+    /// A download failed, or (`not_offered`) no reachable distribution point has the file yet.
+    pub fn download_failed(&mut self, digest: Digest, not_offered: bool, error: StateError, at: Timestamp) {
+        let count = self.content_problems.get(&digest).map_or(0, |problem| problem.count).saturating_add(1);
+        self.content_problems.insert(digest, ContentProblem { at, count, not_offered, error });
+        self.running.download.remove(&digest);
+    }
+
+    /// A batch ended: `failed` names the updates that the error is about; when it is about none in particular, all of
+    /// the batch. What really is installed the next scan says.
+    pub fn install_finished(
+        &mut self,
+        batch: &InstallBatch,
+        failed: &BTreeMap<UpdateId, StateError>,
+        at: Timestamp,
+    ) {
+        for (id, restart) in &batch.updates {
+            if let Some(error) = failed.get(id) {
+                let count = self.failed.get(id).map_or(0, |attempt| attempt.count).saturating_add(1);
+                let basis = batch.basis.get(id).copied().unwrap_or(Digest::from_bytes([0; 32]));
+                self.failed.insert(id.clone(), Attempt { at, count, basis, error: error.clone() });
+            } else {
+                self.failed.remove(id);
+                self.installed.insert(id.clone(), InstalledRecord { at, boot: self.boot, restart: *restart });
+            }
+        }
+        self.running.install = None;
+        self.scan.stale = Some(StaleReason::Installed);
+    }
+
+    /// The agent started in a new boot.
+    pub fn booted(&mut self, boot: Uuid) {
+        self.boot = boot;
+        self.running = Running::default();
+        self.restart_reasons.clear();
+        self.lock = None;
+        self.scan.stale = Some(StaleReason::Booted);
+    }
+
+    /// An interrupted dpkg was put right, or that failed.
+    pub fn recovery_finished(&mut self, result: Result<(), StateError>, at: Timestamp) {
+        self.running.recovery = false;
+        match result {
+            Ok(()) => {
+                self.recovery = None;
+                self.scan.stale = Some(StaleReason::Recovered);
+            }
+            Err(error) => {
+                let recovery =
+                    self.recovery.get_or_insert(Recovery { since: at, failures: 0, last: None, error: None });
+                recovery.failures = recovery.failures.saturating_add(1);
+                recovery.last = Some(at);
+                recovery.error = Some(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The site's half: objects, clients and the catalogue -> membership and one policy per client; reported states ->
+//! the numbers of a deployment's status.
+
+mod compile;
+mod membership;
+pub mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use patchtide_model::{
+    ClientId, ObjectName, SiteName, UpdateId,
+    catalogue::{Leaf, LeafRef, Update},
+    client::Client,
+    object::{Membership, SiteObjects},
+    policy::{LinePolicy, PolicyBody},
+};
+
+pub use compile::{body_digest, compile};
+pub use membership::{CollectionProblem, check_collections, membership, targeted};
+
+/// Everything policy is compiled from. Equal inputs give equal plans.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteInput {
+    /// The site.
+    pub site: SiteName,
+    /// Its objects.
+    pub objects: SiteObjects,
+    /// Its clients, in any order. Only active ones are members of anything and get policy.
+    pub clients: Vec<Client>,
+    /// Lines to scan against.
+    pub lines: Vec<LinePolicy>,
+    /// At least every update that a deployment names; one that is missing here is left out and told.
+    pub updates: BTreeMap<UpdateId, Update>,
+    /// Leaves that some client requires (or required once), per update: only these go into policies.
+    pub required_leaves: BTreeMap<UpdateId, BTreeSet<LeafRef>>,
+    /// Packages that approved updates newly depend on, approved with them.
+    pub dependencies: Vec<Leaf>,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SitePlan {
+    /// Members of every collection.
+    pub membership: Membership,
+    /// Clients that each deployment reaches, by deployment name.
+    pub targets: BTreeMap<ObjectName, BTreeSet<ClientId>>,
+    /// For every active client.
+    pub policies: BTreeMap<ClientId, Verdict>,
+    /// What an admin should know; nothing here stops a policy unless a verdict says so.
+    pub notes: Vec<Note>,
+}
+
+/// What a client gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// This policy. Clients with equal bodies share one.
+    Policy(Arc<PolicyBody>),
+    /// No new policy: the one it has stays in force.
+    Withheld {
+        /// Why: object, what is wrong, remedy.
+        reason: String,
+    },
+}
+
+/// Something an admin should know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// `Kind/name`.
+    pub object: String,
+    /// In words.
+    pub message: String,
+}
