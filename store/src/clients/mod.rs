@@ -1,0 +1,10 @@
+//! Clients: enrolment, standing, policy.
+
+mod enrolment;
+mod policy;
+mod registry;
+mod token;
+
+pub use enrolment::{Enrolment, EnrolmentRow, EnrolmentState};
+pub use policy::StoredPolicy;
+pub use token::{StoredToken, TokenRow};
