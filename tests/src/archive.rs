@@ -175,7 +175,12 @@ fn deb822(text: &str) -> Vec<Suite> {
             }
         }
         let words = |name: &str| -> Vec<String> {
-            fields.get(name).into_iter().flat_map(|value| value.split_whitespace()).map(str::to_owned).collect()
+            fields
+                .get(name)
+                .into_iter()
+                .flat_map(|value| value.split_whitespace())
+                .map(str::to_owned)
+                .collect()
         };
         let enabled = fields.get("enabled").is_none_or(|value| !value.eq_ignore_ascii_case("no"));
         if !enabled || !words("types").iter().any(|kind| kind == "deb") {
@@ -206,7 +211,10 @@ mod tests {
              Components: main\n contrib\nSigned-By: /k.gpg\n\nEnabled: no\nTypes: deb\nURIs: http://b.example\nSuites: x\n",
         );
         assert_eq!(short, long);
-        assert_eq!(short[0].source_line(), "deb [signed-by=/k.gpg] http://archive.example/debian bookworm main");
+        assert_eq!(
+            short[0].source_line(),
+            "deb [signed-by=/k.gpg] http://archive.example/debian bookworm main"
+        );
     }
 
     #[test]

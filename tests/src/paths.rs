@@ -29,7 +29,10 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("PATCHTIDE_BIN_DIR") {
         let path = PathBuf::from(folder).join(name);
         if !path.is_file() {
-            bail!("PATCHTIDE_BIN_DIR is set and {} does not exist: build it, or unset the variable", path.display());
+            bail!(
+                "PATCHTIDE_BIN_DIR is set and {} does not exist: build it, or unset the variable",
+                path.display()
+            );
         }
         return Ok(path);
     }

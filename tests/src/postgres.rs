@@ -28,7 +28,8 @@ impl Postgres {
     /// refuses to run as root.
     pub fn start() -> Result<Self> {
         let programs = programs()?;
-        let folder = tempfile::Builder::new().prefix("patchtide-pg-").tempdir().context("cannot create a folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("patchtide-pg-").tempdir().context("cannot create a folder")?;
         let data = folder.path().join("data");
         let as_user = user_switch(folder.path())?;
         let with_user = |program: &str| -> Command {
@@ -37,7 +38,14 @@ impl Postgres {
             command
         };
         run(with_user("initdb")
-            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
+            .args([
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data))
         .context("cannot create a PostgreSQL cluster")?;
         let port = PortLease::take()?;
@@ -109,7 +117,9 @@ fn programs() -> Result<PathBuf> {
         .max();
     match newest {
         Some((_, programs)) => Ok(programs),
-        None => bail!("no PostgreSQL server below {DEBIAN}: `cargo xtask setup` installs the package postgresql"),
+        None => {
+            bail!("no PostgreSQL server below {DEBIAN}: `cargo xtask setup` installs the package postgresql")
+        }
     }
 }
 
@@ -121,7 +131,9 @@ fn user_switch(folder: &Path) -> Result<Vec<String>> {
     run(Command::new("chown").arg("postgres:postgres").arg(folder))
         .context("the user postgres is missing: `cargo xtask setup` installs the package postgresql")?;
     // The death signal is cleared by the change of user, so it is set again behind it.
-    Ok(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "INT", "--"].map(str::to_owned).to_vec())
+    Ok(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "INT", "--"]
+        .map(str::to_owned)
+        .to_vec())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Child processes: started by one thread that lives as long as the test process, ended with it, logged to files.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -80,7 +80,13 @@ impl Daemon {
         let child = spawn_from_lasting_thread(wrapped)
             .with_context(|| format!("cannot start {name}: `{}`", command_line(command)))?;
         let pid = Pid::from_child(&child);
-        Ok(Self { name: name.to_owned(), log: log.to_owned(), pid, child: Mutex::new(child), ended: OnceLock::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            log: log.to_owned(),
+            pid,
+            child: Mutex::new(child),
+            ended: OnceLock::new(),
+        })
     }
 
     /// The name given at the start.
@@ -255,7 +261,7 @@ fn spawn_from_lasting_thread(command: Command) -> Result<Child> {
 
 /// Finds a program in `PATH` and the system folders that a user's `PATH` may lack.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].iter().map(PathBuf::from))
         .map(|folder| folder.join(OsStr::new(name)))

@@ -14,7 +14,12 @@ pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Look<T>) -> R
 }
 
 /// As [`until`], looking once per `pause`.
-pub fn every<T>(what: &str, limit: Duration, pause: Duration, mut look: impl FnMut() -> Look<T>) -> Result<T> {
+pub fn every<T>(
+    what: &str,
+    limit: Duration,
+    pause: Duration,
+    mut look: impl FnMut() -> Look<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         let reason = match look() {
@@ -62,7 +67,7 @@ mod tests {
     #[test]
     fn stays_fails_at_the_first_break() {
         let mut looks = 0;
-        let result = stays("peace", Duration::from_secs(60), || {
+        let result = stays("peace", Duration::from_mins(1), || {
             looks += 1;
             if looks < 3 { Ok(()) } else { Err("broken".to_owned()) }
         });

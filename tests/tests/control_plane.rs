@@ -15,7 +15,8 @@ fn two_control_planes_side_by_side() {
     assert!(two.get(&["namespace", &name]).unwrap_err().to_string().contains("not found"));
 
     // Namespaces are really ended: the controller manager is at work.
-    one.apply(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: {name}}}\n")).unwrap();
+    one.apply(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: {name}}}\n"))
+        .unwrap();
     one.kubectl(&["delete", "namespace", &name, "--timeout=60s"]).unwrap();
 
     // The flags that an aggregated API needs are in force.

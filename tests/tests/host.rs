@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use patchtide_tests::archive::Archive;
 use patchtide_tests::host::{ClientRoot, Host, HostOptions, Network};
 use patchtide_tests::wait;
 
-fn host(network: &Network, folder: &std::path::Path, root: &ClientRoot, name: &str, number: u8) -> Host {
+fn host(
+    network: &Network,
+    folder: &std::path::Path,
+    root: &ClientRoot,
+    name: &str,
+    number: u8,
+) -> Result<Host> {
     let options = HostOptions {
         name: name.to_owned(),
         number,
         services: vec![("ticker".to_owned(), "/usr/bin/sleep 2".to_owned())],
     };
-    Host::create(network, folder, root, &options).unwrap()
+    Host::create(network, folder, root, &options)
 }
 
 #[test]
@@ -20,7 +27,8 @@ fn hosts_boot_restart_crash_and_reach_only_the_bridge() {
     let root = ClientRoot::build(&Archive::detect().unwrap(), &[]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let network = Network::create().unwrap();
-    let (one, two) = (host(&network, folder.path(), &root, "one", 11), host(&network, folder.path(), &root, "two", 12));
+    let one = host(&network, folder.path(), &root, "one", 11).unwrap();
+    let two = host(&network, folder.path(), &root, "two", 12).unwrap();
     one.start().unwrap();
     two.start().unwrap();
 

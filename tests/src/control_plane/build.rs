@@ -82,13 +82,15 @@ fn key(tools: &Path) -> Result<String> {
         let file = tools.join(module).join("go.sum");
         hash.update(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
     }
-    Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&hash.finalize()[..8]))
 }
 
 fn build(tools: &Path, parent: &Path, folder: &Path) -> Result<()> {
     let go = find_program("go")
         .or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|path| path.is_file()))
-        .context("Go is missing: install Go 1.26 or newer to build the control plane, or set KUBEBUILDER_ASSETS")?;
+        .context(
+            "Go is missing: install Go 1.26 or newer to build the control plane, or set KUBEBUILDER_ASSETS",
+        )?;
     println!(
         "The control plane is built once from Go modules and kept in {}; from cold caches this takes some seven minutes.",
         folder.display()
@@ -100,7 +102,8 @@ fn build(tools: &Path, parent: &Path, folder: &Path) -> Result<()> {
     let mut flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}");
     let mut numbers = KUBERNETES_VERSION.trim_start_matches('v').split('.');
     for part in ["gitMajor", "gitMinor"] {
-        flags += &format!(" -X k8s.io/component-base/version.{part}={}", numbers.next().unwrap_or_default());
+        let number = numbers.next().unwrap_or_default();
+        flags.extend([" -X k8s.io/component-base/version.", part, "=", number]);
     }
     for (name, package, module) in PROGRAMS {
         let step = Step::start(format!("building {name}"));

@@ -39,7 +39,8 @@ impl ControlPlane {
     /// seconds). With `PATCHTIDE_TEST_KUBECONFIG` nothing is started.
     pub fn start(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        if let Some(existing) = std::env::var_os("PATCHTIDE_TEST_KUBECONFIG").filter(|path| !path.is_empty()) {
+        if let Some(existing) = std::env::var_os("PATCHTIDE_TEST_KUBECONFIG").filter(|path| !path.is_empty())
+        {
             return Self::existing(folder, PathBuf::from(existing));
         }
         let programs = programs()?;
@@ -47,7 +48,8 @@ impl ControlPlane {
         let certificates = Certificates::create(&folder.join("certificates"))?;
         let ports = (0..3).map(|_| PortLease::take()).collect::<Result<Vec<_>>>()?;
         let [clients, peers, secure] = [ports[0].port(), ports[1].port(), ports[2].port()];
-        let etcd = Daemon::spawn("etcd", &etcd(&programs, &folder, clients, peers), &folder.join("etcd.log"))?;
+        let etcd =
+            Daemon::spawn("etcd", &etcd(&programs, &folder, clients, peers), &folder.join("etcd.log"))?;
         let tokens = folder.join("tokens.csv");
         let (admin, manager) = (token(&folder, "admin"), token(&folder, "controllers"));
         let rows = format!(
@@ -72,14 +74,14 @@ impl ControlPlane {
             etcd: Some(etcd),
             _ports: ports,
         };
-        plane.wait_ready(Duration::from_secs(60))?;
+        plane.wait_ready(Duration::from_mins(1))?;
         plane.controllers = Some(Daemon::spawn(
             "kube-controller-manager",
             &controllers(&programs, &certificates, &controllers_config),
             &folder.join("kube-controller-manager.log"),
         )?);
         // The controller manager is at work when the default service account is there.
-        wait::until("the default service account", Duration::from_secs(60), || {
+        wait::until("the default service account", Duration::from_mins(1), || {
             plane.check().map_err(|error| error.to_string())?;
             let answer = plane.kubectl(&["get", "serviceaccount", "default", "-o", "name"]);
             answer.map(|_| ()).map_err(|error| error.to_string())
@@ -147,7 +149,8 @@ impl ControlPlane {
 
     /// Creates a namespace with a name that no other test has, beginning with `prefix`.
     pub fn create_namespace(&self, prefix: &str) -> Result<String> {
-        let yaml = format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"generateName":"{prefix}-"}}}}"#);
+        let yaml =
+            format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"generateName":"{prefix}-"}}}}"#);
         let text = run_with_input(self.kubectl_command().args(["create", "-o", "name", "-f", "-"]), &yaml)?;
         Ok(text.trim().trim_start_matches("namespace/").to_owned())
     }
@@ -181,7 +184,7 @@ fn token(folder: &Path, who: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(key);
     hash.update(who);
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..16])
 }
 
 fn etcd(programs: &Programs, folder: &Path, clients: u16, peers: u16) -> Command {
@@ -261,7 +264,8 @@ fn write_kubeconfig(path: &Path, port: u16, certificates: &Certificates, token: 
         "contexts": [{"name": "patchtide-test", "context": {"cluster": "patchtide-test", "user": "user"}}],
         "current-context": "patchtide-test",
     });
-    fs::write(path, serde_json::to_vec_pretty(&config)?).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, serde_json::to_vec_pretty(&config)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn base64(bytes: &[u8]) -> String {

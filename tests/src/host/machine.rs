@@ -22,7 +22,8 @@ use crate::wait;
 
 /// Process 1 of the host and the names it answers to.
 const INIT: &str = "usr/sbin/patchtide-testinit";
-const NAMES: [&str; 5] = ["usr/sbin/shutdown", "usr/sbin/reboot", "usr/sbin/poweroff", "usr/sbin/halt", "usr/bin/systemctl"];
+const NAMES: [&str; 5] =
+    ["usr/sbin/shutdown", "usr/sbin/reboot", "usr/sbin/poweroff", "usr/sbin/halt", "usr/bin/systemctl"];
 
 /// Environment of commands run on the host.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,7 +63,12 @@ struct Shared {
 
 impl Host {
     /// Copies the root to `folder/NAME/root` and attaches the host to the network; it is not started yet.
-    pub fn create(network: &Network, folder: &Path, root: &ClientRoot, options: &HostOptions) -> Result<Self> {
+    pub fn create(
+        network: &Network,
+        folder: &Path,
+        root: &ClientRoot,
+        options: &HostOptions,
+    ) -> Result<Self> {
         let name = &options.name;
         let home = folder.join(name);
         let target = home.join("root");
@@ -96,11 +102,13 @@ impl Host {
         for name in NAMES {
             let link = root.join(name);
             if link.symlink_metadata().is_err() {
-                symlink(format!("/{INIT}"), &link).with_context(|| format!("cannot create {}", link.display()))?;
+                symlink(format!("/{INIT}"), &link)
+                    .with_context(|| format!("cannot create {}", link.display()))?;
             }
         }
         let name = &options.name;
-        let hosts = format!("127.0.0.1 localhost\n{} {name}\n{} site.example\n", self.address, network.gateway());
+        let hosts =
+            format!("127.0.0.1 localhost\n{} {name}\n{} site.example\n", self.address, network.gateway());
         self.write("/etc/hostname", &format!("{name}\n"))?;
         self.write("/etc/hosts", &hosts)?;
         self.write("/etc/resolv.conf", "")?;
@@ -109,8 +117,8 @@ impl Host {
 
     /// Replaces the list of services; taken up at the next boot.
     pub fn set_services(&self, services: &[(String, String)]) -> Result<()> {
-        let lines: String = services.iter().map(|(name, command)| format!("{name} {command}\n")).collect();
-        self.write("/etc/patchtide-test/services", &lines)
+        let lines: Vec<_> = services.iter().map(|(name, command)| format!("{name} {command}")).collect();
+        self.write("/etc/patchtide-test/services", &(lines.join("\n") + "\n"))
     }
 
     /// The host's name.
@@ -155,7 +163,9 @@ impl Host {
     /// Waits until process 1 answers, for example in the middle of a restart.
     pub fn wait_up(&self, limit: Duration) -> Result<()> {
         wait::until(&format!("{} to be up", self.name()), limit, || match self.init_pid() {
-            Some(pid) if Path::new(&format!("/proc/{pid}/root/run/patchtide-test/init.sock")).exists() => Ok(()),
+            Some(pid) if Path::new(&format!("/proc/{pid}/root/run/patchtide-test/init.sock")).exists() => {
+                Ok(())
+            }
             _ => Err(format!("the console says: {}", self.console_tail(3))),
         })
     }
@@ -200,7 +210,17 @@ impl Host {
     pub fn command(&self) -> Result<Command> {
         let pid = self.init_pid().with_context(|| format!("{} does not run", self.name()))?;
         let mut command = Command::new("nsenter");
-        command.args(["--target", &pid.to_string(), "--mount", "--pid", "--uts", "--net", "--root", "--wd=/", "--"]);
+        command.args([
+            "--target",
+            &pid.to_string(),
+            "--mount",
+            "--pid",
+            "--uts",
+            "--net",
+            "--root",
+            "--wd=/",
+            "--",
+        ]);
         command.args(["env", "-i", PATH, "HOME=/root", "LANG=C.UTF-8"]);
         Ok(command)
     }
@@ -210,7 +230,8 @@ impl Host {
         let target = self.target(to)?;
         // A program that runs cannot be written to, but replaced.
         let _ = fs::remove_file(&target);
-        fs::copy(from, &target).with_context(|| format!("cannot copy {} to {}", from.display(), target.display()))?;
+        fs::copy(from, &target)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), target.display()))?;
         fs::set_permissions(&target, fs::Permissions::from_mode(mode))
             .with_context(|| format!("cannot change the mode of {}", target.display()))
     }
@@ -234,13 +255,16 @@ impl Host {
     /// Installed packages: name (with `:architecture` for foreign and multi-arch ones) to version, as dpkg has it on disk.
     pub fn dpkg_query(&self) -> Result<BTreeMap<String, String>> {
         let admin = self.shared.root.join("var/lib/dpkg");
-        let text = run(Command::new("dpkg-query")
-            .arg(format!("--admindir={}", admin.display()))
-            .args(["--show", "--showformat", "${binary:Package}\t${Version}\t${db:Status-Status}\n"]))?;
+        let text = run(Command::new("dpkg-query").arg(format!("--admindir={}", admin.display())).args([
+            "--show",
+            "--showformat",
+            "${binary:Package}\t${Version}\t${db:Status-Status}\n",
+        ]))?;
         let mut packages = BTreeMap::new();
         for line in text.lines() {
             let mut parts = line.split('\t');
-            if let (Some(name), Some(version), Some("installed")) = (parts.next(), parts.next(), parts.next()) {
+            if let (Some(name), Some(version), Some("installed")) = (parts.next(), parts.next(), parts.next())
+            {
                 packages.insert(name.to_owned(), version.to_owned());
             }
         }
@@ -285,7 +309,16 @@ impl Shared {
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", "-sys_module,-sys_time,-sys_rawio", "--"]);
         command.arg("nsenter").arg(format!("--net=/run/netns/{}", self.namespace)).arg("--");
-        command.args(["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL", "--"]);
+        command.args([
+            "unshare",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--ipc",
+            "--fork",
+            "--kill-child=SIGKILL",
+            "--",
+        ]);
         command.arg(self.root.join(INIT)).arg("boot").arg(&self.root).arg(&self.name);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         *running = Some(Daemon::spawn(&self.name, &command, &self.console)?);

@@ -14,7 +14,7 @@ use crate::paths;
 use crate::process::{find_program, run};
 
 /// Roots that nobody has built or asked for in this time are removed from the cache.
-const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+const KEPT: Duration = Duration::from_hours(14 * 24);
 
 /// A root folder in the cache, made from `bookworm main` alone, so that real security updates are pending in it.
 #[derive(Debug, Clone)]
@@ -32,12 +32,13 @@ impl ClientRoot {
             hash.update(part);
             hash.update([0]);
         }
-        let key: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let key = hex::encode(&hash.finalize()[..8]);
         let parent = paths::cache()?.join("client-root");
         fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
         let path = parent.join(key);
         let lock = fs::File::create(parent.join("lock")).context("cannot create the lock of the build")?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).context("cannot lock the build")?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .context("cannot lock the build")?;
         if !path.is_dir() {
             remove_old(&parent);
             build(archive, include, &parent, &path)?;
@@ -52,13 +53,15 @@ impl ClientRoot {
 }
 
 fn build(archive: &Archive, include: &[&str], parent: &Path, path: &Path) -> Result<()> {
-    let mmdebstrap = find_program("mmdebstrap").context("mmdebstrap is missing: `cargo xtask setup` installs it")?;
+    let mmdebstrap =
+        find_program("mmdebstrap").context("mmdebstrap is missing: `cargo xtask setup` installs it")?;
     let temporary = tempfile::Builder::new()
         .prefix("building-")
         .tempdir_in(parent)
         .with_context(|| format!("cannot create a folder in {}", parent.display()))?;
     // apt's download user must be able to enter it.
-    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755)).context("cannot change a mode")?;
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755))
+        .context("cannot change a mode")?;
     let root = temporary.path().join("root");
     let mut command = Command::new(mmdebstrap);
     command.args(["--quiet", "--variant=apt"]);

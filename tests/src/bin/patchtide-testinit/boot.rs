@@ -49,7 +49,10 @@ fn io<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, Faile
 }
 
 fn prepare(root: &Path) -> Result<(), Failed> {
-    at("make mounts private", mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC))?;
+    at(
+        "make mounts private",
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
+    )?;
     at("bind root", mount_bind_recursive(root, root))?;
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     let inside = |path: &str| root.join(path);
@@ -89,8 +92,14 @@ fn devices(dev: &Path) -> Result<(), Failed> {
         io(folder, fs::create_dir(dev.join(folder)))?;
     }
     let pts = Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5");
-    at("mount pts", mount("devpts", dev.join("pts"), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, pts))?;
-    at("mount shm", mount("tmpfs", dev.join("shm"), "tmpfs", MountFlags::NOSUID, Some(c"mode=1777,size=64m")))?;
+    at(
+        "mount pts",
+        mount("devpts", dev.join("pts"), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, pts),
+    )?;
+    at(
+        "mount shm",
+        mount("tmpfs", dev.join("shm"), "tmpfs", MountFlags::NOSUID, Some(c"mode=1777,size=64m")),
+    )?;
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),

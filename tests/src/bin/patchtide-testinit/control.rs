@@ -19,7 +19,8 @@ pub(crate) struct Request {
 pub(crate) fn listen(requests: Sender<Request>) -> Result<(), String> {
     let folder = Path::new(SOCKET).parent().unwrap_or(Path::new("/run"));
     fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    let listener = UnixListener::bind(SOCKET).map_err(|error| format!("cannot listen on {SOCKET}: {error}"))?;
+    let listener =
+        UnixListener::bind(SOCKET).map_err(|error| format!("cannot listen on {SOCKET}: {error}"))?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let requests = requests.clone();
@@ -47,9 +48,12 @@ pub(crate) fn ask(line: &str) -> Result<(), String> {
 
 /// Asks process 1 and returns its answer.
 pub(crate) fn ask_text(line: &str) -> Result<String, String> {
-    let mut stream = UnixStream::connect(SOCKET).map_err(|error| format!("cannot reach process 1: {error}"))?;
+    let mut stream =
+        UnixStream::connect(SOCKET).map_err(|error| format!("cannot reach process 1: {error}"))?;
     writeln!(stream, "{line}").map_err(|error| format!("cannot ask process 1: {error}"))?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(|error| format!("no answer of process 1: {error}"))?;
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .map_err(|error| format!("no answer of process 1: {error}"))?;
     Ok(answer.trim().to_owned())
 }

@@ -16,15 +16,17 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let name = args.first().and_then(|word| Path::new(word).file_name()?.to_str()).unwrap_or_default();
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-    let result = match (name, words.as_slice()) {
-        ("shutdown", words) => shutdown(words),
-        ("reboot", _) => control::ask("reboot 0"),
-        ("poweroff" | "halt", _) => control::ask("poweroff 0"),
-        ("systemctl", words) => return systemctl::main(words),
-        (_, ["boot", root, hostname]) => boot::boot(Path::new(root), hostname),
-        (_, ["init"]) => supervise::run(),
-        _ => Err("usage: patchtide-testinit boot ROOT HOSTNAME (as process 1 of a new PID namespace)".to_owned()),
-    };
+    let result =
+        match (name, words.as_slice()) {
+            ("shutdown", words) => shutdown(words),
+            ("reboot", _) => control::ask("reboot 0"),
+            ("poweroff" | "halt", _) => control::ask("poweroff 0"),
+            ("systemctl", words) => return systemctl::main(words),
+            (_, ["boot", root, hostname]) => boot::boot(Path::new(root), hostname),
+            (_, ["init"]) => supervise::run(),
+            _ => Err("usage: patchtide-testinit boot ROOT HOSTNAME (as process 1 of a new PID namespace)"
+                .to_owned()),
+        };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

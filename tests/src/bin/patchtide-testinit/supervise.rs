@@ -7,9 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process, wait,
-};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process, wait};
 use rustix::system::RebootCommand;
 
 use crate::control::{self, Request};
@@ -90,8 +88,12 @@ impl Init {
                 continue;
             }
             let Some((program, args)) = service.words.split_first() else { continue };
-            let spawned =
-                Command::new(program).args(args).current_dir("/").stdin(Stdio::null()).process_group(0).spawn();
+            let spawned = Command::new(program)
+                .args(args)
+                .current_dir("/")
+                .stdin(Stdio::null())
+                .process_group(0)
+                .spawn();
             match spawned {
                 Ok(child) => service.pid = Some(Pid::from_child(&child)),
                 Err(error) => {
@@ -114,7 +116,8 @@ impl Init {
         match verb {
             "reboot" | "poweroff" => {
                 let how = if verb == "reboot" { RebootCommand::Restart } else { RebootCommand::PowerOff };
-                let delay: u64 = argument.parse().map_err(|_| format!("{argument} is not a number of seconds"))?;
+                let delay: u64 =
+                    argument.parse().map_err(|_| format!("{argument} is not a number of seconds"))?;
                 println!("testinit: {verb} asked, in {delay} s");
                 self.shutdown = Some((how, Instant::now() + Duration::from_secs(delay)));
             }

@@ -53,6 +53,10 @@ fn full_name(unit: &str) -> String {
     if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") }
 }
 
+fn is_timer(unit: &str) -> bool {
+    Path::new(unit).extension().is_some_and(|kind| kind == "timer")
+}
+
 fn unit_file(unit: &str) -> Option<PathBuf> {
     UNITS.iter().map(|folder| Path::new(folder).join(unit)).find(|path| path.symlink_metadata().is_ok())
 }
@@ -73,7 +77,9 @@ fn wants(unit: &str) -> Vec<PathBuf> {
 
 fn enablement(unit: &str) -> String {
     let state = match unit_file(unit) {
-        None if control::ask_text(&format!("is-active {unit}")).is_ok_and(|text| text.starts_with("ok")) => "enabled",
+        None if control::ask_text(&format!("is-active {unit}")).is_ok_and(|text| text.starts_with("ok")) => {
+            "enabled"
+        }
         None => "not-found",
         Some(file) if fs::read_link(&file).is_ok_and(|target| target == Path::new("/dev/null")) => "masked",
         Some(_) if !wants(unit).is_empty() => "enabled",
@@ -90,7 +96,7 @@ fn activity(unit: &str) -> String {
         return state.to_owned();
     }
     // Nothing runs timers here; an enabled one counts as active, as it would be after a boot.
-    let active = unit.ends_with(".timer") && enablement(unit) == "enabled";
+    let active = is_timer(unit) && enablement(unit) == "enabled";
     if active { "active".to_owned() } else { "inactive".to_owned() }
 }
 
@@ -102,10 +108,12 @@ fn change(verb: &str, unit: &str, now: bool) -> Result<(), String> {
         "stop" => Ok(()),
         "disable" | "mask" => {
             for link in wants(unit) {
-                fs::remove_file(&link).map_err(|error| format!("cannot remove {}: {error}", link.display()))?;
+                fs::remove_file(&link)
+                    .map_err(|error| format!("cannot remove {}: {error}", link.display()))?;
             }
             if verb == "mask" && own.symlink_metadata().is_err() {
-                symlink("/dev/null", &own).map_err(|error| format!("cannot create {}: {error}", own.display()))?;
+                symlink("/dev/null", &own)
+                    .map_err(|error| format!("cannot create {}: {error}", own.display()))?;
             }
             if now && is_ours() { control::ask(&format!("stop {unit}")) } else { Ok(()) }
         }
@@ -117,12 +125,14 @@ fn change(verb: &str, unit: &str, now: bool) -> Result<(), String> {
         }
         "enable" => {
             let file = unit_file(unit).ok_or_else(|| format!("Unit {unit} could not be found."))?;
-            let target = if unit.ends_with(".timer") { "timers.target.wants" } else { "multi-user.target.wants" };
+            let target = if is_timer(unit) { "timers.target.wants" } else { "multi-user.target.wants" };
             let folder = Path::new(LINKS).join(target);
-            fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
             let link = folder.join(unit);
             if link.symlink_metadata().is_err() {
-                symlink(&file, &link).map_err(|error| format!("cannot create {}: {error}", link.display()))?;
+                symlink(&file, &link)
+                    .map_err(|error| format!("cannot create {}: {error}", link.display()))?;
             }
             Ok(())
         }

@@ -1,0 +1,72 @@
+//! The demo and the measurements: the product's programs are built, then the test bed is called.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::metadata;
+use crate::setup;
+use crate::shell::{cargo, run};
+
+/// Programs that the demo starts.
+const PROGRAMS: [&str; 2] = ["patchtide", "patchtide-agent"];
+
+/// Options of the demo.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Leave everything running until Ctrl-C, as on a terminal
+    #[arg(long, env = "KEEP", num_args = 0..=1, default_missing_value = "1", value_parser = clap::builder::FalseyValueParser::new(), default_value = "")]
+    keep: bool,
+    /// Build and use optimised programs
+    #[arg(long)]
+    release: bool,
+}
+
+impl Demo {
+    pub(crate) fn run(self) -> Result<()> {
+        setup::packages()?;
+        let programs =
+            build(self.release, &[&PROGRAMS[..], &["patchtide-testbed", "patchtide-testinit"]].concat())?;
+        let mut command = Command::new(programs.join("patchtide-testbed"));
+        command.arg("demo").env("PATCHTIDE_BIN_DIR", &programs);
+        if self.keep {
+            command.arg("--keep");
+        }
+        run(&mut command)
+    }
+}
+
+/// Options of the measurements.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// What to measure; all when none is named
+    names: Vec<String>,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<()> {
+        setup::packages()?;
+        setup::bench_packages()?;
+        let programs = build(true, &["patchtide", "patchtide-testbed"])?;
+        run(Command::new(programs.join("patchtide-testbed"))
+            .arg("bench")
+            .args(self.names)
+            .env("PATCHTIDE_BIN_DIR", &programs))
+    }
+}
+
+/// Builds programs of the workspace with the features of a workspace build, so that nothing is compiled twice; returns their
+/// folder.
+pub(crate) fn build(release: bool, programs: &[&str]) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--workspace"]);
+    for program in programs {
+        command.args(["--bin", program]);
+    }
+    if release {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    Ok(metadata::target_folder()?.join(if release { "release" } else { "debug" }))
+}
