@@ -1,0 +1,378 @@
+//! SoftwareUpdatePoint: where updates come from and what is known about them.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use crate::software_update_point_sources::*;
+use crate::{
+    DurationText,
+    conditions::{Condition, Time, status_contract},
+    defaults,
+    duration::between,
+    recurrence::{Recurrence, TIME_OF_DAY},
+    reference::SecretRef,
+};
+
+/// Sources of updates, what of them is taken, when, and what the site knows beyond them.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "patchtide.dev",
+    version = "v1alpha1",
+    kind = "SoftwareUpdatePoint",
+    namespaced,
+    status = "SoftwareUpdatePointStatus",
+    derive = "PartialEq",
+    shortname = "sup",
+    category = "patchtide",
+    doc = "A software update point: synchronises update catalogues from their sources into the site, verified end to end. Clients scan against the catalogue of the site's active one.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Updates", type_ = "integer", json_path = ".status.updates.total"),
+    printcolumn(name = "New", type_ = "integer", json_path = ".status.updates.new"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(name = "Last Sync", type_ = "date", json_path = ".status.lastSuccessTime"),
+    printcolumn(name = "Catalogue", type_ = "integer", json_path = ".status.catalogueVersion", priority = 1),
+    printcolumn(name = "Last Full Sync", type_ = "date", json_path = ".status.lastFullSyncTime", priority = 1),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftwareUpdatePointSpec {
+    /// What it is for, for people. At most 1024 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// Active: the clients of `clientTypes` scan against it; one per site and client type. Spare: kept synchronised, used
+    /// when it is made active. Default Active.
+    #[serde(default)]
+    pub role: SupRole,
+    /// Which clients may use it: Intranet (default), Internet, or Both.
+    #[serde(default)]
+    pub client_types: ClientTypes,
+    /// Sources of updates, 1 to 64. One that fails never loses what the others bring.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub sources: Vec<UpdateSource>,
+    /// Products to take, at most 256, for example `[Debian 12]`. Default: all that the sources bring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
+    pub products: Vec<String>,
+    /// Classifications to take. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub classifications: Vec<Classification>,
+    /// Languages whose metadata is taken, as BCP 47 tags, at most 128, for example `[en, de]`. What has no language is
+    /// always taken. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(min = 2, max = 35), regex(pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")))]
+    pub languages: Vec<String>,
+    /// Rules that give a classification to updates of archives without one, at most 128; the first that matches
+    /// decides. Without a match: Label `Debian-Security` or a suite that ends in `-security` gives SecurityUpdates,
+    /// everything else Updates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub classification_rules: Vec<ClassificationRule>,
+    /// When synchronisations run.
+    #[serde(default)]
+    pub schedule: SyncSchedule,
+    /// Time between two tries after a failure, from 1m to 24h, default 1h.
+    #[serde(default = "defaults::h1")]
+    #[x_kube(validation = between("1m", "24h"))]
+    pub retry_interval: DurationText,
+    /// Proxy for all sources and content. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// Expired updates that no deployment, list or package holds are removed after this time, from 0s to 365d,
+    /// default 7d.
+    #[serde(default = "defaults::d7")]
+    #[x_kube(validation = between("0s", "365d"))]
+    pub cleanup_age: DurationText,
+    /// When a superseded update expires. Default: immediately.
+    #[serde(default)]
+    pub supersedence_rule: SupersedenceRule,
+    /// What the site knows about updates beyond their source, at most 512: for every field the first rule that matches
+    /// and sets it decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub update_rules: Vec<UpdateRule>,
+    /// Files that tell severity and CVEs, at most 32; later ones win. Archives do not tell these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub advisory_files: Vec<AdvisoryFile>,
+    /// Publishes the agent itself as an update, so that machines with an older one get the new one. Default false.
+    #[serde(default)]
+    pub publish_agent: bool,
+    /// Stops synchronising; the catalogue stays as it is. Default false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Whether clients scan against it (R-SUP-09, R-SUP-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SupRole {
+    /// Clients scan against it.
+    #[default]
+    Active,
+    /// A warm spare.
+    Spare,
+}
+
+/// Which clients may use it (R-SUP-35).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientTypes {
+    /// Those inside.
+    #[default]
+    Intranet,
+    /// Those outside.
+    Internet,
+    /// All.
+    Both,
+}
+
+/// When synchronisations run. A full one takes new, revised and withdrawn updates; only it expires. A delta takes new
+/// ones only (R-SYNC-17 to R-SYNC-21). The first synchronisation starts at once and is full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.full) || !has(self.fullInterval)").message("set full (a calendar) or fullInterval (a length of time), not both"))]
+pub struct SyncSchedule {
+    /// Full synchronisations by the calendar. Default: by fullInterval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full: Option<CalendarSchedule>,
+    /// Time between two full synchronisations, from 10s to 31d. Default 7d when `full` is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = between("10s", "31d"))]
+    pub full_interval: Option<DurationText>,
+    /// Time between two delta synchronisations, from 10s to 31d, default 1h; 0s switches them off.
+    #[serde(default = "defaults::h1")]
+    #[x_kube(validation = Rule::new("self == '0s' || self.endsWith('d') || duration(self.contains('d') ? self.split('d')[1] : self) >= duration('10s')").message("must be 0s (off) or from 10s to 31d"))]
+    pub delta_interval: DurationText,
+}
+
+impl Default for SyncSchedule {
+    fn default() -> Self {
+        Self { full: None, full_interval: None, delta_interval: defaults::h1() }
+    }
+}
+
+/// By the calendar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CalendarSchedule {
+    /// Which days.
+    #[x_kube(validation = Rule::new("!has(self.once)").message("a synchronisation schedule repeats: use daily, weekly, monthlyByDate or monthlyByWeekday"))]
+    pub recurrence: Recurrence,
+    /// Time of day, HH:MM.
+    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    pub start: String,
+    /// Time zone: UTC (default) or an IANA name such as `Europe/Berlin`.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 3, max = 64))]
+    #[x_kube(validation = Rule::new("self == 'UTC' || self.matches('^[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}$')").message("write UTC or an IANA name with its region, for example Europe/Berlin"))]
+    pub time_zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+/// A proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// URL with port, for example `http://proxy.example:3128`.
+    #[schemars(length(min = 8, max = 2048), regex(pattern = "^https?://[^ ?#@]+$"))]
+    pub url: String,
+    /// Secret with `username` and `password`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// Hosts, domains (with a leading dot) and networks that are reached without the proxy, at most 128.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 253)))]
+    pub no_proxy: Vec<String>,
+}
+
+/// When a superseded update expires: exactly one. An expired update enters no new deployment and is not offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.months) != (has(self.immediately) && self.immediately)").message("set exactly one of immediately: true and months (1 to 99)"))]
+pub struct SupersedenceRule {
+    /// As soon as a newer update supersedes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub immediately: Option<bool>,
+    /// This many months, 1 to 99, after the superseding update appeared; until then it can still be deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub months: Option<u32>,
+}
+
+impl Default for SupersedenceRule {
+    fn default() -> Self {
+        Self { immediately: Some(true), months: None }
+    }
+}
+
+/// What is true of the software update point.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftwareUpdatePointStatus {
+    /// Last generation of the spec that ended ready or stalled; -1 before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled and the conditions of this kind. Ready=True means that this generation is accepted,
+    /// resolved and in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 24))]
+    pub conditions: Vec<Condition>,
+    /// Value of the last `reconcile.patchtide.dev/requestedAt` annotation that was carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_reconcile_at: Option<String>,
+    /// The synchronisation under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<SyncProgress>,
+    /// End of the last successful synchronisation of either kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+    /// End of the last successful delta synchronisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delta_sync_time: Option<Time>,
+    /// End of the last successful full synchronisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_full_sync_time: Option<Time>,
+    /// Start of the next synchronisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_sync_time: Option<Time>,
+    /// Kind of the next one: full or delta.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_sync_kind: Option<SyncKind>,
+    /// Failures in a row since the last success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures_in_a_row: Option<u32>,
+    /// Counts of updates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updates: Option<UpdateCounts>,
+    /// Version of the catalogue that clients scan against; rises by one with every change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalogue_version: Option<u64>,
+    /// Each source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sources: Vec<SourceStatus>,
+    /// Last error with its cause and remedy; stays until the next success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub last_error: Option<String>,
+}
+
+status_contract!(SoftwareUpdatePointStatus);
+
+/// Kind of a synchronisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SyncKind {
+    /// New, revised and withdrawn updates.
+    Full,
+    /// New updates only.
+    Delta,
+}
+
+/// A synchronisation under way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncProgress {
+    /// Kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SyncKind>,
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// For people, for example `debian bookworm/main: 41 of 54 MiB, 30112 updates`.
+    #[schemars(length(max = 256))]
+    pub summary: String,
+    /// Source being read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub source: Option<String>,
+    /// Update or file being read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub current: Option<String>,
+    /// Files read.
+    pub files_done: u64,
+    /// Files to read, as far as known.
+    pub files_total: u64,
+    /// Bytes read.
+    pub bytes_done: u64,
+    /// Bytes to read, as far as known.
+    pub bytes_total: u64,
+    /// Updates read.
+    pub updates: u64,
+}
+
+/// Counts of updates. The counts below `total` are those of the last synchronisation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateCounts {
+    /// Updates in the site now, expired ones included.
+    pub total: u64,
+    /// Of these, not superseded and not expired.
+    pub current: u64,
+    /// Seen for the first time.
+    pub new: u64,
+    /// Same identity, changed content or metadata.
+    pub revised: u64,
+    /// Newly superseded by a newer one.
+    pub superseded: u64,
+    /// Newly expired.
+    pub expired: u64,
+    /// Entries that could not be read and were left out.
+    pub malformed: u64,
+}
+
+/// One source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Whether its last synchronisation succeeded.
+    pub ok: bool,
+    /// Last success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+    /// Its product lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub lines: Vec<LineStatus>,
+    /// What failed, why, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub error: Option<String>,
+}
+
+/// One product line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LineStatus {
+    /// `<source>/<suite>/<component>`.
+    #[schemars(length(max = 200))]
+    pub line: String,
+    /// Updates in it.
+    pub updates: u64,
+    /// Date of the accepted InRelease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release_date: Option<Time>,
+    /// Its Valid-Until.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Time>,
+    /// Entries that could not be read.
+    pub malformed: u64,
+    /// The first malformed entry: where and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub first_malformed: Option<String>,
+}
