@@ -1,0 +1,13 @@
+//! A Git repository as a source of desired state: fetched into a bare object database, verified, and read
+//! without ever making a working tree. Everything that comes out is data with a position and a verdict.
+//!
+//! Fetching and reading block (libgit2) and run on the blocking pool; the rest is pure.
+
+pub mod document;
+pub mod fetch;
+pub mod object;
+pub mod schema;
+pub mod signature;
+pub mod tree;
+pub mod url;
+pub mod verdict;

@@ -1,0 +1,222 @@
+//! From documents to the objects of a revision, each with its origin; duplicates, bad names and foreign
+//! kinds are told and left out (bad-input catalogue #14 to #17, #25).
+
+use std::collections::BTreeMap;
+
+use super::{
+    document::{Node, Value},
+    schema::Schemas,
+    tree::Files,
+    verdict::{Finding, Place},
+};
+
+/// API version of our kinds.
+pub const API_VERSION: &str = "patchtide.dev/v1alpha1";
+/// Bytes of one object.
+const OBJECT_BYTES: usize = 512 << 10;
+
+/// An object of a revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GitObject {
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
+    /// File and number of the document in it: `lists/security.yaml#0`.
+    pub origin: String,
+    /// The document.
+    pub json: serde_json::Value,
+}
+
+/// The objects of a revision in a stable order, and all findings.
+#[derive(Debug, Default)]
+pub struct Revision {
+    /// Objects by kind and name.
+    pub objects: BTreeMap<(String, String), GitObject>,
+    /// Findings.
+    pub findings: Vec<Finding>,
+    /// Files read.
+    pub files: usize,
+}
+
+/// Limits on what a revision may hold, besides those of the tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Objects of one revision.
+    pub objects: usize,
+    /// Limits of a document.
+    pub document: super::document::Limits,
+}
+
+/// Reads all objects out of the files. `namespace` is the only one they may name.
+pub fn collect(files: Files, namespace: &str, schemas: &Schemas, limits: Limits) -> Revision {
+    let mut revision = Revision { files: files.files.len(), findings: files.findings, ..Revision::default() };
+    let mut seen: BTreeMap<(String, String), Place> = BTreeMap::new();
+    for (path, bytes) in &files.files {
+        let (documents, findings) = super::document::parse(path, bytes, limits.document);
+        revision.findings.extend(findings);
+        for (number, document) in documents.iter().enumerate() {
+            match object(path, number, document, namespace, schemas) {
+                Ok(object) => {
+                    let key = (object.kind.clone(), object.name.clone());
+                    if let Some(other) = seen.insert(key.clone(), object.place.clone()) {
+                        revision.findings.push(
+                            Finding::failure(
+                                "OBJ-DUP",
+                                object.place.clone(),
+                                format!("stands at {other} too; keep one of the two (neither is applied)"),
+                            )
+                            .of(&object.kind, &object.name),
+                        );
+                        revision.objects.remove(&key);
+                    } else {
+                        revision.objects.insert(key, object);
+                    }
+                }
+                Err(findings) => revision.findings.extend(findings),
+            }
+        }
+    }
+    if revision.objects.len() > limits.objects {
+        let many = revision.objects.len();
+        revision.objects.clear();
+        revision.findings.push(Finding::failure(
+            "GIT-LIMIT",
+            Place::file(""),
+            format!("the revision holds {many} objects, more than the {} of spec.limits.objects", limits.objects),
+        ));
+    }
+    revision
+}
+
+fn object(
+    path: &str,
+    number: usize,
+    document: &Node,
+    namespace: &str,
+    schemas: &Schemas,
+) -> Result<GitObject, Vec<Finding>> {
+    let place = document.place(path);
+    let fail = |code, node: Option<&Node>, message: String| {
+        vec![Finding::failure(code, node.map_or_else(|| place.clone(), |node| node.place(path)), message)]
+    };
+    let text = |field: &str| document.get(field).and_then(Node::text).unwrap_or_default();
+    if !matches!(document.value, Value::Map(_)) {
+        return Err(fail("KIND-UNKNOWN", None, "is not an object: it needs apiVersion, kind and metadata".into()));
+    }
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let metadata = document.get("metadata");
+    let name_node = metadata.and_then(|metadata| metadata.get("name"));
+    let name = name_node.and_then(Node::text).unwrap_or_default();
+    let mut findings = Vec::new();
+    if api_version != API_VERSION || !schemas.knows(kind) {
+        let hint = schemas
+            .nearest_kind(kind)
+            .map_or_else(String::new, |near| format!("; did you mean {API_VERSION} {near}?"));
+        return Err(fail(
+            "KIND-UNKNOWN",
+            document.get("kind"),
+            format!("{api_version} {kind} is not a kind of Patchtide{hint}"),
+        )
+        .into_iter()
+        .map(|finding| finding.of(kind, name))
+        .collect());
+    }
+    if !valid_name(name) {
+        findings.extend(fail(
+            "NAME-INVALID",
+            name_node.or(metadata),
+            format!("metadata.name {name:?} is not valid: 1 to 253 of a-z, 0-9, - and ., starting and ending with a letter or digit"),
+        ));
+    }
+    if let Some(node) = metadata.and_then(|metadata| metadata.get("namespace"))
+        && node.text() != Some(namespace)
+    {
+        findings.extend(fail(
+            "NAMESPACE",
+            Some(node),
+            format!("metadata.namespace must be {namespace}, that of the GitSource, or be left out"),
+        ));
+    }
+    findings.extend(check_metadata(path, metadata));
+    if let Value::Map(map) = &document.value {
+        for (field, node) in map {
+            if field == "status" {
+                findings.extend(fail("FIELD-UNKNOWN", Some(node), "status is written by the controller; remove it".into()));
+            } else if !matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
+                findings.extend(fail("FIELD-UNKNOWN", Some(node), format!("{field} is not a field of an object; did you mean spec.{field}?")));
+            }
+        }
+    }
+    match document.get("spec") {
+        Some(spec) => findings.extend(schemas.check_spec(kind, path, spec)),
+        None => findings.extend(fail("FIELD-MISSING", None, "spec is missing".into())),
+    }
+    let json = document.to_json();
+    if json.to_string().len() > OBJECT_BYTES {
+        findings.extend(fail("OBJ-SIZE", None, format!("the object is larger than {OBJECT_BYTES} bytes; split it")));
+    }
+    if findings.is_empty() {
+        let origin = format!("{path}#{number}");
+        Ok(GitObject { kind: kind.to_owned(), name: name.to_owned(), place, origin, json })
+    } else {
+        Err(findings.into_iter().map(|finding| finding.of(kind, name)).collect())
+    }
+}
+
+fn check_metadata(path: &str, metadata: Option<&Node>) -> Vec<Finding> {
+    let Some(Value::Map(map)) = metadata.map(|metadata| &metadata.value) else { return Vec::new() };
+    let mut findings = Vec::new();
+    for (field, node) in map {
+        match field.as_str() {
+            "name" | "namespace" => {}
+            "labels" | "annotations" => {
+                let Value::Map(entries) = &node.value else {
+                    findings.push(Finding::failure("TYPE", node.place(path), format!("metadata.{field} must be a map of texts")));
+                    continue;
+                };
+                for (key, value) in entries {
+                    match value.text() {
+                        None => findings.push(Finding::failure(
+                            "TYPE",
+                            value.place(path),
+                            format!("metadata.{field}.{key} must be text: put the value in quotes"),
+                        )),
+                        Some(text) if field == "labels" && !valid_label(text) => findings.push(Finding::failure(
+                            "LABEL-INVALID",
+                            value.place(path),
+                            format!("metadata.labels.{key}: at most 63 letters, digits, - _ and ., starting and ending with a letter or digit"),
+                        )),
+                        Some(_) => {}
+                    }
+                }
+            }
+            other => findings.push(Finding::failure(
+                "FIELD-UNKNOWN",
+                node.place(path),
+                format!("metadata.{other} cannot be set from Git; remove it"),
+            )),
+        }
+    }
+    findings
+}
+
+fn valid_name(name: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    name.len() <= 253
+        && edge(name.chars().next())
+        && edge(name.chars().next_back())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
+        && !name.contains("..")
+}
+
+fn valid_label(value: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    value.is_empty()
+        || (value.len() <= 63
+            && edge(value.chars().next())
+            && edge(value.chars().next_back())
+            && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
+}

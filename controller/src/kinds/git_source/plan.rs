@@ -1,0 +1,186 @@
+//! Plan: what is written, what is left, what goes. Pure; every reason for doing nothing is data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::{ResourceExt as _, api::DynamicObject};
+use patchtide_crds::{GitSource, KINDS, annotations};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::dereference::{Live, Reading};
+use crate::git::{object::GitObject, verdict::Finding};
+
+/// Annotation: SHA-256 of the document as it stood in Git. Tells a field that went from Git, which a comparison of
+/// values cannot.
+pub(super) const DIGEST: &str = "patchtide.dev/source-digest";
+
+/// What a run will do.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Objects to apply, in this order.
+    pub(super) apply: Vec<(GitObject, Value)>,
+    /// Objects that are as they should be.
+    pub(super) unchanged: usize,
+    /// Objects to delete, in this order.
+    pub(super) prune: Vec<(String, String)>,
+    /// A prune that needs a person.
+    pub(super) blocked: Option<Blocked>,
+    /// Objects whose last good version is kept.
+    pub(super) kept: usize,
+    /// Findings of this step.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// A prune that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Blocked {
+    /// Why, and how it is approved.
+    pub(super) why: String,
+    /// What would go.
+    pub(super) objects: Vec<(String, String)>,
+}
+
+/// Decides.
+pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace: &str) -> Plan {
+    let name = source.name_any();
+    let mut plan = Plan::default();
+    for kind in KINDS {
+        for object in reading.content.objects.values().filter(|object| object.kind == kind.kind) {
+            let key = (object.kind.clone(), object.name.clone());
+            let body = body(object, &name, namespace);
+            match live.get(&key) {
+                Some(found) if found.metadata.deletion_timestamp.is_some() => plan.findings.push(
+                    Finding::warning("OBJ-DELETING", object.place.clone(), "is being deleted in the cluster; applied when it is gone")
+                        .of(&object.kind, &object.name),
+                ),
+                Some(found) if foreign_owner(found, &name, namespace).is_some() => {
+                    let owner = foreign_owner(found, &name, namespace).unwrap_or_default();
+                    plan.findings.push(
+                        Finding::failure(
+                            "OWNED-BY-OTHER",
+                            object.place.clone(),
+                            format!("belongs to {owner} and is left alone; remove it there first, or here"),
+                        )
+                        .of(&object.kind, &object.name),
+                    );
+                }
+                Some(found) if is_current(found, &body) => plan.unchanged += 1,
+                _ => plan.apply.push((object.clone(), body)),
+            }
+        }
+    }
+    let owned = || live.iter().filter(|(_, object)| owner(object) == Some((name.as_str(), namespace)));
+    let gone: Vec<(String, String)> = owned()
+        .filter(|(key, object)| {
+            !reading.content.objects.contains_key(*key)
+                && !annotations::prune_disabled(object.metadata.annotations.as_ref())
+                && object.metadata.deletion_timestamp.is_none()
+        })
+        .map(|(key, _)| key.clone())
+        .collect();
+    let failed = reading.content.findings.iter().chain(&plan.findings).any(Finding::is_failure);
+    if failed {
+        plan.kept = gone.len();
+    } else if source.spec.prune {
+        decide_prune(source, reading, live, gone, &mut plan);
+    }
+    plan
+}
+
+fn decide_prune(source: &GitSource, reading: &Reading, live: &Live, gone: Vec<(String, String)>, plan: &mut Plan) {
+    let approved = source.annotations().get(annotations::APPROVE_PRUNE) == Some(&reading.revision);
+    let limit = usize::try_from(source.spec.max_deletions).unwrap_or(usize::MAX);
+    let opened = last_windows(live, &gone);
+    let approve = format!("approve it with the annotation {}: {}", annotations::APPROVE_PRUNE, reading.revision);
+    let why = if approved {
+        None
+    } else if gone.len() > limit {
+        Some(format!("{} objects would go, more than spec.maxDeletions {limit}; {approve}", gone.len()))
+    } else if opened.is_empty() {
+        None
+    } else {
+        Some(format!(
+            "the last maintenance window of {} would go, and its clients could be patched at any time; {approve}",
+            opened.into_iter().collect::<Vec<_>>().join(", ")
+        ))
+    };
+    match why {
+        Some(why) => plan.blocked = Some(Blocked { why, objects: gone }),
+        None => {
+            plan.prune = gone;
+            let order = |kind: &str| KINDS.iter().position(|known| known.kind == kind);
+            plan.prune.sort_by_key(|(kind, _)| std::cmp::Reverse(order(kind)));
+        }
+    }
+}
+
+/// Collections that a deployment would still target and whose last allowing window is among `gone`.
+fn last_windows(live: &Live, gone: &[(String, String)]) -> BTreeSet<String> {
+    let collection = |object: &DynamicObject| object.data["spec"]["collection"].as_str().unwrap_or_default().to_owned();
+    let of = |kind: &'static str| live.iter().filter(move |((found, _), _)| found == kind);
+    let mut left: BTreeMap<String, usize> = BTreeMap::new();
+    let mut lost = BTreeSet::new();
+    for (key, window) in of("MaintenanceWindow") {
+        if gone.contains(key) {
+            lost.insert(collection(window));
+        } else {
+            *left.entry(collection(window)).or_default() += 1;
+        }
+    }
+    let deployed = of("UpdateDeployment").any(|(key, _)| !gone.contains(key));
+    lost.retain(|name| deployed && !left.contains_key(name));
+    lost
+}
+
+/// The document that is applied.
+fn body(object: &GitObject, source: &str, namespace: &str) -> Value {
+    let mut body = object.json.clone();
+    let digest = hex::encode(Sha256::digest(object.json.to_string().as_bytes()));
+    let metadata = &mut body["metadata"];
+    metadata["namespace"] = json!(namespace);
+    metadata["labels"][annotations::OWNER_NAME] = json!(source);
+    metadata["labels"][annotations::OWNER_NAMESPACE] = json!(namespace);
+    metadata["annotations"][annotations::ORIGIN_FILE] = json!(object.origin);
+    metadata["annotations"][DIGEST] = json!(digest);
+    body
+}
+
+fn owner(object: &DynamicObject) -> Option<(&str, &str)> {
+    let labels = object.labels();
+    Some((labels.get(annotations::OWNER_NAME)?, labels.get(annotations::OWNER_NAMESPACE)?))
+}
+
+/// Who else applies this object, if anybody.
+fn foreign_owner(object: &DynamicObject, source: &str, namespace: &str) -> Option<String> {
+    if let Some(name) = object.labels().get(annotations::FLUX_OWNER) {
+        return Some(format!("the Flux Kustomization {name}"));
+    }
+    if let Some(id) = object.annotations().get(annotations::ARGO_OWNER) {
+        return Some(format!("the Argo CD application {}", id.split(':').next().unwrap_or_default()));
+    }
+    match owner(object) {
+        Some((name, space)) if (name, space) != (source, namespace) => Some(format!("GitSource {name}")),
+        _ => None,
+    }
+}
+
+fn is_current(live: &DynamicObject, body: &Value) -> bool {
+    let metadata = serde_json::to_value(&live.metadata).unwrap_or_default();
+    ["labels", "annotations"].iter().all(|field| contains(&metadata[field], &body["metadata"][field]))
+        && contains(&live.data["spec"], &body["spec"])
+}
+
+/// Whether everything that `wanted` says is so in `live`; what only `live` has (defaults) does not matter.
+fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (_, Value::Null) => live.is_null(),
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| contains(live.get(key).unwrap_or(&Value::Null), value))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+        }
+        (Value::Number(live), Value::Number(wanted)) => live.as_f64() == wanted.as_f64(),
+        _ => live == wanted,
+    }
+}

@@ -1,0 +1,129 @@
+//! Status: counts, failures, prune preview, history, and the source's own conditions.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use patchtide_crds::{
+    GitSource, GitSourceStatus,
+    conditions::{self, PRUNE_BLOCKED, VERIFIED, clip, reason},
+    git_source::{BlockedPrune, FileFailure, HistoryEntry, Inventory},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{apply::Applied, dereference::Reading, put};
+use crate::{context::Context, git::verdict::Finding};
+
+/// Failures and objects that a status shows.
+const SHOWN: usize = 20;
+/// Revisions that a status remembers.
+const HISTORY: usize = 5;
+
+/// Writes the verdict on the signature.
+pub(super) fn verified(ctx: &Context, source: &GitSource, status: &mut GitSourceStatus, verdict: Result<Option<&str>, &str>) {
+    if source.spec.verify.is_none() {
+        status.signer = None;
+        conditions::remove_condition(&mut status.conditions, VERIFIED);
+        return;
+    }
+    match verdict {
+        Ok(signer) => {
+            status.signer = signer.map(str::to_owned);
+            let message = format!("signed by {}", signer.unwrap_or_default());
+            put(ctx, source, status, VERIFIED, true, reason::SUCCEEDED, &message);
+        }
+        Err(why) => put(ctx, source, status, VERIFIED, false, reason::VERIFICATION_ERROR, why),
+    }
+}
+
+/// Writes what a run did.
+pub(super) fn settle(
+    ctx: &Context,
+    source: &GitSource,
+    status: &mut GitSourceStatus,
+    reading: &Reading,
+    applied: &Applied,
+    started: Timestamp,
+) {
+    let failures: Vec<&Finding> =
+        reading.content.findings.iter().chain(&applied.findings).filter(|finding| finding.is_failure()).collect();
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    status.inventory = Some(Inventory {
+        files: count(reading.content.files),
+        objects: count(applied.applied + applied.unchanged + applied.kept),
+        applied: count(applied.applied),
+        unchanged: count(applied.unchanged),
+        pruned: count(applied.pruned.len()),
+        failed: count(failures.len()),
+        kept: count(applied.kept),
+    });
+    status.failures = failures.iter().take(SHOWN).map(|finding| failure(finding)).collect();
+    status.prune = applied.blocked.as_ref().map(|blocked| BlockedPrune {
+        revision: reading.revision.clone(),
+        count: count(blocked.objects.len()),
+        objects: blocked.objects.iter().take(SHOWN).map(|(kind, name)| format!("{kind}/{name}")).collect(),
+    });
+    match &applied.blocked {
+        Some(blocked) => put(ctx, source, status, PRUNE_BLOCKED, true, reason::TOO_MANY_DELETIONS, &blocked.why),
+        None => {
+            conditions::remove_condition(&mut status.conditions, PRUNE_BLOCKED);
+        }
+    }
+    if failures.is_empty() {
+        status.last_applied_revision = Some(reading.revision.clone());
+        status.last_applied_commit_time = reading.commit_time.map(Time);
+    }
+    let outcome = if failures.is_empty() { reason::RECONCILIATION_SUCCEEDED } else { reason::PARTIALLY_APPLIED };
+    remember(ctx, status, reading, outcome, started, applied.applied + applied.pruned.len() > 0);
+}
+
+/// Folds the run into the history. A run that changed nothing leaves it alone, so that the status is not written.
+fn remember(ctx: &Context, status: &mut GitSourceStatus, reading: &Reading, outcome: &str, started: Timestamp, changed: bool) {
+    let digest = digest(reading);
+    let now = ctx.clock.time();
+    let took = format!("{:.1}s", ctx.clock.now().duration_since(started).as_secs_f64());
+    if let Some(entry) = status.history.first_mut()
+        && entry.revision == reading.revision
+        && entry.last_reconciled_status == outcome
+    {
+        if changed {
+            entry.last_reconciled = now;
+            entry.last_reconciled_duration = took;
+            entry.total_reconciliations += 1;
+        }
+        return;
+    }
+    status.history.insert(
+        0,
+        HistoryEntry {
+            revision: reading.revision.clone(),
+            digest,
+            first_reconciled: now.clone(),
+            last_reconciled: now,
+            last_reconciled_duration: took,
+            last_reconciled_status: outcome.to_owned(),
+            total_reconciliations: 1,
+        },
+    );
+    status.history.truncate(HISTORY);
+}
+
+fn digest(reading: &Reading) -> String {
+    let mut hasher = Sha256::new();
+    for object in reading.content.objects.values() {
+        hasher.update(object.json.to_string().as_bytes());
+        hasher.update([0]);
+    }
+    format!("sha256:{}", hex::encode(hasher.finalize()))
+}
+
+fn failure(finding: &Finding) -> FileFailure {
+    let number = |n: u64| (n > 0).then(|| u32::try_from(n).unwrap_or(u32::MAX));
+    FileFailure {
+        file: clip(&finding.place.path, 1_024),
+        line: number(finding.place.line),
+        column: number(finding.place.column),
+        object: (!finding.object.is_empty()).then(|| clip(&finding.object, 320)),
+        field: None,
+        code: clip(finding.code, 63),
+        message: clip(&finding.message, 1_024),
+    }
+}
