@@ -4,9 +4,12 @@
 //! The protocol is versioned as a whole: every request carries [`VERSION_HEADER`]; a site answers a version it does
 //! not speak with status 426 and a [`Problem`] that says what to do.
 
+pub mod binary;
 pub mod bundle;
 #[cfg(feature = "certificates")]
 pub mod certificate;
+pub mod check;
+pub mod encoding;
 pub mod enrolment;
 pub mod envelope;
 pub mod identity;
@@ -28,3 +31,5 @@ pub const VERSION_HEADER: &str = "patchtide-protocol";
 pub const JSON: &str = "application/json";
 /// Media type of compact binary state messages.
 pub const STATE_BINARY: &str = "application/vnd.patchtide.state-messages.v1";
+/// Content encoding of compressed bodies; the only one.
+pub const ZSTD: &str = "zstd";

@@ -32,3 +32,11 @@ pub const REPORT_BURST: u32 = 20;
 pub const PENDING_PER_ADDRESS: u32 = 10;
 /// Pending enrolments of a site.
 pub const PENDING_PER_SITE: u32 = 5_000;
+/// Facts of a client.
+pub const FACTS: usize = 200;
+/// Characters of a fact's key.
+pub const FACT_KEY_CHARACTERS: usize = 63;
+/// Characters of a fact's value.
+pub const FACT_VALUE_CHARACTERS: usize = 256;
+/// Bytes of all strings of a binary report together, repetitions counted: a reference is short, what it names is not.
+pub const STATE_STRING_BYTES: usize = 4 * STATE_BYTES;
