@@ -113,9 +113,9 @@ fn is_dns_name(text: &str, longest: usize, dots: bool) -> bool {
         && bytes.len() <= longest
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes.iter().all(|b| {
-            b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-' || (dots && *b == b'.')
-        })
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-' || (dots && *b == b'.'))
 }
 
 /// A client's identity: a random UUID that the site gives at enrolment and its certificate carries. Never reused.
@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn bad_identities_name_the_rule() {
-        for bad in ["", "openssl", "a/b/c:openssl", "a/b/c:openssl@", "a/../c:x@1", "a/b/c:x@1 2", "a/b:x@1"] {
+        for bad in ["", "openssl", "a/b/c:openssl", "a/b/c:openssl@", "a/../c:x@1", "a/b/c:x@1 2", "a/b:x@1"]
+        {
             assert!(bad.parse::<UpdateId>().is_err(), "{bad}");
         }
         assert!(SiteName::new("Prod").unwrap_err().to_string().contains("a-z"));

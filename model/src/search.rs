@@ -41,9 +41,10 @@ impl Criteria {
     pub fn matches(&self, update: &Update, required: u64) -> bool {
         let any = |set: &BTreeSet<String>, value: &str| set.is_empty() || set.iter().any(|p| glob(p, value));
         let title = update.title.to_lowercase();
-        self.title.as_ref().is_none_or(|words| {
-            words.to_lowercase().split_whitespace().all(|word| title.contains(word))
-        }) && (self.bulletins.is_empty() || update.bulletins.iter().any(|b| any(&self.bulletins, b)))
+        self.title
+            .as_ref()
+            .is_none_or(|words| words.to_lowercase().split_whitespace().all(|word| title.contains(word)))
+            && (self.bulletins.is_empty() || update.bulletins.iter().any(|b| any(&self.bulletins, b)))
             && (self.cves.is_empty() || !self.cves.is_disjoint(&update.cves))
             && (self.classifications.is_empty() || self.classifications.contains(&update.classification))
             && any(&self.products, &update.product)

@@ -1,4 +1,17 @@
-//! Maintenance windows: the types. The arithmetic on them is in the modules below.
+//! Maintenance windows: the types here, the arithmetic in the modules below. It is total: whatever a window says,
+//! there is an answer, and a window that cannot be understood never opens anything.
+
+mod calendar;
+mod merge;
+mod occurrence;
+mod zone;
+
+#[cfg(test)]
+mod oracle;
+
+pub use calendar::{Calendar, NextOpening, Openness, Purpose};
+pub use occurrence::WindowError;
+pub use zone::{first_instant, time_zone};
 
 use jiff::{SignedDuration, Timestamp, civil};
 use serde::{Deserialize, Serialize};
@@ -116,4 +129,16 @@ pub struct Span {
     pub start: Timestamp,
     /// First instant after.
     pub end: Timestamp,
+}
+
+impl Span {
+    /// How long it lasts; never negative.
+    pub fn length(&self) -> SignedDuration {
+        self.end.duration_since(self.start).max(SignedDuration::ZERO)
+    }
+
+    /// Whether `at` lies inside.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.start <= at && at < self.end
+    }
 }

@@ -1,0 +1,486 @@
+//! Window arithmetic against an oracle that knows none of it: it walks day by day and minute by minute.
+//!
+//! `PROPTEST_CASES` gives the number of random cases.
+
+use jiff::{SignedDuration, Timestamp, ToSpan, civil, tz::TimeZone};
+use proptest::prelude::*;
+
+use super::*;
+
+const ZONES: &[&str] = &[
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+    "Africa/Casablanca",
+    "Europe/Dublin",
+    "Asia/Kathmandu",
+    "America/St_Johns",
+    "Pacific/Kiritimati",
+];
+
+/// Days near which zones above do something odd, and ordinary ones.
+const DAYS: &[(i16, i8, i8)] = &[
+    (2024, 3, 31),
+    (2024, 10, 27),
+    (2024, 4, 7),
+    (2024, 10, 6),
+    (2011, 12, 30),
+    (2024, 2, 29),
+    (2023, 2, 28),
+    (2024, 12, 31),
+    (2024, 3, 10),
+    (2024, 11, 3),
+    (2024, 4, 14),
+    (2024, 3, 10),
+    (2024, 6, 12),
+    (2012, 4, 1),
+];
+
+/// Whether the recurrence names this day, from the words of its documentation alone.
+fn names_day(recurrence: &Recurrence, day: civil::Date) -> bool {
+    let days_between = |a: civil::Date, b: civil::Date| i64::from(a.until(b).unwrap().get_days());
+    let months_between = |a: civil::Date, b: civil::Date| {
+        (i64::from(b.year()) - i64::from(a.year())) * 12 + i64::from(b.month()) - i64::from(a.month())
+    };
+    let monday_of = |mut date: civil::Date| {
+        while date.weekday() != civil::Weekday::Monday {
+            date = date.yesterday().unwrap();
+        }
+        date
+    };
+    match recurrence {
+        Recurrence::Once { date } => *date == day,
+        Recurrence::Daily { every, anchor } => days_between(*anchor, day) % i64::from(*every) == 0,
+        Recurrence::Weekly { every, anchor, weekdays } => {
+            weekdays.contains(&u8::try_from(day.weekday().to_monday_one_offset()).unwrap())
+                && days_between(monday_of(*anchor), monday_of(day)) / 7 % i64::from(*every) == 0
+        }
+        Recurrence::MonthlyByDate { every, anchor, day: wanted } => {
+            months_between(*anchor, day) % i64::from(*every) == 0
+                && match wanted {
+                    0 => day.tomorrow().unwrap().month() != day.month(),
+                    wanted => i64::from(day.day()) == i64::from(*wanted),
+                }
+        }
+        Recurrence::MonthlyByWeekday { every, anchor, order, weekday, offset_days } => {
+            let base = day.checked_sub(i64::from(*offset_days).days()).unwrap();
+            if i64::from(base.weekday().to_monday_one_offset()) != i64::from(*weekday)
+                || months_between(*anchor, base) % i64::from(*every) != 0
+            {
+                return false;
+            }
+            let mut same_before = 0;
+            let mut same_after = 0;
+            for other in 1..=31 {
+                let Ok(date) = civil::Date::new(base.year(), base.month(), other) else { break };
+                if date.weekday() == base.weekday() {
+                    same_before += u8::from(date < base);
+                    same_after += u8::from(date > base);
+                }
+            }
+            if *order == 0 { same_after == 0 } else { same_before + 1 == *order }
+        }
+    }
+}
+
+/// The minutes of a stretch of time and what windows say about each.
+struct Minutes {
+    start: Timestamp,
+    count: usize,
+}
+
+impl Minutes {
+    fn at(&self, index: usize) -> Timestamp {
+        self.start + SignedDuration::from_mins(i64::try_from(index).unwrap())
+    }
+
+    /// Minute by minute: is this one window open?
+    fn open(&self, window: &Window, local: &TimeZone) -> Vec<bool> {
+        let zone = window.zone.resolve(local).unwrap();
+        let clock: Vec<civil::DateTime> = (0..self.count).map(|i| zone.to_datetime(self.at(i))).collect();
+        let mut open = vec![false; self.count];
+        let mut day = clock[0].date().tomorrow().unwrap();
+        while day < clock[self.count - 1].date() {
+            let wanted = names_day(&window.recurrence, day)
+                && window.effective_from.is_none_or(|from| from <= day)
+                && window.effective_until.is_none_or(|until| day <= until);
+            // The first minute at which the clock shows the time or has jumped past it.
+            if wanted
+                && let Some(first) = clock.iter().position(|shown| *shown >= day.to_datetime(window.start))
+            {
+                for index in first..self.count {
+                    if self.at(index) >= self.at(first) + window.duration {
+                        break;
+                    }
+                    open[index] = true;
+                }
+            }
+            day = day.tomorrow().unwrap();
+        }
+        open
+    }
+
+    fn together(&self, windows: &[Window], purpose: Purpose, local: &TimeZone) -> Vec<bool> {
+        let any = |action: WindowAction, kinds: &[AppliesTo]| {
+            windows.iter().any(|w| w.action == action && kinds.contains(&w.applies_to))
+        };
+        let kinds: &[AppliesTo] =
+            if purpose == Purpose::Restart && any(WindowAction::Allow, &[AppliesTo::RestartsOnly]) {
+                &[AppliesTo::RestartsOnly]
+            } else if any(WindowAction::Allow, &[AppliesTo::Updates]) {
+                &[AppliesTo::Updates]
+            } else {
+                &[AppliesTo::AllDeployments]
+            };
+        let free = !any(WindowAction::Allow, kinds);
+        let mut open = vec![free; self.count];
+        for window in windows {
+            if window.action == WindowAction::Allow && kinds.contains(&window.applies_to) {
+                for (sum, one) in open.iter_mut().zip(self.open(window, local)) {
+                    *sum |= one;
+                }
+            }
+        }
+        for window in windows {
+            if window.action == WindowAction::Deny
+                && (purpose == Purpose::Restart || window.applies_to != AppliesTo::RestartsOnly)
+            {
+                for (sum, one) in open.iter_mut().zip(self.open(window, local)) {
+                    *sum &= !one;
+                }
+            }
+        }
+        open
+    }
+}
+
+fn day_near() -> impl Strategy<Value = civil::Date> {
+    (prop::sample::select(DAYS), -3_i64..=3).prop_map(|((year, month, day), shift)| {
+        civil::date(year, month, day).checked_add(shift.days()).unwrap()
+    })
+}
+
+fn recurrence() -> impl Strategy<Value = Recurrence> {
+    prop_oneof![
+        day_near().prop_map(|date| Recurrence::Once { date }),
+        (1_u8..=31, day_near()).prop_map(|(every, anchor)| Recurrence::Daily { every, anchor }),
+        (1_u8..=4, day_near(), prop::collection::vec(1_u8..=7, 1..4))
+            .prop_map(|(every, anchor, weekdays)| Recurrence::Weekly { every, anchor, weekdays }),
+        (prop::sample::select(vec![1_u8, 2, 3, 12]), day_near(), 0_u8..=31)
+            .prop_map(|(every, anchor, day)| Recurrence::MonthlyByDate { every, anchor, day }),
+        (prop::sample::select(vec![1_u8, 2, 3, 12]), day_near(), 0_u8..=4, 1_u8..=7, 0_u8..=31).prop_map(
+            |(every, anchor, order, weekday, offset_days)| Recurrence::MonthlyByWeekday {
+                every,
+                anchor,
+                order,
+                weekday,
+                offset_days
+            }
+        ),
+    ]
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    (
+        recurrence(),
+        (0_i8..24, prop::sample::select(vec![0_i8, 1, 15, 30, 59])),
+        prop_oneof![5_i64..=1440, Just(1440), 60_i64..=240],
+        prop_oneof![
+            Just(Zone::Utc),
+            Just(Zone::ClientLocal),
+            prop::sample::select(ZONES).prop_map(|name| Zone::Iana(name.to_owned()))
+        ],
+        (prop::option::weighted(0.2, day_near()), 0_i64..40, prop::bool::weighted(0.2)),
+        prop_oneof![Just(AppliesTo::AllDeployments), Just(AppliesTo::Updates), Just(AppliesTo::RestartsOnly)],
+        prop::bool::weighted(0.25),
+    )
+        .prop_map(|(recurrence, (hour, minute), minutes, zone, (from, days, ends), applies_to, deny)| {
+            Window {
+                name: ObjectName::new("w").unwrap(),
+                collection: ObjectName::new("c").unwrap(),
+                recurrence,
+                start: civil::time(hour, minute, 0, 0),
+                duration: SignedDuration::from_mins(minutes),
+                zone,
+                effective_from: from,
+                effective_until: from.filter(|_| ends).map(|from| from.checked_add(days.days()).unwrap()),
+                applies_to,
+                action: if deny { WindowAction::Deny } else { WindowAction::Allow },
+            }
+        })
+}
+
+proptest! {
+    /// Every minute of three weeks, for a handful of windows together.
+    #[test]
+    fn calendar_agrees_with_the_minute_walker(
+        windows in prop::collection::vec(window(), 0..4),
+        purpose in prop_oneof![Just(Purpose::Install), Just(Purpose::Restart)],
+        local in prop::sample::select(ZONES),
+        around in day_near(),
+        probes in prop::collection::vec((0_usize..10_000, 0_i64..2_000), 4),
+    ) {
+        let local = time_zone(local).unwrap();
+        // The walker begins eight days before what is compared, so that nothing reaches in from outside.
+        let middle = around.to_zoned(TimeZone::UTC).unwrap().timestamp();
+        let minutes = Minutes { start: middle - SignedDuration::from_hours(24 * 15), count: 60 * 24 * 24 };
+        let open = minutes.together(&windows, purpose, &local);
+        let calendar = Calendar::new(&windows, purpose, &local);
+        let (low, high) = (60 * 24 * 8, 60 * 24 * 22);
+
+        let mut said = vec![false; minutes.count];
+        let mut before = Timestamp::MIN;
+        for span in calendar.openings(minutes.at(low)) {
+            prop_assert!(span.start < span.end && before <= span.start, "spans are ordered and not empty");
+            before = span.end;
+            if span.start >= minutes.at(high) {
+                break;
+            }
+            for (index, minute) in said.iter_mut().enumerate().take(high).skip(low) {
+                *minute |= span.contains(minutes.at(index));
+            }
+        }
+        for index in low..high {
+            prop_assert_eq!(said[index], open[index], "at {}", minutes.at(index));
+        }
+
+        for (offset, need) in probes {
+            let from = low + offset;
+            let need_minutes = usize::try_from(need).unwrap();
+            prop_assert_eq!(
+                matches!(calendar.is_open(minutes.at(from)), Openness::Open { .. }),
+                open[from]
+            );
+            // The first minute of an opening that is long enough, if the walker sees all of it.
+            let walked = (from..high).find(|start| {
+                (*start == from || !open[start - 1])
+                    && open[*start]
+                    && (*start..*start + need_minutes).all(|index| open.get(index).copied().unwrap_or(true))
+            });
+            match (calendar.next_opening(minutes.at(from), SignedDuration::from_mins(need)), walked) {
+                (NextOpening::Now { .. }, walked) => prop_assert_eq!(walked, Some(from)),
+                (NextOpening::At(span), Some(start)) => {
+                    // What lies past the walker's end it cannot judge.
+                    if start + need_minutes < high {
+                        prop_assert_eq!(span.start, minutes.at(start));
+                    }
+                }
+                (NextOpening::At(span), None) => prop_assert!(span.end > minutes.at(high)),
+                (NextOpening::Never { .. }, walked) => {
+                    if let Some(start) = walked {
+                        prop_assert!(start + need_minutes >= high);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every day of five years.
+    #[test]
+    fn recurrences_agree_with_the_day_walker(recurrence in recurrence(), from in day_near()) {
+        let end = from.checked_add(5.years()).unwrap();
+        let said: Vec<civil::Date> = recurrence.dates(from).take_while(|date| *date < end).collect();
+        let mut walked = Vec::new();
+        let mut day = from;
+        while day < end {
+            if names_day(&recurrence, day) {
+                walked.push(day);
+            }
+            day = day.tomorrow().unwrap();
+        }
+        prop_assert_eq!(said, walked);
+    }
+}
+
+fn plain(recurrence: Recurrence, start: civil::Time, minutes: i64, zone: &str) -> Window {
+    Window {
+        name: ObjectName::new("w").unwrap(),
+        collection: ObjectName::new("c").unwrap(),
+        recurrence,
+        start,
+        duration: SignedDuration::from_mins(minutes),
+        zone: Zone::Iana(zone.to_owned()),
+        effective_from: None,
+        effective_until: None,
+        applies_to: AppliesTo::Updates,
+        action: WindowAction::Allow,
+    }
+}
+
+fn first(window: &Window, from: &str) -> Span {
+    window.occurrences(&TimeZone::UTC, from.parse().unwrap()).next().unwrap()
+}
+
+fn instant(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// reliability.md #95: 02:30 does not exist on that day; open from the first instant after the gap, full length.
+#[test]
+fn a_start_in_a_gap_is_moved_to_the_end_of_the_gap() {
+    let window = plain(
+        Recurrence::Once { date: civil::date(2024, 3, 31) },
+        civil::time(2, 30, 0, 0),
+        60,
+        "Europe/Berlin",
+    );
+    let span = first(&window, "2024-03-30T00:00:00Z");
+    assert_eq!((span.start, span.end), (instant("2024-03-31T01:00:00Z"), instant("2024-03-31T02:00:00Z")));
+}
+
+/// The day that Samoa left out: the window opens when the next one begins.
+#[test]
+fn a_start_on_a_day_that_was_left_out_is_not_skipped() {
+    let window = plain(
+        Recurrence::Once { date: civil::date(2011, 12, 30) },
+        civil::time(12, 0, 0, 0),
+        60,
+        "Pacific/Apia",
+    );
+    assert_eq!(first(&window, "2011-12-29T00:00:00Z").start, instant("2011-12-30T10:00:00Z"));
+}
+
+/// reliability.md #96, #97: once, at the first 02:30, and 180 minutes of elapsed time.
+#[test]
+fn a_start_in_a_fold_runs_once() {
+    let window = plain(
+        Recurrence::Once { date: civil::date(2024, 10, 27) },
+        civil::time(2, 30, 0, 0),
+        180,
+        "Europe/Berlin",
+    );
+    let spans: Vec<Span> = window.occurrences(&TimeZone::UTC, instant("2024-10-20T00:00:00Z")).collect();
+    assert_eq!(
+        spans,
+        [Span { start: instant("2024-10-27T00:30:00Z"), end: instant("2024-10-27T03:30:00Z") }]
+    );
+}
+
+/// reliability.md #101: two one-hour windows that overlap by half an hour are one of ninety minutes; touching ones join.
+#[test]
+fn overlapping_and_touching_windows_join() {
+    let daily = || Recurrence::Daily { every: 1, anchor: civil::date(2024, 1, 1) };
+    let windows = [
+        plain(daily(), civil::time(2, 0, 0, 0), 60, "UTC"),
+        plain(daily(), civil::time(2, 30, 0, 0), 60, "UTC"),
+        plain(daily(), civil::time(3, 30, 0, 0), 30, "UTC"),
+    ];
+    let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    let span = calendar.openings(instant("2024-01-01T00:00:00Z")).next().unwrap();
+    assert_eq!((span.start, span.end), (instant("2024-01-01T02:00:00Z"), instant("2024-01-01T04:00:00Z")));
+    let need = SignedDuration::from_mins(120);
+    assert_eq!(
+        calendar.next_opening(instant("2024-01-01T02:01:00Z"), need),
+        NextOpening::At(Span {
+            start: instant("2024-01-02T02:00:00Z"),
+            end: instant("2024-01-02T04:00:00Z")
+        })
+    );
+    let NextOpening::Never { longest: Some(longest) } =
+        calendar.next_opening(instant("2024-01-01T00:00:00Z"), SignedDuration::from_mins(121))
+    else {
+        panic!("no opening is longer than two hours")
+    };
+    assert_eq!(longest.length(), need);
+}
+
+/// Windows for updates displace those for all deployments, even when they are past: nothing opens then.
+#[test]
+fn a_past_window_does_not_open_the_rest() {
+    let mut past =
+        plain(Recurrence::Once { date: civil::date(2020, 1, 1) }, civil::time(2, 0, 0, 0), 60, "UTC");
+    let mut general = plain(
+        Recurrence::Daily { every: 1, anchor: civil::date(2024, 1, 1) },
+        civil::time(2, 0, 0, 0),
+        60,
+        "UTC",
+    );
+    general.applies_to = AppliesTo::AllDeployments;
+    let at = instant("2024-01-01T02:30:00Z");
+    let windows = [past.clone(), general.clone()];
+    let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    assert_eq!(calendar.next_opening(at, SignedDuration::ZERO), NextOpening::Never { longest: None });
+    past.applies_to = AppliesTo::RestartsOnly;
+    let windows = [past, general];
+    assert!(matches!(
+        Calendar::new(&windows, Purpose::Install, &TimeZone::UTC).is_open(at),
+        Openness::Open { until: Some(_) }
+    ));
+    assert_eq!(Calendar::new(&windows, Purpose::Restart, &TimeZone::UTC).is_open(at), Openness::Closed);
+}
+
+/// No window: free. Deny only: free outside. A deny window nobody can evaluate: closed.
+#[test]
+fn free_deny_only_and_locked() {
+    let at = instant("2024-01-01T02:30:00Z");
+    let free = Calendar::new(&[], Purpose::Install, &TimeZone::UTC);
+    assert!(free.is_free());
+    assert_eq!(free.is_open(at), Openness::Open { until: None });
+    let mut deny = plain(
+        Recurrence::Daily { every: 1, anchor: civil::date(2024, 1, 1) },
+        civil::time(2, 0, 0, 0),
+        60,
+        "UTC",
+    );
+    deny.action = WindowAction::Deny;
+    let windows = [deny.clone()];
+    let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    assert_eq!(calendar.is_open(at), Openness::Closed);
+    assert_eq!(
+        calendar.is_open(instant("2024-01-01T03:00:00Z")),
+        Openness::Open { until: Some(instant("2024-01-02T02:00:00Z")) }
+    );
+    deny.zone = Zone::Iana("Europe/Berlim".to_owned());
+    assert_eq!(deny.validate(), Err(WindowError::Zone("Europe/Berlim".to_owned())));
+    let windows = [deny];
+    let locked = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    assert_eq!(locked.is_open(at), Openness::Closed);
+    assert!(locked.locked_by().is_some());
+}
+
+/// 29 February every year and windows that never end are both answered.
+#[test]
+fn rare_and_endless_windows_are_answered() {
+    let leap = plain(
+        Recurrence::MonthlyByDate { every: 12, anchor: civil::date(2024, 2, 1), day: 29 },
+        civil::time(1, 0, 0, 0),
+        60,
+        "UTC",
+    );
+    let windows = [leap];
+    let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    assert!(matches!(
+        calendar.next_opening(instant("2096-03-01T00:00:00Z"), SignedDuration::from_mins(60)),
+        NextOpening::At(span) if span.start == instant("2104-02-29T01:00:00Z")
+    ));
+    let endless = plain(
+        Recurrence::Daily { every: 1, anchor: civil::date(2024, 1, 1) },
+        civil::Time::midnight(),
+        1440,
+        "UTC",
+    );
+    let windows = [endless];
+    let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    let NextOpening::Now { until: Some(until) } =
+        calendar.next_opening(instant("2024-05-05T05:05:00Z"), SignedDuration::from_hours(24 * 300))
+    else {
+        panic!("open")
+    };
+    assert!(until > instant("2025-05-05T00:00:00Z"));
+}
+
+/// reliability.md #107: the end of time is *never*, not an error.
+#[test]
+fn the_end_of_time_is_never() {
+    assert_eq!(first_instant(civil::DateTime::MAX, &TimeZone::UTC), None);
+    let window = plain(
+        Recurrence::Daily { every: 1, anchor: civil::date(2024, 1, 1) },
+        civil::time(23, 0, 0, 0),
+        1440,
+        "UTC",
+    );
+    assert!(window.occurrences(&TimeZone::UTC, Timestamp::MAX - SignedDuration::from_hours(100)).count() < 6);
+}
