@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The controller: custom resources into validated objects of the site database, those into signed policy, and the
+//! truth back into status.
+//!
+//! One loop per kind ([`driver`]) over one watch per kind ([`cache`]). A reconcile goes in five steps, a file each
+//! where there is something to do: *dereference* (reads), *validate* (pure), *plan* (pure), *apply* (writes the site
+//! database), *status* (writes the API server, [`status`]). The policy compiler ([`compile`]) wakes on any change of
+//! the site database. Only the leader runs any of this.
+
+pub mod apply;
+pub mod cache;
+pub mod clock;
+pub mod compile;
+pub mod context;
+pub mod driver;
+pub mod error;
+pub mod events;
+pub mod keys;
+pub mod kinds;
+pub mod metrics;
+pub mod status;
+#[cfg(test)]
+mod testing;
+
+pub use context::{Advertise, Context};

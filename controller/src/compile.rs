@@ -1,0 +1,331 @@
+//! The policy compiler: wakes on any change of the site database, asks the planner for one policy per client, signs
+//! and stores those that are new.
+//!
+//! Policy is compiled only from a whole picture: every window and collection that the API server knows must have been
+//! taken into the database in its newest generation, or be marked as blocking. Otherwise a deployment that is applied
+//! together with its window could reach clients before the window does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PartialObjectMeta},
+};
+use patchtide_model::{
+    ClientId, ObjectName, UpdateId,
+    catalogue::{Leaf, LeafRef},
+    client::Client,
+    policy::{LinePolicy, POLICY_VERSION, Policy},
+};
+use patchtide_planner::site::{self, SiteInput, SitePlan, Verdict};
+use patchtide_signer::SignerError;
+use patchtide_store::{ObjectRow, StoreError, clients::StoredPolicy};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    cache::Cache,
+    context::Context,
+    error::chain,
+    kinds::{COLLECTION, MAINTENANCE_WINDOW},
+    status::Object,
+};
+
+/// Changes that come within this time are one.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// The compiler runs this often although nothing woke it.
+const RESYNC: Duration = Duration::from_mins(1);
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// Policies signed before they are stored: bounds memory, not the result.
+const BATCH: usize = 500;
+
+/// What the last compilation found; deployments and collections show it in their status.
+#[derive(Debug, Clone, Default)]
+pub struct Compiled {
+    /// Who is in which collection and whom each deployment reaches.
+    pub plan: Option<SitePlan>,
+    /// The clients it was compiled for.
+    pub clients: BTreeMap<ClientId, Client>,
+    /// Deployments in it: name to uid and generation.
+    pub deployments: BTreeMap<ObjectName, (String, i64)>,
+}
+
+impl Compiled {
+    /// Whether this generation of a deployment is in the policies that went out.
+    pub fn has(&self, name: &str, uid: &str, generation: i64) -> bool {
+        self.deployments.iter().any(|(n, (u, g))| n.as_str() == name && u == uid && *g == generation)
+    }
+}
+
+/// Why policies could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The site database did not answer.
+    #[error("the site database could not {what}")]
+    Store {
+        /// Operation.
+        what: &'static str,
+        /// Cause.
+        #[source]
+        source: StoreError,
+    },
+    /// A policy could not be signed.
+    #[error("the policy of client {client} could not be signed")]
+    Sign {
+        /// Whose.
+        client: ClientId,
+        /// Cause.
+        #[source]
+        source: SignerError,
+    },
+    /// The API server did not answer.
+    #[error("the API server could not list {kind}: check the controller's rights")]
+    List {
+        /// What was listed.
+        kind: &'static str,
+        /// Cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+fn store(what: &'static str) -> impl FnOnce(StoreError) -> CompileError {
+    move |source| CompileError::Store { what, source }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Everything that clients should know is signed and stored; so many policies were new.
+    Done {
+        /// New policies.
+        signed: usize,
+        /// Clients for which none may go out.
+        withheld: usize,
+    },
+    /// An object is not in the database yet: its reconcile wakes the compiler again.
+    Behind,
+}
+
+/// Runs until the task is dropped.
+pub async fn run(ctx: Arc<Context>) {
+    let mut changes = ctx.store.changes();
+    let mut windows = ctx.caches.maintenance_windows.version();
+    let mut collections = ctx.caches.collections.version();
+    loop {
+        changes.mark_unchanged();
+        let started = Instant::now();
+        let pause = match compile(&ctx).await {
+            Ok(Run::Done { signed, withheld }) => {
+                ctx.metrics.compiled(started.elapsed(), signed, withheld);
+                if signed > 0 {
+                    tracing::info!(signed, withheld, ms = started.elapsed().as_millis(), "policies signed");
+                }
+                RESYNC
+            }
+            Ok(Run::Behind) => RETRY,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "policies not compiled; tried again");
+                RETRY
+            }
+        };
+        let wake = async {
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = windows.changed() => {}
+                _ = collections.changed() => {}
+            }
+            sleep(DEBOUNCE).await;
+        };
+        let _ = timeout(pause, wake).await;
+    }
+}
+
+/// Compiles, signs and stores once.
+pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
+    if !taken_in(ctx).await? {
+        return Ok(Run::Behind);
+    }
+    let input = load(ctx).await?;
+    let plan = site::compile(&input);
+    let known = ctx.store.policy_digests().await.map_err(store("read policy numbers"))?;
+    let epoch = ctx.store.epoch().await.map_err(store("read the epoch"))?;
+    let new = changed(&plan, &known, epoch);
+    let withheld = plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
+    if !new.is_empty() && !fresh(ctx).await? {
+        return Ok(Run::Behind);
+    }
+    let now = ctx.clock.now();
+    let mut signed = 0;
+    for batch in new.chunks(BATCH) {
+        let rows = batch.iter().map(|next| sign(ctx, next, epoch, now)).collect::<Result<Vec<_>, _>>()?;
+        ctx.store.put_policies(rows).await.map_err(store("store policies"))?;
+        signed += batch.len();
+    }
+    publish(ctx, input, plan);
+    Ok(Run::Done { signed, withheld })
+}
+
+/// A policy to be signed.
+struct Next<'a> {
+    client: ClientId,
+    number: u64,
+    body: &'a Arc<patchtide_model::policy::PolicyBody>,
+    digest: patchtide_model::Digest,
+}
+
+/// The policies whose body is not the one the client has.
+fn changed<'a>(
+    plan: &'a SitePlan,
+    known: &BTreeMap<ClientId, (u64, u64, patchtide_model::Digest)>,
+    epoch: u64,
+) -> Vec<Next<'a>> {
+    // Clients share bodies; each is hashed once.
+    let mut digests: BTreeMap<*const patchtide_model::policy::PolicyBody, patchtide_model::Digest> = BTreeMap::new();
+    let mut new = Vec::new();
+    for (client, verdict) in &plan.policies {
+        let Verdict::Policy(body) = verdict else {
+            continue;
+        };
+        let digest = *digests.entry(Arc::as_ptr(body)).or_insert_with(|| site::body_digest(body));
+        let number = match known.get(client) {
+            Some((of, _, old)) if *of == epoch && *old == digest => continue,
+            Some((of, number, _)) if *of == epoch => number + 1,
+            _ => 1,
+        };
+        new.push(Next { client: *client, number, body, digest });
+    }
+    new
+}
+
+fn sign(ctx: &Context, next: &Next<'_>, epoch: u64, now: Timestamp) -> Result<StoredPolicy, CompileError> {
+    let policy = Policy {
+        version: POLICY_VERSION,
+        site: ctx.site.clone(),
+        client: next.client,
+        epoch,
+        number: next.number,
+        issued_at: now,
+        body: next.body.as_ref().clone(),
+    };
+    let envelope = ctx
+        .signer
+        .sign_policy(&policy)
+        .map_err(|source| CompileError::Sign { client: next.client, source })?;
+    Ok(StoredPolicy {
+        client: next.client,
+        epoch,
+        number: next.number,
+        body_digest: next.digest,
+        envelope,
+        issued_at: now,
+    })
+}
+
+/// Everything the planner needs, from the site database.
+pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
+    let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
+    let clients = ctx.store.clients().await.map_err(store("load clients"))?;
+    let lines = ctx.store.lines().await.map_err(store("load lines"))?;
+    let lines = lines
+        .into_iter()
+        .filter_map(|line| {
+            let catalogue = line.catalogue?;
+            Some(LinePolicy {
+                line: line.line,
+                catalogue_version: catalogue.version,
+                digest: catalogue.digest,
+                size: catalogue.size,
+            })
+        })
+        .collect();
+    let ids: BTreeSet<UpdateId> =
+        objects.deployments.values().flat_map(|deployment| deployment.updates.iter().cloned()).collect();
+    let list: Vec<UpdateId> = ids.iter().cloned().collect();
+    let updates = ctx.store.updates(&list).await.map_err(store("load updates"))?;
+    let required_leaves = ctx.store.required_leaves(&ids).await.map_err(store("load required leaves"))?;
+    let dependencies = if ids.is_empty() { Vec::new() } else { dependencies(ctx).await? };
+    Ok(SiteInput { site: ctx.site.clone(), objects, clients, lines, updates, required_leaves, dependencies })
+}
+
+/// Packages that updates newly depend on, as clients named them, where the catalogue knows them.
+async fn dependencies(ctx: &Context) -> Result<Vec<Leaf>, CompileError> {
+    let needed = ctx.store.needed_leaves().await.map_err(store("load new dependencies"))?;
+    let needed: Vec<LeafRef> = needed.into_iter().collect();
+    let found = ctx.store.find_leaves(&needed).await.map_err(store("find new dependencies"))?;
+    let leaves: BTreeSet<Leaf> = found.into_values().map(|(_, leaf)| leaf).collect();
+    Ok(leaves.into_iter().collect())
+}
+
+fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
+    let deployments = input
+        .objects
+        .deployments
+        .iter()
+        .map(|(name, deployment)| (name.clone(), (deployment.uid.clone(), deployment.generation)))
+        .collect();
+    let clients = input.clients.into_iter().map(|client| (client.id, client)).collect();
+    let next = Compiled { plan: Some(plan), clients, deployments };
+    ctx.compiled.send_if_modified(|old| {
+        // Last contacts move all the time and are no news.
+        let same = old.plan == next.plan
+            && old.deployments == next.deployments
+            && old.clients.keys().eq(next.clients.keys());
+        let before = std::mem::replace(old, Arc::new(next));
+        drop(before);
+        !same
+    });
+}
+
+/// Whether every window and collection that the watches have seen is in the database, or marked as blocking.
+async fn taken_in(ctx: &Context) -> Result<bool, CompileError> {
+    let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
+    let windows = ctx.store.objects(MAINTENANCE_WINDOW).await.map_err(store("load windows"))?;
+    let collections = ctx.store.objects(COLLECTION).await.map_err(store("load collections"))?;
+    let blocked: BTreeSet<&str> = objects.blocked.keys().map(String::as_str).collect();
+    Ok(all_in(MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows, &windows, &blocked)
+        && all_in(COLLECTION, &ctx.caches.collections, &collections, &blocked))
+}
+
+fn all_in<K: Object>(kind: &str, cache: &Cache<K>, rows: &[ObjectRow], blocked: &BTreeSet<&str>) -> bool {
+    cache.is_complete()
+        && cache.all().iter().all(|object| {
+            let name = object.name_any();
+            let uid = object.uid().unwrap_or_default();
+            let generation = object.meta().generation.unwrap_or_default();
+            blocked.contains(format!("{kind}/{name}").as_str())
+                || rows.iter().any(|row| row.name == name && row.uid == uid && row.generation >= generation)
+                || object.meta().deletion_timestamp.is_some()
+        })
+}
+
+/// Whether the watches have seen every window and collection that the API server knows at this moment: one consistent
+/// read before anything new goes out.
+async fn fresh(ctx: &Context) -> Result<bool, CompileError> {
+    Ok(seen(ctx, MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows).await?
+        && seen(ctx, COLLECTION, &ctx.caches.collections).await?)
+}
+
+async fn seen<K: Object>(ctx: &Context, kind: &'static str, cache: &Cache<K>) -> Result<bool, CompileError> {
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .map_err(|source| CompileError::List { kind, source: Box::new(source) })?;
+    Ok(list.iter().all(|there| {
+        there.metadata.deletion_timestamp.is_some()
+            || cache.get(&there.name_any()).is_some_and(|here| {
+                here.meta().uid == there.metadata.uid && here.meta().generation >= there.metadata.generation
+            })
+    }))
+}
+
+/// Clients by id, for those who show names.
+pub fn name_of(clients: &BTreeMap<ClientId, Client>, id: ClientId) -> String {
+    clients.get(&id).map_or_else(|| id.to_string(), |client| client.name.clone())
+}

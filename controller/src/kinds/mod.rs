@@ -1,0 +1,174 @@
+//! One module per kind.
+
+pub mod search_folder;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use patchtide_crds::{
+    DurationText, StatusContract,
+    conditions::{self, SUPPORTED, reason},
+};
+use patchtide_model::{ObjectName, object::Blocked};
+use patchtide_store::{ObjectRow, StoreError};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    error::{Failure, chain},
+    status::Object,
+};
+
+/// Kinds of rows in the site database.
+pub const COLLECTION: &str = "Collection";
+/// Maintenance windows.
+pub const MAINTENANCE_WINDOW: &str = "MaintenanceWindow";
+/// Deployments.
+pub const UPDATE_DEPLOYMENT: &str = "UpdateDeployment";
+/// Client settings.
+pub const CLIENT_SETTINGS: &str = "ClientSettings";
+/// Distribution points.
+pub const DISTRIBUTION_POINT: &str = "DistributionPoint";
+/// Packages.
+pub const DEPLOYMENT_PACKAGE: &str = "DeploymentPackage";
+/// Resolved members of update lists; not part of what policy is compiled from.
+pub const UPDATE_LIST: &str = "UpdateList";
+/// References of deployments that were pinned, with what was pinned; not part of what policy is compiled from.
+pub const PINNED: &str = "PinnedReferences";
+
+/// Keeps the validated form of `object` in the site database and takes back a block of an earlier generation.
+pub async fn keep<K: Object, D: Serialize + Sync>(
+    ctx: &Context,
+    kind: &str,
+    object: &K,
+    domain: &D,
+) -> Result<bool, Failure> {
+    let json = serde_json::to_string(domain)
+        .map_err(|error| Failure::of("the object cannot be written as JSON", &error))?;
+    let name = object.name_any();
+    let row = ObjectRow {
+        kind: kind.to_owned(),
+        name: name.clone(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.meta().generation.unwrap_or_default(),
+        json,
+    };
+    let put = ctx.store.put_object(row).await.map_err(|error| database(&error))?;
+    let freed = ctx.store.set_blocked(kind, &name, None).await.map_err(|error| database(&error))?;
+    Ok(put || freed)
+}
+
+/// Marks an object whose newest generation restricts in a way that cannot be honoured: no new policy for those it
+/// concerns (`collections`; empty: everyone). Its last good row stays.
+pub async fn block<K: Object>(
+    ctx: &Context,
+    kind: &str,
+    object: &K,
+    reason: String,
+    collections: impl IntoIterator<Item = ObjectName> + Send,
+) -> Result<(), Failure> {
+    let blocked = Blocked { reason, collections: collections.into_iter().collect() };
+    ctx.store.set_blocked(kind, &object.name_any(), Some(blocked)).await.map_err(|error| database(&error))?;
+    Ok(())
+}
+
+/// Deletes the rows of objects that are no more.
+pub async fn sweep_rows(ctx: &Context, kind: &str, names: &std::collections::BTreeSet<String>) -> Result<(), Failure> {
+    for name in ctx.store.object_names(kind).await.map_err(|error| database(&error))? {
+        if !names.contains(&name) {
+            tracing::info!(kind, name, "object is gone, its row goes too");
+            ctx.store.delete_object(kind, &name).await.map_err(|error| database(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// A failure of the site database: tried again.
+pub fn database(error: &StoreError) -> Failure {
+    Failure::retry(reason::RECONCILIATION_FAILED, format!("site database: {}", chain(error)))
+}
+
+/// A name of a custom resource in domain form. The API server has checked it already.
+pub fn object_name(name: &str) -> Result<ObjectName, Failure> {
+    ObjectName::new(name).map_err(|error| Failure::stalled(reason::INVALID_SPEC, error.to_string()))
+}
+
+/// A length of time, with the field that names it.
+pub fn duration(field: &str, text: &DurationText) -> Result<SignedDuration, Failure> {
+    let seconds = text
+        .seconds()
+        .map_err(|error| Failure::stalled(reason::INVALID_SPEC, format!("{field}: {error}")))?;
+    Ok(SignedDuration::from_secs(seconds))
+}
+
+/// A time in a status: to the second, as Kubernetes writes it.
+pub fn time(instant: Timestamp) -> Time {
+    Time(Timestamp::from_second(instant.as_second()).unwrap_or(instant))
+}
+
+/// Says which fields are accepted but without effect, or takes that back.
+pub fn supported<S: StatusContract>(status: &mut S, generation: i64, now: &Time, missing: &[&str]) {
+    if missing.is_empty() {
+        conditions::remove_condition(status.conditions_mut(), SUPPORTED);
+    } else {
+        let message = format!("accepted without effect, because it is not built yet: {}", missing.join(", "));
+        conditions::put(status, SUPPORTED, "False", generation, now, reason::NOT_BUILT, &message);
+    }
+}
+
+/// Sets a condition of the kind's own, or takes it out.
+pub fn flag<S: StatusContract>(
+    status: &mut S,
+    kind: &str,
+    generation: i64,
+    now: &Time,
+    set: Option<(bool, &str, &str)>,
+) {
+    match set {
+        Some((value, reason, message)) => {
+            let value = if value { "True" } else { "False" };
+            conditions::put(status, kind, value, generation, now, reason, message);
+        }
+        None => {
+            conditions::remove_condition(status.conditions_mut(), kind);
+        }
+    }
+}
+
+/// `*` stands for any characters; upper and lower case are the same.
+pub fn glob(pattern: &str, value: &str) -> bool {
+    let value = value.to_lowercase();
+    let pattern = pattern.to_lowercase();
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = value.strip_prefix(first) else {
+        return false;
+    };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
+    for part in middle {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, value) in [("linux*", "linux-signed"), ("*", ""), ("debian/*/main", "debian/bookworm/main"),
+            ("*ssl*", "OpenSSL"), ("a*b*c", "axxbyyc"), ("exact", "Exact"), ("*a", "aaa")] {
+            assert!(glob(pattern, value), "{pattern} {value}");
+        }
+        for (pattern, value) in [("linux", "linux-signed"), ("a*b", "ab c"), ("", "x"), ("a*a", "a"), ("a*b*c", "acb")] {
+            assert!(!glob(pattern, value), "{pattern} {value}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Template and deployment merged, defaults filled in, fields named whose behaviour is not built. Pure.
+
+use jiff::{SignedDuration, civil};
+use patchtide_crds::{
+    DurationText, DeploymentSettings as Wish,
+    settings::{
+        AlertSettings, DisplayNotifications, DownloadBehaviour, DownloadSettings, InstallationSettings,
+        LegacyClientSettings, RestartEnforcement, RestartSettings, TimeEvaluation, WakeOnLanSettings,
+    },
+};
+use patchtide_model::deployment::{Available, Deadline, DeploymentSettings};
+
+/// Default deadline after the available time (R-DEPL-12).
+const DEADLINE: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// A setting that cannot be used, with its field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidSettings {
+    field: &'static str,
+    problem: String,
+}
+
+/// The deployment's own settings above those of the template, field by field.
+pub fn merge(template: Option<&Wish>, own: &Wish) -> Wish {
+    let Some(template) = template else {
+        return own.clone();
+    };
+    macro_rules! either {
+        ($own:expr, $template:expr, $type:ident { $($field:ident),+ }) => {
+            match (&$own, &$template) {
+                (None, None) => None,
+                (own, template) => {
+                    let (own, template) = (own.clone().unwrap_or_default(), template.clone().unwrap_or_default());
+                    Some($type { $($field: own.$field.or(template.$field)),+ })
+                }
+            }
+        };
+    }
+    Wish {
+        display_notifications: own.display_notifications.or(template.display_notifications),
+        time_evaluation: own.time_evaluation.or(template.time_evaluation),
+        // One of several ways: whoever names one replaces the whole.
+        available: own.available.clone().or_else(|| template.available.clone()),
+        deadline: own.deadline.clone().or_else(|| template.deadline.clone()),
+        deadline_spread: own.deadline_spread.clone().or_else(|| template.deadline_spread.clone()),
+        restart: either!(own.restart, template.restart, RestartSettings {
+            suppress_servers, suppress_workstations, outside_windows, countdown, enforcement
+        }),
+        installation: either!(own.installation, template.installation, InstallationSettings {
+            outside_windows, install_all_applicable, install_all_within, allow_removals
+        }),
+        alerts: either!(own.alerts, template.alerts, AlertSettings { off_during_installation, on_failure }),
+        download: either!(own.download, template.download, DownloadSettings { slow_boundary, unprotected_fallback }),
+        wake_on_lan: either!(own.wake_on_lan, template.wake_on_lan, WakeOnLanSettings { enabled, afterwards }),
+        legacy_clients: either!(own.legacy_clients, template.legacy_clients, LegacyClientSettings {
+            deploy, collect_inventory_immediately, local_distribution_point, slow_boundary
+        }),
+    }
+}
+
+/// Every default filled in. The second part names the fields that are accepted but whose behaviour is not built; what
+/// they would restrict is restricted all the same.
+pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), InvalidSettings> {
+    let mut missing = Vec::new();
+    let local = wish.time_evaluation.unwrap_or_default() == TimeEvaluation::ClientLocal;
+    let display = wish.display_notifications.unwrap_or_default();
+    if !matches!(display, DisplayNotifications::Allow) {
+        missing.push("displayNotifications");
+    }
+    let restart = wish.restart.clone().unwrap_or_default();
+    // A countdown without a restart at its end is a restart that is left to people: suppressed.
+    let left_to_people = restart.enforcement == Some(RestartEnforcement::CountdownOnly);
+    if left_to_people {
+        missing.push("restart.enforcement");
+    }
+    if restart.countdown.is_some() {
+        missing.push("restart.countdown");
+    }
+    let installation = wish.installation.clone().unwrap_or_default();
+    if installation.install_all_within.is_some() {
+        missing.push("installation.installAllWithin");
+    }
+    let alerts = wish.alerts.clone().unwrap_or_default();
+    if alerts.off_during_installation == Some(true) {
+        missing.push("alerts.offDuringInstallation");
+    }
+    if alerts.on_failure == Some(true) {
+        missing.push("alerts.onFailure");
+    }
+    let download = wish.download.clone().unwrap_or_default();
+    let wake = wish.wake_on_lan.clone().unwrap_or_default();
+    if wake.enabled == Some(true) {
+        missing.push("wakeOnLan");
+    }
+    if wish.legacy_clients.as_ref().is_some_and(|legacy| legacy.deploy == Some(true)) {
+        missing.push("legacyClients");
+    }
+    let takes = |behaviour: Option<DownloadBehaviour>, default: bool| {
+        behaviour.map_or(default, |behaviour| behaviour == DownloadBehaviour::DownloadAndInstall)
+    };
+    let settings = DeploymentSettings {
+        display_notifications: matches!(display, DisplayNotifications::Allow | DisplayNotifications::BalloonOnly),
+        client_local_time: local,
+        available: available(wish, local)?,
+        deadline: deadline(wish, local)?,
+        suppress_restart_servers: left_to_people || restart.suppress_servers.unwrap_or_default(),
+        suppress_restart_workstations: left_to_people || restart.suppress_workstations.unwrap_or_default(),
+        install_outside_windows: installation.outside_windows.unwrap_or_default(),
+        restart_outside_windows: restart.outside_windows.unwrap_or_default(),
+        disable_alerts: alerts.off_during_installation.unwrap_or_default(),
+        alert_on_failure: alerts.on_failure.unwrap_or_default(),
+        install_on_slow_boundary: takes(download.slow_boundary, false),
+        fallback_to_unprotected: takes(download.unprotected_fallback, true),
+        install_all_applicable: installation.install_all_applicable.unwrap_or_default()
+            && installation.install_all_within.is_none(),
+        wake_on_lan: wake.enabled.unwrap_or_default(),
+        allow_remove: installation.allow_removals.unwrap_or_default(),
+        deadline_spread: match &wish.deadline_spread {
+            Some(text) => duration("settings.deadlineSpread", text)?,
+            None => SignedDuration::ZERO,
+        },
+    };
+    Ok((settings, missing))
+}
+
+fn available(wish: &Wish, local: bool) -> Result<Available, InvalidSettings> {
+    match wish.available.as_ref().and_then(|available| available.at.as_deref()) {
+        Some(at) => Ok(Available::At(time("settings.available.at", at, local)?)),
+        None => Ok(Available::AsSoonAsPossible),
+    }
+}
+
+fn deadline(wish: &Wish, local: bool) -> Result<Deadline, InvalidSettings> {
+    let Some(deadline) = &wish.deadline else {
+        return Ok(Deadline::After(DEADLINE));
+    };
+    match (&deadline.at, &deadline.after, deadline.none) {
+        (Some(at), None, None) => Ok(Deadline::At(time("settings.deadline.at", at, local)?)),
+        (None, Some(after), None) => Ok(Deadline::After(duration("settings.deadline.after", after)?)),
+        (None, None, Some(true)) => Ok(Deadline::None),
+        _ => Err(InvalidSettings {
+            field: "settings.deadline",
+            problem: "set exactly one of after, at and none: true".to_owned(),
+        }),
+    }
+}
+
+fn time(field: &'static str, text: &str, local: bool) -> Result<civil::DateTime, InvalidSettings> {
+    let (civil, utc) = text.strip_suffix('Z').map_or((text, false), |civil| (civil, true));
+    if utc == local {
+        let problem = if local {
+            format!("{text} ends with Z, but times are read by each client's wall clock (timeEvaluation ClientLocal): leave the Z out")
+        } else {
+            format!("{text} has no Z, but times are read in UTC (timeEvaluation UTC): end it with Z")
+        };
+        return Err(InvalidSettings { field, problem });
+    }
+    civil.parse().map_err(|_| InvalidSettings {
+        field,
+        problem: format!("{text} is not a time: write for example 2026-12-01T02:00:00Z"),
+    })
+}
+
+fn duration(field: &'static str, text: &DurationText) -> Result<SignedDuration, InvalidSettings> {
+    let seconds = text.seconds().map_err(|error| InvalidSettings { field, problem: error.to_string() })?;
+    Ok(SignedDuration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(yaml: &str) -> Wish {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn nothing_said_means_the_seeds_defaults() {
+        let (settings, missing) = resolve(&Wish::default()).unwrap();
+        assert_eq!(missing, Vec::<&str>::new());
+        assert_eq!(settings.available, Available::AsSoonAsPossible);
+        assert_eq!(settings.deadline, Deadline::After(SignedDuration::from_hours(336)));
+        assert!(settings.display_notifications && settings.fallback_to_unprotected);
+        assert!(!settings.install_on_slow_boundary && !settings.install_outside_windows && !settings.allow_remove);
+    }
+
+    #[test]
+    fn the_deployment_goes_before_its_template_field_by_field() {
+        let template = wish("restart: {suppressServers: true, outsideWindows: true}\ndeadline: {after: 3d}\n");
+        let own = wish("restart: {outsideWindows: false}\ndeadline: {none: true}\n");
+        let (settings, _) = resolve(&merge(Some(&template), &own)).unwrap();
+        assert!(settings.suppress_restart_servers, "the template's own field stays");
+        assert!(!settings.restart_outside_windows, "false is an answer too");
+        assert_eq!(settings.deadline, Deadline::None);
+    }
+
+    #[test]
+    fn a_template_and_a_deployment_that_disagree_about_time_are_told_how() {
+        let template = wish("timeEvaluation: ClientLocal\n");
+        let own = wish("deadline: {at: '2026-12-01T02:00:00Z'}\n");
+        let error = resolve(&merge(Some(&template), &own)).unwrap_err().to_string();
+        assert!(error.starts_with("settings.deadline.at: ") && error.contains("leave the Z out"), "{error}");
+        let error = resolve(&wish("available: {at: '2026-12-01T02:00:00'}\n")).unwrap_err().to_string();
+        assert!(error.contains("end it with Z"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_built_is_named_and_still_restricts() {
+        let (settings, missing) =
+            resolve(&wish("restart: {enforcement: CountdownOnly}\nalerts: {onFailure: true}\n")).unwrap();
+        assert_eq!(missing, ["restart.enforcement", "alerts.onFailure"]);
+        assert!(settings.suppress_restart_servers && settings.suppress_restart_workstations);
+    }
+}

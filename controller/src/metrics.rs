@@ -1,0 +1,105 @@
+//! Figures about the controller itself, for the registry that the server exposes. No label names a client.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::{Histogram, exponential_buckets}},
+    registry::{Registry, Unit},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reconciled {
+    kind: String,
+    result: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: String,
+}
+
+/// Counters of the controller. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    reconciles: Family<Reconciled, Counter>,
+    seconds: Family<OfKind, Histogram>,
+    leader: Gauge,
+    policies: Counter,
+    compile_seconds: Histogram,
+    withheld: Gauge,
+}
+
+impl Metrics {
+    /// Counters, registered in `registry`, which should prefix them with `patchtide`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let part = registry.sub_registry_with_prefix("controller");
+        part.register("reconciles", "Reconciles by kind and result", metrics.reconciles.clone());
+        part.register_with_unit("reconcile", "Time of a reconcile", Unit::Seconds, metrics.seconds.clone());
+        part.register("leader", "Whether this process is the leader", metrics.leader.clone());
+        part.register("policies", "Policies signed and stored", metrics.policies.clone());
+        part.register_with_unit(
+            "policy_compile",
+            "Time to compile the policies of a site",
+            Unit::Seconds,
+            metrics.compile_seconds.clone(),
+        );
+        part.register("policies_withheld", "Clients that get no new policy for now", metrics.withheld.clone());
+        metrics
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, kind: &str, result: &str, took: Duration) {
+        self.reconciles
+            .get_or_create(&Reconciled { kind: kind.to_owned(), result: result.to_owned() })
+            .inc();
+        self.seconds.get_or_create(&OfKind { kind: kind.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    /// This process became the leader, or is it no longer.
+    pub fn leads(&self, leader: bool) {
+        self.leader.set(i64::from(leader));
+    }
+
+    /// Policies were compiled: how many are new, for how many clients none may go out.
+    pub fn compiled(&self, took: Duration, signed: usize, withheld: usize) {
+        self.compile_seconds.observe(took.as_secs_f64());
+        self.policies.inc_by(signed as u64);
+        self.withheld.set(i64::try_from(withheld).unwrap_or(i64::MAX));
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            reconciles: Family::default(),
+            seconds: Family::new_with_constructor(buckets),
+            leader: Gauge::default(),
+            policies: Counter::default(),
+            compile_seconds: buckets(),
+            withheld: Gauge::default(),
+        }
+    }
+}
+
+/// 1 ms to about half a minute.
+fn buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_documentation() {
+        let mut registry = Registry::with_prefix("patchtide");
+        let metrics = Metrics::register(&mut registry);
+        metrics.reconciled("Site", "ready", Duration::from_millis(3));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains(r#"patchtide_controller_reconciles_total{kind="Site",result="ready"} 1"#), "{text}");
+        assert!(text.contains("patchtide_controller_reconcile_seconds_bucket"), "{text}");
+    }
+}
