@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The Patchtide agent: looks after one machine. It enrols, polls signed policy, scans, downloads, installs, restarts
+//! and reports; `planner::client` decides what is done when, this crate carries it out.
+//!
+//! Whatever the agent does can be cut off at any moment: what must be known afterwards is on disk before it starts.
+
+pub mod catalogue;
+pub mod clock;
+pub mod identity;
+pub mod policy;
+pub mod root;
+pub mod scan;
+pub mod state;
+pub mod transport;

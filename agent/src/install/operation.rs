@@ -1,0 +1,158 @@
+//! The one operation on packages that may run: written down before it starts, carried out by a supervisor process in a
+//! session of its own, found again by whatever agent comes next.
+//!
+//! The supervisor holds a lock on a file of the operation for as long as it lives. Held: it runs. Free and a result:
+//! it ended. Free and no result: it was killed, or the power failed; dpkg is recovered then.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use jiff::Timestamp;
+use patchtide_planner::client::InstallBatch;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::{InstallError, LeavesOf, Site};
+use crate::state::{StateError, read_json, remove, write_json};
+
+const RECORD: &str = "record.json";
+const PLAN: &str = "plan.json";
+const RESULT: &str = "result.json";
+const LOCK: &str = "lock";
+const OUTPUT: &str = "output.log";
+
+/// What an operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A batch of updates.
+    Install,
+    /// `dpkg --configure -a` after an interruption.
+    Recover,
+}
+
+/// What is written down before an operation starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it is for.
+    pub kind: Kind,
+    /// The batch it installs.
+    pub batch: Option<InstallBatch>,
+    /// What success of each update is measured by.
+    #[serde(default)]
+    pub leaves_of: LeavesOf,
+    /// When it was started.
+    pub started: Timestamp,
+}
+
+/// What the supervisor does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In order.
+    pub steps: Vec<Step>,
+}
+
+/// One program run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its whole argument vector.
+    pub arguments: Vec<String>,
+    /// When it fails, what follows is not done and the operation has failed.
+    pub required: bool,
+}
+
+/// How the operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Whether every required step ended with status 0.
+    pub success: bool,
+    /// How the failed step ended, in words.
+    pub status: String,
+}
+
+/// Where an operation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs, whoever started it.
+    Running(Box<Record>),
+    /// It ended, and nobody has looked at it yet.
+    Ended(Box<Record>, Ended),
+    /// Its supervisor died before the end.
+    Lost(Box<Record>),
+}
+
+/// The operation's folder.
+pub fn folder(site: &Site) -> PathBuf {
+    site.state.path("operation")
+}
+
+/// What apt and dpkg said so far.
+pub fn output(site: &Site) -> Vec<u8> {
+    std::fs::read(folder(site).join(OUTPUT)).unwrap_or_default()
+}
+
+/// Writes the operation down and starts its supervisor. Returns at once.
+pub fn start(site: &Site, record: &Record, plan: &Plan) -> Result<(), InstallError> {
+    let folder = folder(site);
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| StateError::Write { path: folder.clone(), source })?;
+    for old in [RESULT, OUTPUT, RECORD] {
+        remove(&folder.join(old))?;
+    }
+    write_json(&folder.join(PLAN), plan)?;
+    let lock = open_lock(&folder.join(LOCK))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|source| InstallError::Lock { path: folder.join(LOCK), source: source.into() })?;
+    write_json(&folder.join(RECORD), record)?;
+    // The lock goes to the supervisor as its standard input: it is held without a gap, and by nobody else.
+    let mut child = Command::new(&site.program)
+        .arg("supervise")
+        .arg(&folder)
+        .stdin(Stdio::from(lock))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|source| InstallError::Start { program: site.program.display().to_string(), source })?;
+    std::thread::spawn(move || child.wait());
+    Ok(())
+}
+
+/// Where the operation stands; none: there is none.
+pub fn look(site: &Site) -> Result<Option<Standing>, InstallError> {
+    let folder = folder(site);
+    let Some(record) = read_json::<Record>(&folder.join(RECORD))? else { return Ok(None) };
+    let record = Box::new(record);
+    let lock = open_lock(&folder.join(LOCK))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Some(Standing::Running(record))),
+        Err(source) => return Err(InstallError::Lock { path: folder.join(LOCK), source: source.into() }),
+        Ok(()) => {}
+    }
+    Ok(Some(match read_json::<Ended>(&folder.join(RESULT))? {
+        Some(ended) => Standing::Ended(record, ended),
+        None => Standing::Lost(record),
+    }))
+}
+
+/// The end was looked at: what it did is in the agent's own books now. The files stay until the next operation.
+pub fn close(site: &Site) -> Result<(), InstallError> {
+    let folder = folder(site);
+    remove(&folder.join(RECORD))?;
+    remove(&folder.join(PLAN))?;
+    Ok(())
+}
+
+fn open_lock(path: &std::path::Path) -> Result<File, InstallError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|source| InstallError::Lock { path: path.to_owned(), source })
+}
+
+pub(super) mod files {
+    pub(in crate::install) use super::{OUTPUT, PLAN, RESULT};
+}

@@ -1,0 +1,85 @@
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use patchtide_model::{object::ClientSettings, policy::PolicyBody};
+use patchtide_protocol::envelope::{EnvelopeSignature, POLICY_TYPE, key_id, pre_authentication_encoding};
+
+use super::*;
+
+struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        Self(Ed25519KeyPair::generate().unwrap())
+    }
+
+    fn public(&self) -> PolicyKey {
+        let key = self.0.public_key().as_ref();
+        PolicyKey { key_id: key_id(key), public_key: STANDARD.encode(key) }
+    }
+
+    fn sign(&self, client: u128, site: &str, epoch: u64, number: u64) -> Envelope {
+        let policy = Policy {
+            version: patchtide_model::policy::POLICY_VERSION,
+            site: site.parse().unwrap(),
+            client: ClientId(uuid::Uuid::from_u128(client)),
+            epoch,
+            number,
+            issued_at: Timestamp::UNIX_EPOCH,
+            body: PolicyBody {
+                settings: ClientSettings::default(),
+                lines: vec![],
+                windows: vec![],
+                deployments: vec![],
+                updates: std::collections::BTreeMap::new(),
+                dependencies: vec![],
+                provenance: std::collections::BTreeMap::new(),
+            },
+        };
+        let payload = serde_json::to_vec(&policy).unwrap();
+        let signature = self.0.sign(&pre_authentication_encoding(POLICY_TYPE, &payload));
+        let keyid = self.public().key_id;
+        Envelope::new(&payload, vec![EnvelopeSignature { keyid, sig: STANDARD.encode(signature.as_ref()) }])
+    }
+}
+
+fn store(signer: &Signer) -> (tempfile::TempDir, PolicyStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = PolicyStore {
+        state: StateFolder::open(folder.path()).unwrap(),
+        keys: vec![signer.public()],
+        site: "lab".parse().unwrap(),
+        client: ClientId(uuid::Uuid::from_u128(1)),
+    };
+    (folder, store)
+}
+
+/// reliability.md 3.4: numbers never go back, an epoch may make them low again.
+#[test]
+fn an_older_policy_is_refused_even_when_the_file_is_gone() {
+    let signer = Signer::new();
+    let (folder, store) = store(&signer);
+    assert_eq!(store.take(&signer.sign(1, "lab", 1, 5)).unwrap().number, 5);
+    assert!(matches!(store.take(&signer.sign(1, "lab", 1, 4)), Err(PolicyError::Older { .. })));
+    assert_eq!(store.load().unwrap().unwrap().number, 5);
+    std::fs::remove_file(folder.path().join(FILE)).unwrap();
+    assert!(store.load().unwrap().is_none());
+    assert!(matches!(store.take(&signer.sign(1, "lab", 1, 4)), Err(PolicyError::Older { .. })));
+    store.take(&signer.sign(1, "lab", 1, 5)).unwrap();
+    assert_eq!(store.take(&signer.sign(1, "lab", 2, 1)).unwrap().epoch, 2);
+    assert!(matches!(store.take(&signer.sign(1, "lab", 1, 9)), Err(PolicyError::Older { .. })));
+}
+
+#[test]
+fn a_policy_for_another_or_of_an_unknown_key_is_refused() {
+    let signer = Signer::new();
+    let (_folder, store) = store(&signer);
+    assert!(matches!(store.take(&signer.sign(2, "lab", 1, 1)), Err(PolicyError::Other { .. })));
+    assert!(matches!(store.take(&signer.sign(1, "prod", 1, 1)), Err(PolicyError::Other { .. })));
+    let stranger = Signer::new().sign(1, "lab", 1, 1);
+    assert!(matches!(store.take(&stranger), Err(PolicyError::Envelope(EnvelopeError::Signature))));
+    let mut touched = signer.sign(1, "lab", 1, 1);
+    touched.payload.replace_range(8..9, if &touched.payload[8..9] == "A" { "B" } else { "A" });
+    assert!(store.take(&touched).is_err());
+    assert!(store.load().unwrap().is_none());
+}
