@@ -99,4 +99,7 @@ pub struct UpdatePolicy {
     pub exclusive: bool,
     /// Restart rule.
     pub restart: RestartRule,
+    /// The newer update of the same source in the line; when both are installed together, only its leaves are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<UpdateId>,
 }

@@ -139,7 +139,8 @@ pub struct InstallBatch {
 pub struct UpdateVerdict {
     /// Detection (topic 500) as this decision read it.
     pub detection: Detection,
-    /// Enforcement (topic 402) to report; none: nothing to enforce here.
+    /// Enforcement (topic 402) to report; none: nothing to enforce here, or detection is being repeated: what was
+    /// reported stays.
     pub state: Option<UpdateEnforcement>,
     /// Error of a failed state.
     pub error: Option<StateError>,
@@ -154,11 +155,12 @@ pub struct UpdateVerdict {
 pub struct DeploymentVerdict {
     /// Object name.
     pub name: String,
-    /// Compliance (topic 300).
-    pub compliance: Compliance,
+    /// Compliance (topic 300) to report; none: detection is being repeated, what was reported stays.
+    pub compliance: Option<Compliance>,
     /// Evaluation (topic 302).
     pub evaluation: Evaluation,
-    /// Enforcement (topic 301) to report; none: nothing to enforce here.
+    /// Enforcement (topic 301) to report; none: nothing to enforce here, or detection is being repeated: what was
+    /// reported stays.
     pub enforcement: Option<DeploymentEnforcement>,
     /// For a waiting state: until when, as far as known.
     pub until: Option<Timestamp>,

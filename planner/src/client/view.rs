@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use patchtide_model::{
     Digest, LineId, UpdateId,
     catalogue::{LeafRef, RestartRule},
+    policy::Policy,
     state::{Detection, StateError},
 };
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,8 @@ pub struct ClientView {
     #[serde(default)]
     pub scan: ScanFacts,
     /// What the last complete scan found: every update of the scanned lines that is required or installed, and every
-    /// update of the policy, also one that the catalogue no longer holds (compare its leaves in the policy with dpkg).
-    /// Absent means *not required* when its line is in [`ScanFacts::covered`], *unknown* otherwise.
+    /// update of the policy of that time, also one that the catalogue no longer holds (compare its leaves in the policy
+    /// with dpkg). An update of the policy that is absent is *unknown*: it is scanned for at once.
     #[serde(default)]
     pub detected: BTreeMap<UpdateId, Detected>,
     /// Files in the cache, each verified against its digest.
@@ -121,6 +122,13 @@ pub struct Detected {
     pub leaves: BTreeSet<LeafRef>,
     /// For *required*: packages that would newly be needed, or needed newer, as this machine resolves them.
     pub needs: BTreeSet<LeafRef>,
+}
+
+impl Detected {
+    /// Nothing of it is installed here.
+    pub const fn not_required() -> Self {
+        Self { state: Detection::NotRequired, leaves: BTreeSet::new(), needs: BTreeSet::new() }
+    }
 }
 
 /// A file that could not be downloaded.
@@ -256,14 +264,19 @@ impl ClientView {
         }
     }
 
-    /// A scan ended well: `detected` replaces what was known, `covered` is the watermark it reached.
+    /// A scan under `policy` ended well: `detected` replaces what was known, `covered` is the watermark it reached.
+    /// Updates of the policy that `detected` does not name are *not required*.
     pub fn scan_completed(
         &mut self,
+        policy: &Policy,
         request: &ScanRequest,
-        detected: BTreeMap<UpdateId, Detected>,
+        mut detected: BTreeMap<UpdateId, Detected>,
         covered: BTreeMap<LineId, u64>,
         at: Timestamp,
     ) {
+        for id in policy.body.updates.keys() {
+            detected.entry(id.clone()).or_insert_with(Detected::not_required);
+        }
         let installed =
             |id: &UpdateId| detected.get(id).is_some_and(|found| found.state == Detection::Installed);
         self.failed.retain(|id, _| !installed(id));

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_model::{
     ClientId, ObjectName,
-    client::Client,
+    client::{Client, ClientState, Facts},
     deployment::Deployment,
-    object::{Collection, Membership},
+    object::{Collection, FactOperator, FactRequirement, Membership},
 };
 
 /// What is wrong with references between collections.
@@ -33,24 +33,201 @@ fn path(names: &[ObjectName]) -> String {
     names.iter().map(ObjectName::as_str).collect::<Vec<_>>().join(" -> ")
 }
 
-/// Checks the references between collections. A cycle is named by its path, first collection repeated at the end.
-pub fn check_collections(collections: &BTreeMap<ObjectName, Collection>) -> Vec<CollectionProblem> {
-    let _ = collections;
-    Vec::new()
+impl CollectionProblem {
+    /// The collections whose members it leaves undetermined, before those that depend on them.
+    pub fn collections(&self) -> &[ObjectName] {
+        match self {
+            Self::Cycle(names) => names,
+            Self::Missing { collection, .. } => std::slice::from_ref(collection),
+        }
+    }
 }
 
-/// Members of every collection, among the active clients.
-pub fn membership(collections: &BTreeMap<ObjectName, Collection>, clients: &[Client]) -> Membership {
-    let _ = (collections, clients);
-    Membership::new()
+type Collections = BTreeMap<ObjectName, Collection>;
+
+/// The references that membership depends on, with their fields.
+fn references(collection: &Collection) -> impl Iterator<Item = (&'static str, &ObjectName)> {
+    let include = collection.include.iter().map(|name| ("spec.include", name));
+    let exclude = collection.exclude.iter().map(|name| ("spec.exclude", name));
+    include.chain(exclude).chain(collection.limiting.iter().map(|name| ("spec.limitingCollection", name)))
 }
 
-/// The clients that a deployment reaches.
+fn parent(collection: &Collection) -> impl Iterator<Item = (&'static str, &ObjectName)> {
+    collection.parent.iter().map(|name| ("spec.parent", name))
+}
+
+/// Checks the references between collections, in order of their names. A cycle is named by its path, with the first
+/// collection repeated at the end. Parents are a hierarchy of their own: they say who is reached by *include
+/// subcollections*, never who is a member.
+pub fn check_collections(collections: &Collections) -> Vec<CollectionProblem> {
+    let mut problems = Vec::new();
+    for collection in collections.values() {
+        for (field, name) in references(collection).chain(parent(collection)) {
+            if !collections.contains_key(name) {
+                problems.push(CollectionProblem::Missing {
+                    collection: collection.name.clone(),
+                    field,
+                    missing: name.clone(),
+                });
+            }
+        }
+    }
+    let membership = |collection| references(collection).map(|(_, name)| name).collect::<Vec<_>>();
+    let hierarchy = |collection| parent(collection).map(|(_, name)| name).collect::<Vec<_>>();
+    problems.extend(cycles(collections, membership).into_iter().map(CollectionProblem::Cycle));
+    problems.extend(cycles(collections, hierarchy).into_iter().map(CollectionProblem::Cycle));
+    problems
+}
+
+/// One path for every cycle that a depth-first walk in order of names meets. Not recursive: chains may be long.
+fn cycles<'a>(
+    collections: &'a Collections,
+    edges: impl Fn(&'a Collection) -> Vec<&'a ObjectName>,
+) -> Vec<Vec<ObjectName>> {
+    let mut found = Vec::new();
+    let mut done: BTreeSet<&ObjectName> = BTreeSet::new();
+    for root in collections.keys() {
+        let mut path: Vec<(&ObjectName, Vec<&ObjectName>)> = Vec::new();
+        let mut next = Some(root);
+        loop {
+            if let Some(name) = next.take()
+                && !done.contains(name)
+                && let Some(collection) = collections.get(name)
+            {
+                if let Some(start) = path.iter().position(|(on_path, _)| *on_path == name) {
+                    let mut cycle: Vec<ObjectName> =
+                        path[start..].iter().map(|(on_path, _)| (*on_path).clone()).collect();
+                    cycle.push(name.clone());
+                    found.push(cycle);
+                } else {
+                    let mut targets = edges(collection);
+                    targets.reverse();
+                    path.push((name, targets));
+                }
+            }
+            let Some((name, targets)) = path.last_mut() else { break };
+            if let Some(target) = targets.pop() {
+                next = Some(target);
+            } else {
+                done.insert(*name);
+                path.pop();
+            }
+        }
+    }
+    found
+}
+
+/// Collections whose members cannot be told: those with a problem and those that depend on one.
+pub(super) fn undetermined(
+    collections: &Collections,
+    problems: &[CollectionProblem],
+) -> BTreeSet<ObjectName> {
+    let mut bad: BTreeSet<ObjectName> =
+        problems.iter().flat_map(CollectionProblem::collections).cloned().collect();
+    loop {
+        let more: Vec<ObjectName> = collections
+            .values()
+            .filter(|collection| !bad.contains(&collection.name))
+            .filter(|collection| references(collection).any(|(_, name)| bad.contains(name)))
+            .map(|collection| collection.name.clone())
+            .collect();
+        if more.is_empty() {
+            return bad;
+        }
+        bad.extend(more);
+    }
+}
+
+/// Members of every collection, among the active clients:
+/// (all or selected by facts or direct or members of included) and not members of excluded and members of limiting.
+/// A collection whose members cannot be told has none here.
+pub fn membership(collections: &Collections, clients: &[Client]) -> Membership {
+    let undetermined = undetermined(collections, &check_collections(collections));
+    let active: Vec<&Client> = clients.iter().filter(|client| client.state == ClientState::Active).collect();
+    let mut by_name: BTreeMap<&str, Vec<ClientId>> = BTreeMap::new();
+    let mut by_id: BTreeMap<String, ClientId> = BTreeMap::new();
+    for client in &active {
+        by_name.entry(client.name.as_str()).or_default().push(client.id);
+        by_id.insert(client.id.to_string(), client.id);
+    }
+    let own = |collection: &Collection| -> BTreeSet<ClientId> {
+        let mut members: BTreeSet<ClientId> = active
+            .iter()
+            .filter(|client| collection.all || selects(&collection.selector, &client.facts))
+            .map(|client| client.id)
+            .collect();
+        for direct in &collection.direct_members {
+            members.extend(by_name.get(direct.as_str()).into_iter().flatten());
+            members.extend(by_id.get(&direct.to_ascii_lowercase()));
+        }
+        members
+    };
+
+    let mut membership = Membership::new();
+    for name in &undetermined {
+        membership.insert(name.clone(), BTreeSet::new());
+    }
+    // Without cycles, each round settles at least one collection.
+    let mut left: Vec<&Collection> =
+        collections.values().filter(|collection| !undetermined.contains(&collection.name)).collect();
+    while !left.is_empty() {
+        let (ready, waiting): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|collection| references(collection).all(|(_, name)| membership.contains_key(name)));
+        if ready.is_empty() {
+            break;
+        }
+        for collection in ready {
+            let mut members = own(collection);
+            for include in &collection.include {
+                members.extend(membership.get(include).into_iter().flatten());
+            }
+            for exclude in collection.exclude.iter().filter_map(|name| membership.get(name)) {
+                members.retain(|client| !exclude.contains(client));
+            }
+            if let Some(limiting) = collection.limiting.as_ref().and_then(|name| membership.get(name)) {
+                members.retain(|client| limiting.contains(client));
+            }
+            membership.insert(collection.name.clone(), members);
+        }
+        left = waiting;
+    }
+    membership
+}
+
+/// Whether the facts meet every requirement; a selector without requirements selects nobody.
+fn selects(selector: &[FactRequirement], facts: &Facts) -> bool {
+    !selector.is_empty()
+        && selector.iter().all(|requirement| {
+            let value = facts.get(&requirement.key);
+            match requirement.operator {
+                FactOperator::In => value.is_some_and(|value| requirement.values.contains(value)),
+                FactOperator::NotIn => value.is_none_or(|value| !requirement.values.contains(value)),
+                FactOperator::Exists => value.is_some(),
+                FactOperator::DoesNotExist => value.is_none(),
+            }
+        })
+}
+
+/// The clients that a deployment reaches: members of its collection and, when it includes subcollections, of every
+/// collection below it (R-DEPL-06).
 pub fn targeted(
     deployment: &Deployment,
-    collections: &BTreeMap<ObjectName, Collection>,
+    collections: &Collections,
     membership: &Membership,
 ) -> BTreeSet<ClientId> {
-    let _ = (deployment, collections, membership);
-    BTreeSet::new()
+    let mut reached: BTreeSet<&ObjectName> = BTreeSet::from([&deployment.collection]);
+    while deployment.include_subcollections {
+        let below: Vec<&ObjectName> = collections
+            .values()
+            .filter(|collection| !reached.contains(&collection.name))
+            .filter(|collection| collection.parent.as_ref().is_some_and(|parent| reached.contains(parent)))
+            .map(|collection| &collection.name)
+            .collect();
+        if below.is_empty() {
+            break;
+        }
+        reached.extend(below);
+    }
+    reached.into_iter().filter_map(|name| membership.get(name)).flatten().copied().collect()
 }
