@@ -1,0 +1,471 @@
+//! OpenPGP signatures of archives (and of whoever else signs what a site takes in), checked in process by rpgp.
+//!
+//! rpgp verifies single signatures; which key may sign, until when, and how strong it must be is decided here,
+//! strictly: no SHA-1 or MD5 anywhere in the chain, no RSA below 2048 bits, no DSA, no expired or revoked key.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use pgp::composed::{
+    CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey,
+};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{Signature, SignatureType, SubpacketData};
+use pgp::types::{EcdsaPublicParams, Fingerprint, KeyDetails, PublicParams, Tag, VerifyingKey};
+use rsa::traits::PublicKeyParts as _;
+
+/// Signatures in one message that are looked at; archives have one to four.
+const MAX_SIGNATURES: usize = 32;
+
+/// How far ahead of our clock a signature may be made, in seconds.
+const CLOCK_TOLERANCE: i64 = 300;
+
+const ARMOR_KEY: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
+const BEGIN_MESSAGE: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
+const BEGIN_SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
+const END_SIGNATURE: &str = "-----END PGP SIGNATURE-----";
+
+/// The keys that are trusted for one source.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    keys: Vec<SignedPublicKey>,
+    unreadable: usize,
+}
+
+/// Why bytes are no keyring.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// Nothing in it.
+    #[error("the keyring has no OpenPGP public key: give one or more exported keys, binary or ASCII-armored")]
+    Empty,
+    /// It cannot be read at all.
+    #[error("the keyring cannot be read as OpenPGP public keys, binary or ASCII-armored")]
+    Unreadable(#[source] pgp::errors::Error),
+}
+
+/// A text whose signature holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedText {
+    /// Exactly the signed text, line ends as LF.
+    pub text: String,
+    /// Who signed it.
+    pub signer: Signer,
+}
+
+/// A key of the keyring that made a good signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// Fingerprint of the primary key, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// When the signature was made.
+    pub made: Timestamp,
+}
+
+/// Why one signature does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Made by a key that is not in the keyring; its id or fingerprint.
+    UnknownKey(String),
+    /// The key has expired; its fingerprint.
+    KeyExpired(String),
+    /// The key has been revoked; its fingerprint.
+    KeyRevoked(String),
+    /// The key may not sign, or is not bound to a primary key by a valid signature; its fingerprint.
+    KeyNotForSigning(String),
+    /// The key is too weak; its fingerprint and why.
+    WeakKey(String, &'static str),
+    /// The signature uses a hash that can be forged.
+    WeakHash(String),
+    /// The signature does not belong to this text, made with this key.
+    Wrong(String),
+    /// The signature has expired.
+    Expired,
+    /// The signature was made after now, or has no time.
+    Time,
+    /// The signature is of another type or has a critical part that is not understood.
+    Unsupported,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(id) => write!(f, "key {id} is not in the keyring"),
+            Self::KeyExpired(id) => write!(f, "key {id} has expired"),
+            Self::KeyRevoked(id) => write!(f, "key {id} has been revoked"),
+            Self::KeyNotForSigning(id) => write!(f, "key {id} may not sign"),
+            Self::WeakKey(id, why) => write!(f, "key {id} is too weak ({why})"),
+            Self::WeakHash(name) => write!(f, "the signature uses {name}, which is too weak"),
+            Self::Wrong(id) => write!(f, "the signature of key {id} does not fit the text"),
+            Self::Expired => write!(f, "the signature has expired"),
+            Self::Time => write!(f, "the signature has no time or one in the future"),
+            Self::Unsupported => write!(f, "the signature is of an unsupported kind"),
+        }
+    }
+}
+
+/// Why a text is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// Not one clearsigned block with nothing around it (reliability.md 4 #45).
+    #[error("not exactly one signed block: {0}")]
+    Framing(&'static str),
+    /// The block cannot be parsed.
+    #[error("the signed block cannot be parsed")]
+    Unreadable(#[source] pgp::errors::Error),
+    /// No signature counts; why, for each.
+    #[error("no good signature: {}", reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoGood {
+        /// One reason for each signature.
+        reasons: Vec<Refusal>,
+    },
+}
+
+impl SignatureError {
+    /// Whether only keys are the matter: unknown, expired, revoked (reliability.md 4 #58); what is signed may be good.
+    pub fn is_about_keys(&self) -> bool {
+        let about_key = |r: &Refusal| {
+            matches!(
+                r,
+                Refusal::UnknownKey(_)
+                    | Refusal::KeyExpired(_)
+                    | Refusal::KeyRevoked(_)
+                    | Refusal::KeyNotForSigning(_)
+            )
+        };
+        matches!(self, Self::NoGood { reasons } if !reasons.is_empty() && reasons.iter().all(about_key))
+    }
+}
+
+impl Keyring {
+    /// Reads concatenated transferable public keys, binary, or any number of ASCII-armored blocks.
+    pub fn parse(bytes: &[u8]) -> Result<Self, KeyringError> {
+        let mut ring = Self { keys: Vec::new(), unreadable: 0 };
+        let mut failure = None;
+        for block in armored_blocks(bytes) {
+            match SignedPublicKey::from_reader_many(block) {
+                Err(error) => {
+                    ring.unreadable += 1;
+                    failure = Some(error);
+                }
+                Ok((keys, _)) => {
+                    for key in keys {
+                        match key {
+                            Ok(key) => ring.keys.push(key),
+                            // One exotic key must not take the others with it.
+                            Err(error) => {
+                                ring.unreadable += 1;
+                                failure = Some(error);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        match (ring.keys.is_empty(), failure) {
+            (false, _) => Ok(ring),
+            (true, Some(error)) => Err(KeyringError::Unreadable(error)),
+            (true, None) => Err(KeyringError::Empty),
+        }
+    }
+
+    /// Fingerprints of the primary keys.
+    pub fn fingerprints(&self) -> impl Iterator<Item = String> {
+        self.keys.iter().map(|key| key.fingerprint().to_string())
+    }
+
+    /// How many keys could not be read and are not trusted for that reason.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// Checks a clearsigned text. One good signature of a trusted key suffices.
+    pub fn verify_clearsigned(&self, bytes: &[u8], now: Timestamp) -> Result<SignedText, SignatureError> {
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| SignatureError::Framing("the file is not UTF-8"))?;
+        check_framing(text)?;
+        let (message, _) = CleartextSignedMessage::from_string(text).map_err(SignatureError::Unreadable)?;
+        let signed = message.signed_text();
+        let signer = self.first_good(message.signatures(), signed.as_bytes(), now)?;
+        Ok(SignedText { text: signed.replace("\r\n", "\n"), signer })
+    }
+
+    /// Checks a detached signature over data; the signature binary or ASCII-armored.
+    pub fn verify_detached(
+        &self,
+        data: &[u8],
+        signature: &[u8],
+        now: Timestamp,
+    ) -> Result<Signer, SignatureError> {
+        let (parsed, _) =
+            DetachedSignature::from_reader_many(signature).map_err(SignatureError::Unreadable)?;
+        let signatures: Vec<Signature> = parsed
+            .take(MAX_SIGNATURES + 1)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(SignatureError::Unreadable)?
+            .into_iter()
+            .map(|s| s.signature)
+            .collect();
+        self.first_good(&signatures, data, now)
+    }
+
+    fn first_good(
+        &self,
+        signatures: &[Signature],
+        data: &[u8],
+        now: Timestamp,
+    ) -> Result<Signer, SignatureError> {
+        if signatures.is_empty() {
+            return Err(SignatureError::Framing("there is no signature"));
+        }
+        if signatures.len() > MAX_SIGNATURES {
+            return Err(SignatureError::Framing("there are more than 32 signatures"));
+        }
+        let mut reasons = Vec::new();
+        for signature in signatures {
+            match self.check(signature, data, now.as_second()) {
+                Ok(signer) => return Ok(signer),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(SignatureError::NoGood { reasons })
+    }
+
+    fn check(&self, signature: &Signature, data: &[u8], now: i64) -> Result<Signer, Refusal> {
+        check_strength(signature)?;
+        if !matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary)) {
+            return Err(Refusal::Unsupported);
+        }
+        let made = i64::from(signature.created().ok_or(Refusal::Time)?.as_secs());
+        if made > now + CLOCK_TOLERANCE {
+            return Err(Refusal::Time);
+        }
+        let life = signature.signature_expiration_time().map_or(0, |life| i64::from(life.as_secs()));
+        if life != 0 && made + life <= now {
+            return Err(Refusal::Expired);
+        }
+        let mut reason = Refusal::UnknownKey(issuer(signature));
+        for key in &self.keys {
+            let result = if issued_by(signature, key) {
+                check_primary(key, true, now).and_then(|()| check_data(signature, key, key, data))
+            } else if let Some(subkey) =
+                key.public_subkeys.iter().find(|subkey| issued_by(signature, *subkey))
+            {
+                check_primary(key, false, now)
+                    .and_then(|()| check_subkey(key, subkey, now))
+                    .and_then(|()| check_data(signature, subkey, key, data))
+            } else {
+                continue;
+            };
+            match result {
+                Ok(()) => {
+                    let made = Timestamp::from_second(made).map_err(|_| Refusal::Time)?;
+                    return Ok(Signer { fingerprint: key.fingerprint().to_string(), made });
+                }
+                Err(why) => reason = why,
+            }
+        }
+        Err(reason)
+    }
+}
+
+/// Cuts ASCII-armored keyrings into their blocks; anything else is one block.
+fn armored_blocks(bytes: &[u8]) -> Vec<&[u8]> {
+    let starts: Vec<usize> = memchr::memmem::find_iter(bytes, ARMOR_KEY).collect();
+    if starts.is_empty() {
+        return if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+    }
+    let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+    starts.iter().zip(ends).map(|(start, end)| &bytes[*start..end]).collect()
+}
+
+/// What a lenient parser would skip is exactly where an attack hides: anything before, between or after is refused.
+fn check_framing(text: &str) -> Result<(), SignatureError> {
+    let line_is = |line: &str, marker: &str| line.trim_end() == marker;
+    let mut lines = text.lines();
+    if !lines.next().is_some_and(|first| line_is(first, BEGIN_MESSAGE)) {
+        let marker = text.contains(BEGIN_MESSAGE);
+        return Err(SignatureError::Framing(if marker {
+            "there is text before it"
+        } else {
+            "there is none"
+        }));
+    }
+    let mut part = 0;
+    for line in lines {
+        let marker = line.starts_with("-----");
+        part = match part {
+            0 if line_is(line, BEGIN_SIGNATURE) => 1,
+            0 if line.starts_with('-') && !line.starts_with("- ") => {
+                return Err(SignatureError::Framing("a second block begins inside it"));
+            }
+            1 if line_is(line, END_SIGNATURE) => 2,
+            1 if marker => return Err(SignatureError::Framing("the signature is not closed")),
+            2 if !line.trim().is_empty() => {
+                let second = marker && line_is(line, BEGIN_MESSAGE);
+                return Err(SignatureError::Framing(if second {
+                    "there is a second one"
+                } else {
+                    "there is text after it"
+                }));
+            }
+            same => same,
+        };
+    }
+    if part == 2 { Ok(()) } else { Err(SignatureError::Framing("it is cut off")) }
+}
+
+fn issuer(signature: &Signature) -> String {
+    let fingerprint = signature.issuer_fingerprint().first().map(ToString::to_string);
+    fingerprint
+        .or_else(|| signature.issuer_key_id().first().map(ToString::to_string))
+        .unwrap_or_else(|| "(not named)".into())
+}
+
+fn issued_by(signature: &Signature, key: &impl KeyDetails) -> bool {
+    let fingerprints = signature.issuer_fingerprint();
+    let own: Fingerprint = key.fingerprint();
+    if !fingerprints.is_empty() {
+        return fingerprints.iter().any(|f| **f == own);
+    }
+    let ids = signature.issuer_key_id();
+    let own = key.legacy_key_id();
+    ids.is_empty() || ids.iter().any(|id| **id == own)
+}
+
+/// Hash and critical parts of a signature, also of those that bind keys.
+fn check_strength(signature: &Signature) -> Result<(), Refusal> {
+    match signature.hash_alg() {
+        Some(
+            HashAlgorithm::Sha256
+            | HashAlgorithm::Sha384
+            | HashAlgorithm::Sha512
+            | HashAlgorithm::Sha3_256
+            | HashAlgorithm::Sha3_512,
+        ) => {}
+        Some(weak) => return Err(Refusal::WeakHash(weak.to_string())),
+        None => return Err(Refusal::Unsupported),
+    }
+    let unknown = signature.config().is_none_or(|config| {
+        config.hashed_subpackets().any(|p| {
+            p.is_critical
+                && matches!(
+                    p.data,
+                    SubpacketData::Other(..) | SubpacketData::Experimental(..) | SubpacketData::Notation(_)
+                )
+        })
+    });
+    if unknown { Err(Refusal::Unsupported) } else { Ok(()) }
+}
+
+fn check_key_strength(key: &impl KeyDetails) -> Result<(), Refusal> {
+    let weak = |why| Err(Refusal::WeakKey(key.fingerprint().to_string(), why));
+    match key.public_params() {
+        PublicParams::RSA(rsa) if rsa.key.size() < 256 => weak("RSA below 2048 bits"),
+        PublicParams::RSA(_)
+        | PublicParams::EdDSALegacy(_)
+        | PublicParams::Ed25519(_)
+        | PublicParams::Ed448(_) => Ok(()),
+        PublicParams::ECDSA(
+            EcdsaPublicParams::P256 { .. } | EcdsaPublicParams::P384 { .. } | EcdsaPublicParams::P521 { .. },
+        ) => Ok(()),
+        PublicParams::DSA(_) => weak("DSA"),
+        _ => weak("its algorithm is not accepted"),
+    }
+}
+
+fn check_data<K: VerifyingKey>(
+    signature: &Signature,
+    key: &K,
+    primary: &SignedPublicKey,
+    data: &[u8],
+) -> Result<(), Refusal> {
+    check_key_strength(key)?;
+    signature.verify(key, data).map_err(|_| Refusal::Wrong(primary.fingerprint().to_string()))
+}
+
+/// `None` = the signature says nothing about what the key is for.
+fn may_sign(binding: &Signature) -> Option<bool> {
+    binding.config()?.hashed_subpackets().find_map(|p| match &p.data {
+        SubpacketData::KeyFlags(flags) => Some(flags.sign()),
+        _ => None,
+    })
+}
+
+fn latest<'a>(signatures: impl Iterator<Item = &'a Signature>, now: i64) -> Option<&'a Signature> {
+    let made = |s: &Signature| s.created().map_or(i64::MAX, |t| i64::from(t.as_secs()));
+    signatures.filter(|s| made(s) <= now + CLOCK_TOLERANCE).max_by_key(|s| made(s))
+}
+
+fn check_life(key: &impl KeyDetails, binding: &Signature, now: i64) -> Result<(), Refusal> {
+    let life = binding.key_expiration_time().map_or(0, |life| i64::from(life.as_secs()));
+    let expired = life != 0 && i64::from(key.created_at().as_secs()) + life <= now;
+    if expired { Err(Refusal::KeyExpired(key.fingerprint().to_string())) } else { Ok(()) }
+}
+
+/// The primary key: bound by its own newest signature, alive, not revoked and, when it signs itself, allowed to.
+fn check_primary(key: &SignedPublicKey, signs: bool, now: i64) -> Result<(), Refusal> {
+    let primary = &key.primary_key;
+    let name = || key.fingerprint().to_string();
+    check_key_strength(primary)?;
+    if key.details.revocation_signatures.iter().any(|s| s.verify_key(primary).is_ok()) {
+        return Err(Refusal::KeyRevoked(name()));
+    }
+    let strong = |s: &&Signature| check_strength(s).is_ok();
+    let direct =
+        key.details.direct_signatures.iter().filter(strong).filter(|s| s.verify_key(primary).is_ok());
+    let users = key.details.users.iter().filter(|user| {
+        let mut revocations =
+            user.signatures.iter().filter(|s| s.typ() == Some(SignatureType::CertRevocation));
+        !revocations.any(|s| s.verify_certification(primary, Tag::UserId, &user.id).is_ok())
+    });
+    let certified = users.flat_map(|user| {
+        user.signatures
+            .iter()
+            .filter(strong)
+            .filter(|s| s.verify_certification(primary, Tag::UserId, &user.id).is_ok())
+    });
+    let binding = latest(direct.chain(certified), now).ok_or_else(|| Refusal::KeyNotForSigning(name()))?;
+    check_life(primary, binding, now)?;
+    if signs && may_sign(binding) == Some(false) { Err(Refusal::KeyNotForSigning(name())) } else { Ok(()) }
+}
+
+/// A subkey: bound by the primary key, agreeing to it by a signature of its own, for signing, alive, not revoked.
+fn check_subkey(key: &SignedPublicKey, subkey: &SignedPublicSubKey, now: i64) -> Result<(), Refusal> {
+    let name = || subkey.fingerprint().to_string();
+    let valid = |s: &&Signature| s.verify_subkey_binding(&key.primary_key, &subkey.key).is_ok();
+    let of_type = |typ| move |s: &&Signature| s.typ() == Some(typ);
+    if subkey.signatures.iter().filter(of_type(SignatureType::SubkeyRevocation)).any(|s| valid(&s)) {
+        return Err(Refusal::KeyRevoked(name()));
+    }
+    let bindings = subkey.signatures.iter().filter(of_type(SignatureType::SubkeyBinding));
+    let bindings = bindings.filter(|s| check_strength(s).is_ok()).filter(valid);
+    let binding = latest(bindings, now).ok_or_else(|| Refusal::KeyNotForSigning(name()))?;
+    check_life(subkey, binding, now)?;
+    let agrees = binding.embedded_signature().is_some_and(|back| {
+        check_strength(back).is_ok() && back.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok()
+    });
+    if may_sign(binding) == Some(true) && agrees { Ok(()) } else { Err(Refusal::KeyNotForSigning(name())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgp::crypto::public_key::PublicKeyAlgorithm;
+    use pgp::packet::PubKeyInner;
+    use pgp::types::KeyVersion;
+
+    /// reliability.md 4 #41: no library makes such keys any more, so one is put together from a number.
+    #[test]
+    fn bad_input_41_rsa_below_2048_bits_is_weak() {
+        for (bytes, good) in [(128, false), (255, false), (256, true), (512, true)] {
+            let modulus = rsa::BigUint::from_bytes_be(&vec![0xff; bytes]);
+            let key = rsa::RsaPublicKey::new(modulus, rsa::BigUint::from(65_537_u32)).unwrap();
+            let created = pgp::types::Timestamp::from_secs(0);
+            let params = PublicParams::RSA(key.into());
+            let key =
+                PubKeyInner::new(KeyVersion::V4, PublicKeyAlgorithm::RSA, created, None, params).unwrap();
+            let key = pgp::packet::PublicKey::from_inner(key).unwrap();
+            assert_eq!(check_key_strength(&key).is_ok(), good, "{bytes} bytes");
+        }
+    }
+}
