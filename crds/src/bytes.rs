@@ -21,7 +21,11 @@ pub struct InvalidByteSize {
 
 impl fmt::Display for InvalidByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not an amount of bytes: write a whole number with Ki, Mi, Gi or Ti, for example 20Gi", self.text)
+        write!(
+            f,
+            "{:?} is not an amount of bytes: write a whole number with Ki, Mi, Gi or Ti, for example 20Gi",
+            self.text
+        )
     }
 }
 

@@ -9,8 +9,9 @@ use crate::{
     conditions::{Condition, status_contract},
     defaults,
     duration::between,
-    recurrence::{TIME_OF_DAY, Weekday},
+    recurrence::Weekday,
     reference::NAME,
+    rules::time_of_day,
 };
 
 /// How agents behave: cycles, reminders, restarts, caches.
@@ -27,12 +28,25 @@ use crate::{
     category = "patchtide",
     doc = "How the agents of a collection behave. Of several that reach a client the one with the smallest priority number applies as a whole; one without a collection is the default for all clients.",
     selectable = ".spec.collection",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Collection", type_ = "string", json_path = ".spec.collection"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
     printcolumn(name = "Clients", type_ = "integer", json_path = ".status.clients"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -192,7 +206,11 @@ pub struct Reminders {
 
 impl Default for Reminders {
     fn default() -> Self {
-        Self { more_than_a_day: defaults::h48(), within_a_day: defaults::h4(), within_the_hour: defaults::m15() }
+        Self {
+            more_than_a_day: defaults::h48(),
+            within_a_day: defaults::h4(),
+            within_the_hour: defaults::m15(),
+        }
     }
 }
 
@@ -238,11 +256,13 @@ impl Default for ClientRestart {
 pub struct BusinessHours {
     /// From this time of day on, HH:MM, default 05:00.
     #[serde(default = "five")]
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub from: String,
     /// Until this time of day, HH:MM, default 22:00.
     #[serde(default = "twenty_two")]
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub until: String,
     /// On these days, default Monday to Friday.
     #[serde(default = "working_days")]
@@ -269,11 +289,12 @@ impl Default for BusinessHours {
 }
 
 /// A time at which updates are installed before their deadline (R-UX-07, R-UX-08).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserSchedule {
     /// Time of day, HH:MM, in the client's wall clock. Maintenance windows still hold.
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub time: String,
     /// On these days. Default: every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

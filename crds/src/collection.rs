@@ -53,7 +53,10 @@ pub struct CollectionSpec {
     pub selector: Option<FactSelector>,
     /// Clients by host name or client id, at most 5000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5000), inner(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")))]
+    #[schemars(
+        length(max = 5000),
+        inner(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"))
+    )]
     pub direct_members: Vec<String>,
     /// Collections whose members are members too, at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

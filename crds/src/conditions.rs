@@ -250,8 +250,14 @@ pub fn violations<S: StatusContract>(status: &S, generation: i64, settled: bool)
     rule(state(READY).is_some(), "Ready is missing");
     rule(observed <= generation, "observedGeneration is ahead of the object's generation");
     rule(!(is_ready && state(RECONCILING).is_some()), "Ready is True while Reconciling is present");
-    rule(state(STALLED).is_none() || state(READY) == Some("False"), "Stalled is present and Ready is not False");
-    rule(!(state(STALLED).is_some() && state(RECONCILING).is_some()), "Reconciling and Stalled are both present");
+    rule(
+        state(STALLED).is_none() || state(READY) == Some("False"),
+        "Stalled is present and Ready is not False",
+    );
+    rule(
+        !(state(STALLED).is_some() && state(RECONCILING).is_some()),
+        "Reconciling and Stalled are both present",
+    );
     rule(state(RECONCILING).is_none_or(|value| value == "True"), "Reconciling is present and not True");
     rule(state(STALLED).is_none_or(|value| value == "True"), "Stalled is present and not True");
     rule(!is_ready || observed == generation, "Ready is True for an older generation");

@@ -8,7 +8,7 @@ use crate::{
     conditions::{Condition, Time, status_contract},
     defaults,
     reference::{NAME, SecretRef, UpdateRef, update_ids},
-    update_list::UPDATE_ID,
+    rules::{source_url, well_formed_updates},
 };
 
 /// Which updates' content is fetched, and which distribution points get it.
@@ -24,14 +24,27 @@ use crate::{
     shortname = "dp-pkg",
     category = "patchtide",
     doc = "The content of updates and the distribution points that get it. Packages and deployments are independent: a client takes an update's content from any package on any distribution point it can reach.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.version"),
     printcolumn(name = "Updates", type_ = "integer", json_path = ".status.updates"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
     printcolumn(name = "Points", type_ = "string", json_path = ".status.distributed"),
     printcolumn(name = "Missing", type_ = "integer", json_path = ".status.missingFiles", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -50,7 +63,8 @@ pub struct DeploymentPackageSpec {
     /// Updates by identity, `<line>:<source>@<version>`, at most 1000. More than 500 updates in one package are
     /// possible but not advised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 8, max = 612), regex(pattern = UPDATE_ID)))]
+    #[schemars(length(max = 1000), inner(length(max = 612)))]
+    #[x_kube(validation = well_formed_updates())]
     pub updates: Vec<String>,
     /// The same in structured form, at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,7 +80,10 @@ pub struct DeploymentPackageSpec {
     /// Languages whose content is taken, as BCP 47 tags, at most 128. Content without a language is always taken.
     /// Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128), inner(length(min = 2, max = 35), regex(pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")))]
+    #[schemars(
+        length(max = 128),
+        inner(length(min = 2, max = 35), regex(pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"))
+    )]
     pub languages: Vec<String>,
     /// Which leaves are fetched. Required: those that some targeted client requires, with what they newly depend on. All:
     /// every leaf of every update, for all architectures of the source. Default Required.
@@ -123,7 +140,7 @@ pub enum SendingPriority {
 pub struct SourceOverride {
     /// Root of a mirror, laid out like the source (`pool/...`), or `file://` for a folder of the server.
     #[schemars(length(min = 8, max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(http|https|file)://[^ ?#@]+$')").message("write the mirror's root as http://, https:// or file:// URL without user name and password; credentials go into secretRef"))]
+    #[x_kube(validation = source_url("the mirror's root"))]
     pub url: String,
     /// Secret with `username` and `password`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ByteSize,
     conditions::{Condition, Time, status_contract},
-    recurrence::{TIME_OF_DAY, Weekday},
+    recurrence::Weekday,
+    rules::{https_addresses, time_of_day, time_zone},
 };
 
 /// Where clients download content, which clients it is near to, and what it may use.
@@ -22,13 +23,26 @@ use crate::{
     shortname = "dp",
     category = "patchtide",
     doc = "A distribution point: an HTTPS server of immutable files, addressed by their SHA-256. Clients try those whose boundary contains their address first, fast before slow, then, where the deployment allows it, the others.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Packages", type_ = "integer", json_path = ".status.packages"),
     printcolumn(name = "Free", type_ = "string", json_path = ".status.free"),
     printcolumn(name = "Protected", type_ = "boolean", json_path = ".spec.protected"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.endpoints[0]", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +54,8 @@ pub struct DistributionPointSpec {
     pub description: Option<String>,
     /// URLs under which clients reach it, in the order in which they try them, 1 to 16, for example
     /// `https://dp1.example:8444`.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 10, max = 512), regex(pattern = "^https://[^/?#@ ]+(/[^?#@ ]*)?$")))]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 512)))]
+    #[x_kube(validation = https_addresses())]
     pub endpoints: Vec<String>,
     /// Networks that it is near to, at most 1024. A client's address decides; of several that contain it the longest
     /// prefix. Default: none, it is near to nobody and unprotected clients use it last.
@@ -100,7 +115,7 @@ pub struct Bandwidth {
     /// Time zone of the schedule: UTC (default) or an IANA name such as `Europe/Berlin`.
     #[serde(default = "utc")]
     #[schemars(length(min = 3, max = 64))]
-    #[x_kube(validation = Rule::new("self == 'UTC' || self.matches('^[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}$')").message("write UTC or an IANA name with its region, for example Europe/Berlin"))]
+    #[x_kube(validation = time_zone(false))]
     pub time_zone: String,
 }
 
@@ -109,7 +124,7 @@ fn utc() -> String {
 }
 
 /// A time with a limit of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BandwidthSlot {
     /// Weekdays. Default: all.
@@ -117,10 +132,12 @@ pub struct BandwidthSlot {
     #[schemars(length(max = 7))]
     pub weekdays: Vec<Weekday>,
     /// From this time of day on, HH:MM.
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub from: String,
     /// Until this time of day, HH:MM. Not later than `from`: until that time of the next day.
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub until: String,
     /// Bytes per second, for example `1Mi`; `0`: nothing is sent. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -111,12 +111,18 @@ impl JsonSchema for DurationText {
 /// A rule that keeps a duration between two lengths, both included; the message names them.
 pub(crate) fn between(least: &str, most: &str) -> Rule {
     let seconds = |text: &str| DurationText(text.to_owned()).seconds().unwrap_or_default();
-    // CEL's duration() knows no days; both halves are total for every text that the pattern lets through.
-    let value = "((self.contains('d') ? int(self.split('d')[0]) * 86400 : 0) + (self.endsWith('d') ? 0 : \
-                 duration(self.contains('d') ? self.split('d')[1] : self).getSeconds()))";
+    // CEL's duration() knows no days. The first half keeps a text that the pattern refuses from failing in the second,
+    // so that the answer is this message and not a conversion error.
+    let value = "(self.contains('d') ? int(self.split('d')[0]) * 86400 : 0) + (self.endsWith('d') ? 0 : \
+                 duration(self.contains('d') ? self.split('d')[1] : self).getSeconds())";
+    let (least_seconds, most_seconds) = (seconds(least), seconds(most));
     Rule {
-        rule: format!("{value} >= {} && {value} <= {}", seconds(least), seconds(most)),
-        message: Some(Message::Message(format!("must be from {least} to {most}, for example {least}"))),
+        rule: format!(
+            "size(self) > 1 && self.matches('{PATTERN}') && {value} >= {least_seconds} && {value} <= {most_seconds}"
+        ),
+        message: Some(Message::Message(format!(
+            "must be from {least} to {most}, written as days, hours, minutes and seconds, for example 30m, 2h or 1d12h"
+        ))),
         ..Rule::default()
     }
 }

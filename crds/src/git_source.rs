@@ -25,13 +25,26 @@ use crate::{
     category = "patchtide",
     doc = "A Git repository whose YAML is applied to this namespace: every file and object gets a verdict, the valid ones are applied, a broken one keeps its last good version, and only what the source itself applied is ever pruned.",
     selectable = ".spec.url",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.lastAppliedRevision"),
     printcolumn(name = "Objects", type_ = "integer", json_path = ".status.inventory.objects"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.inventory.failed"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.url", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

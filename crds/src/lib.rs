@@ -5,7 +5,19 @@
 //! namespace. `schema::crds` gives the finished CustomResourceDefinitions, which `crds/generated/` holds as YAML.
 //! Use it rather than `CustomResourceExt::crd`: it bounds, tightens and completes what the derive produces.
 
-#![allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body, where `pub` reaches nobody")]
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct into a function body, where `pub` reaches nobody"
+)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "takes the fields of two printer columns for one attribute given twice"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "the doc comments are what `kubectl explain` prints, where backticks around every kind's name disturb"
+)]
+#![allow(clippy::struct_excessive_bools, reason = "switches of the public interface")]
 
 pub mod annotations;
 pub mod bytes;
@@ -17,14 +29,17 @@ pub mod deployment_package;
 pub mod deployment_template;
 pub mod distribution_point;
 pub mod duration;
+pub mod fields;
 pub mod git_source;
 pub mod maintenance_window;
 pub mod recurrence;
 pub mod reference;
 pub mod registry;
+mod rules;
 pub mod schema;
 pub mod search_folder;
 pub mod settings;
+pub mod settings_resolution;
 pub mod site;
 pub mod software_update_point;
 pub mod software_update_point_sources;

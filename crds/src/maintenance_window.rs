@@ -9,8 +9,9 @@ use crate::{
     conditions::{Condition, status_contract},
     defaults,
     duration::between,
-    recurrence::{Recurrence, TIME_OF_DAY},
+    recurrence::Recurrence,
     reference::NAME,
+    rules::{time_of_day, time_zone},
 };
 
 /// When updates may, or may not, be installed and machines restarted.
@@ -24,10 +25,18 @@ use crate::{
     derive = "PartialEq",
     shortname = "mw",
     category = "patchtide",
-    doc = "When updates may, or may not, be installed on the clients of a collection and these be restarted. The windows of all collections of a client add up; deny wins over allow. A client that no window selects is free after the deadline; a window that is past or only denies does not make it unfree at other times than it says. Windows are not inherited by subcollections and do not limit downloads.",
+    doc = "When updates may, or may not, be installed on the clients of a collection and these be restarted. The windows of all collections of a client add up; deny wins over allow. After the deadline a client is free only if no window object at all selects it: one that is past, disabled or invalid still keeps the rest of the time closed. Where all its windows deny, it is free outside of them. Windows are not inherited by subcollections and do not limit downloads.",
     selectable = ".spec.collection",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Collection", type_ = "string", json_path = ".spec.collection"),
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
     printcolumn(name = "Applies To", type_ = "string", json_path = ".spec.appliesTo"),
@@ -35,7 +44,12 @@ use crate::{
     printcolumn(name = "Next", type_ = "string", json_path = ".status.next"),
     printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enabled", priority = 1),
     printcolumn(name = "Never Fit", type_ = "integer", json_path = ".status.neverFitting", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -55,7 +69,8 @@ pub struct MaintenanceWindowSpec {
     pub recurrence: Recurrence,
     /// Time of day when it opens, HH:MM, in the time zone. A time that a change of the clocks leaves out opens at the
     /// first instant after it; one that comes twice opens once, the first time.
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub start: String,
     /// How long it is open, from 5m to 24h, in elapsed time whatever the clocks do. An update starts only if the rest of
     /// the window covers its maximum run time and the restart.
@@ -65,7 +80,7 @@ pub struct MaintenanceWindowSpec {
     /// IANA name such as `Europe/Berlin`.
     #[serde(default = "client_local")]
     #[schemars(length(min = 3, max = 64))]
-    #[x_kube(validation = Rule::new("self in ['UTC', 'ClientLocal'] || self.matches('^[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}$')").message("TZ-UNKNOWN: write UTC, ClientLocal or an IANA name with its region, for example Europe/Berlin"))]
+    #[x_kube(validation = time_zone(true))]
     pub time_zone: String,
     /// First day on which it may open, as YYYY-MM-DD; days, weeks and months of `every` are counted from it. Default: no
     /// limit.

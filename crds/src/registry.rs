@@ -54,8 +54,18 @@ mod tests {
             };
         }
         check!(
-            Site, GitSource, SoftwareUpdatePoint, SearchFolder, UpdateList, DeploymentTemplate, UpdateDeployment,
-            DeploymentPackage, DistributionPoint, Collection, MaintenanceWindow, ClientSettings
+            Site,
+            GitSource,
+            SoftwareUpdatePoint,
+            SearchFolder,
+            UpdateList,
+            DeploymentTemplate,
+            UpdateDeployment,
+            DeploymentPackage,
+            DistributionPoint,
+            Collection,
+            MaintenanceWindow,
+            ClientSettings
         );
         assert!(KINDS.windows(2).all(|pair| pair[0].order <= pair[1].order));
     }

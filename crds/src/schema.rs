@@ -31,7 +31,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 
 /// Whether a schema is one of a kind's spec, status or a part of them; visited with its path.
 fn finish(crd: &mut CustomResourceDefinition) {
-    crd.metadata.labels.get_or_insert_default().insert("app.kubernetes.io/part-of".to_owned(), "patchtide".to_owned());
+    crd.metadata
+        .labels
+        .get_or_insert_default()
+        .insert("app.kubernetes.io/part-of".to_owned(), "patchtide".to_owned());
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
             continue;

@@ -23,11 +23,24 @@ use crate::{
     shortname = "sf",
     category = "patchtide",
     doc = "A saved search over the site's catalogue. Its content is always the updates that meet all criteria now.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Matches", type_ = "integer", json_path = ".status.matches"),
     printcolumn(name = "Catalogue", type_ = "integer", json_path = ".status.catalogueVersion", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -89,7 +102,10 @@ pub struct SearchCriteria {
     pub severities: Vec<Severity>,
     /// CVE ids, for example `CVE-2024-3094`. At most 256 values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 9, max = 24), regex(pattern = "^CVE-[0-9]{4}-[0-9]{4,12}$")))]
+    #[schemars(
+        length(max = 256),
+        inner(length(min = 9, max = 24), regex(pattern = "^CVE-[0-9]{4}-[0-9]{4,12}$"))
+    )]
     pub cves: Vec<String>,
     /// Languages as BCP 47 tags. What has no language always meets this. At most 128 values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

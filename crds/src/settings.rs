@@ -234,13 +234,12 @@ pub enum AfterWake {
 }
 
 /// Clients of the earlier generation (R-DEPL-19 to R-DEPL-21).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LegacyClientSettings {
-    /// Deploys to legacy clients of the collection too. Every update must be deployable to them. Once it was switched
-    /// off it cannot be switched on again. Default false.
+    /// Deploys to legacy clients of the collection too. Every update must be deployable to them. Default
+    /// false.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("oldSelf || !self").message("deploying to legacy clients was switched off and cannot be switched on again: make a new deployment"))]
     pub deploy: Option<bool>,
     /// Collects their hardware inventory at once after the installation, so that status does not wait for the next
     /// inventory cycle. Default false.

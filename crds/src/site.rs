@@ -10,6 +10,7 @@ use crate::{
     defaults,
     duration::between,
     reference::{NAME, SecretKeyRef},
+    rules::https_addresses,
 };
 
 /// What a site is: how clients reach it, how they enrol, how long data is kept.
@@ -24,14 +25,27 @@ use crate::{
     shortname = "site",
     category = "patchtide",
     doc = "A site: one namespace with its clients, catalogue and deployments. Exactly one Site per namespace; of several the oldest is in force and the others are stalled.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Active", type_ = "integer", json_path = ".status.clients.active"),
     printcolumn(name = "Pending", type_ = "integer", json_path = ".status.clients.pending"),
     printcolumn(name = "Inactive", type_ = "integer", json_path = ".status.clients.inactive"),
     printcolumn(name = "Backlog", type_ = "integer", json_path = ".status.backlog.messages", priority = 1),
     printcolumn(name = "CA Expires", type_ = "string", json_path = ".status.keys.caExpires", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -64,13 +78,14 @@ pub struct SiteSpec {
 }
 
 /// Addresses of the management point.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagementPointSpec {
     /// URLs in the order in which clients try them, 1 to 16, for example `https://patchtide.example:8443`. The names are
     /// also those of the management point's certificate; clients learn of a change with their next policy, so keep
     /// an old address until they have.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 10, max = 512), regex(pattern = "^https://[^/?#@ ]+(/[^?#@ ]*)?$")))]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 512)))]
+    #[x_kube(validation = https_addresses())]
     pub addresses: Vec<String>,
 }
 
@@ -81,7 +96,10 @@ pub struct RoleAddress {
     /// URLs in the order in which clients try them, at most 16. Empty: the management point's host names with the
     /// ports below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 10, max = 512), regex(pattern = "^https?://[^/?#@ ]+(/[^?#@ ]*)?$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 10, max = 512), regex(pattern = "^https?://[^/?#@ ]+(/[^?#@ ]*)?$"))
+    )]
     pub addresses: Vec<String>,
     /// Port of plain HTTP, 1 to 65535. Only the software update point uses it, 8530 by custom, for agents that cannot do
     /// TLS; leave it out to offer none.
@@ -296,7 +314,10 @@ pub struct Signing {
 
 impl Default for Signing {
     fn default() -> Self {
-        Self { policy_key_secret_name: "patchtide-policy-key".to_owned(), ca_secret_name: "patchtide-ca".to_owned() }
+        Self {
+            policy_key_secret_name: "patchtide-policy-key".to_owned(),
+            ca_secret_name: "patchtide-ca".to_owned(),
+        }
     }
 }
 

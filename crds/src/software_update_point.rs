@@ -10,8 +10,9 @@ use crate::{
     conditions::{Condition, Time, status_contract},
     defaults,
     duration::between,
-    recurrence::{Recurrence, TIME_OF_DAY},
+    recurrence::Recurrence,
     reference::SecretRef,
+    rules::{time_of_day, time_zone},
 };
 
 /// Sources of updates, what of them is taken, when, and what the site knows beyond them.
@@ -26,15 +27,33 @@ use crate::{
     shortname = "sup",
     category = "patchtide",
     doc = "A software update point: synchronises update catalogues from their sources into the site, verified end to end. Clients scan against the catalogue of the site's active one.",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Updates", type_ = "integer", json_path = ".status.updates.total"),
     printcolumn(name = "New", type_ = "integer", json_path = ".status.updates.new"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary"),
     printcolumn(name = "Last Sync", type_ = "date", json_path = ".status.lastSuccessTime"),
     printcolumn(name = "Catalogue", type_ = "integer", json_path = ".status.catalogueVersion", priority = 1),
-    printcolumn(name = "Last Full Sync", type_ = "date", json_path = ".status.lastFullSyncTime", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Last Full Sync",
+        type_ = "date",
+        json_path = ".status.lastFullSyncTime",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -66,7 +85,10 @@ pub struct SoftwareUpdatePointSpec {
     /// Languages whose metadata is taken, as BCP 47 tags, at most 128, for example `[en, de]`. What has no language is
     /// always taken. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128), inner(length(min = 2, max = 35), regex(pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")))]
+    #[schemars(
+        length(max = 128),
+        inner(length(min = 2, max = 35), regex(pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"))
+    )]
     pub languages: Vec<String>,
     /// Rules that give a classification to updates of archives without one, at most 128; the first that matches
     /// decides. Without a match: Label `Debian-Security` or a suite that ends in `-security` gives SecurityUpdates,
@@ -146,9 +168,9 @@ pub struct SyncSchedule {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = between("10s", "31d"))]
     pub full_interval: Option<DurationText>,
-    /// Time between two delta synchronisations, from 10s to 31d, default 1h; 0s switches them off.
+    /// Time between two delta synchronisations, to 31d, default 1h; 0s switches them off, less than 10s counts as 10s.
     #[serde(default = "defaults::h1")]
-    #[x_kube(validation = Rule::new("self == '0s' || self.endsWith('d') || duration(self.contains('d') ? self.split('d')[1] : self) >= duration('10s')").message("must be 0s (off) or from 10s to 31d"))]
+    #[x_kube(validation = between("0s", "31d"))]
     pub delta_interval: DurationText,
 }
 
@@ -166,12 +188,13 @@ pub struct CalendarSchedule {
     #[x_kube(validation = Rule::new("!has(self.once)").message("a synchronisation schedule repeats: use daily, weekly, monthlyByDate or monthlyByWeekday"))]
     pub recurrence: Recurrence,
     /// Time of day, HH:MM.
-    #[schemars(length(min = 5, max = 5), regex(pattern = TIME_OF_DAY))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = time_of_day())]
     pub start: String,
     /// Time zone: UTC (default) or an IANA name such as `Europe/Berlin`.
     #[serde(default = "utc")]
     #[schemars(length(min = 3, max = 64))]
-    #[x_kube(validation = Rule::new("self == 'UTC' || self.matches('^[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+){1,2}$')").message("write UTC or an IANA name with its region, for example Europe/Berlin"))]
+    #[x_kube(validation = time_zone(false))]
     pub time_zone: String,
 }
 

@@ -8,6 +8,7 @@ use crate::{
     DurationText, defaults,
     duration::between,
     reference::{ConfigMapKeyRef, NAME, SecretKeyRef, SecretRef},
+    rules::source_url,
 };
 
 /// One source of updates: a name and exactly one kind of source.
@@ -50,16 +51,25 @@ pub struct UpdateSource {
 pub struct AptSource {
     /// Root of the archive, the folder that holds `dists/` and `pool/`, for example `http://archive.example/debian`.
     #[schemars(length(min = 8, max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(http|https|file)://[^ ?#@]+$')").message("write the archive's root as http://, https:// or file:// URL without user name and password (proxy and credentials have fields of their own)"))]
+    #[x_kube(validation = source_url("the archive's root"))]
     pub url: String,
     /// Suites or codenames, 1 to 32, for example `[bookworm, bookworm-security]`.
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9+._~/-]*$")))]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9+._~/-]*$"))
+    )]
     pub suites: Vec<String>,
     /// Components, 1 to 32, for example `[main]`. A component that a suite does not have is an error that names both.
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9+._~/-]*$")))]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9+._~/-]*$"))
+    )]
     pub components: Vec<String>,
     /// Architectures of the clients, 1 to 16, for example `[amd64, arm64]`; `all` is always included.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 32), regex(pattern = "^[a-z0-9][a-z0-9-]*$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 32), regex(pattern = "^[a-z0-9][a-z0-9-]*$"))
+    )]
     pub architectures: Vec<String>,
     /// The keys that may sign the archive's InRelease. There is no way to take an unsigned archive.
     pub keyring: Keyring,
@@ -104,13 +114,20 @@ pub struct Keyring {
 #[serde(rename_all = "camelCase")]
 pub struct RpmSource {
     /// Root of the repository, the folder that holds `repodata/`.
-    #[schemars(length(min = 8, max = 2048), regex(pattern = "^(http|https|file)://[^ ?#@]+$"))]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = source_url("the repository's root"))]
     pub url: String,
     /// Name of the product line below the source's name, for example `9/BaseOS`.
-    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9+._~-]*/[A-Za-z0-9][A-Za-z0-9+._~-]*$"))]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9+._~-]*/[A-Za-z0-9][A-Za-z0-9+._~-]*$")
+    )]
     pub line: String,
     /// Architectures of the clients, 1 to 16, for example `[x86_64]`; `noarch` is always included.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 32), regex(pattern = "^[a-z0-9][a-z0-9_-]*$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 32), regex(pattern = "^[a-z0-9][a-z0-9_-]*$"))
+    )]
     pub architectures: Vec<String>,
     /// The keys that may sign `repomd.xml`, or the packages where the metadata is unsigned.
     pub keyring: Keyring,
@@ -323,7 +340,8 @@ pub struct AdvisoryFile {
     pub format: AdvisoryFormat,
     /// Where it is fetched from at every synchronisation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 2048), regex(pattern = "^(http|https|file)://[^ ?#@]+$"))]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = source_url("the file's place"))]
     pub url: Option<String>,
     /// ConfigMap that holds it; key default `advisories`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use crate::{
     DeploymentSettings,
     conditions::{Condition, Time, status_contract},
     reference::{NAME, ReferenceMode, UpdateRef, update_ids},
-    update_list::UPDATE_ID,
+    rules::well_formed_updates,
 };
 
 /// What a digest looks like.
@@ -29,8 +29,16 @@ const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
     selectable = ".spec.collection",
     selectable = ".spec.updateList",
     selectable = ".spec.template",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Updates", type_ = "integer", json_path = ".status.updates"),
     printcolumn(name = "Compliant", type_ = "string", json_path = ".status.compliant"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
@@ -40,7 +48,12 @@ const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
     printcolumn(name = "Collection", type_ = "string", json_path = ".status.collection", priority = 1),
     printcolumn(name = "List", type_ = "string", json_path = ".spec.updateList", priority = 1),
     printcolumn(name = "Top Error", type_ = "string", json_path = ".status.errors[0].symbol", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -82,7 +95,8 @@ pub struct UpdateDeploymentSpec {
     pub list_digest: Option<String>,
     /// Updates by identity, `<line>:<source>@<version>`, at most 1000, beside those of the list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 8, max = 612), regex(pattern = UPDATE_ID)))]
+    #[schemars(length(max = 1000), inner(length(max = 612)))]
+    #[x_kube(validation = well_formed_updates())]
     pub updates: Vec<String>,
     /// The same in structured form, at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,6 +9,7 @@ use crate::{
     conditions::{Condition, Time, status_contract},
     duration::between,
     reference::{NAME, UpdateRef, update_ids},
+    rules::well_formed_updates,
 };
 
 /// What an update's identity looks like.
@@ -28,14 +29,27 @@ pub(crate) const UPDATE_ID: &str =
     category = "patchtide",
     doc = "A set of software updates for deployment, packages and compliance reports: pinned by identity, or following a search folder. Adding an update to a list does not by itself add it to a deployment that pins the list.",
     selectable = ".spec.searchFolder.name",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Updates", type_ = "integer", json_path = ".status.resolved"),
     printcolumn(name = "Missing", type_ = "integer", json_path = ".status.missing"),
     printcolumn(name = "Compliant", type_ = "string", json_path = ".status.compliance.summary"),
     printcolumn(name = "Expired", type_ = "integer", json_path = ".status.expired", priority = 1),
     printcolumn(name = "Superseded", type_ = "integer", json_path = ".status.superseded", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +62,8 @@ pub struct UpdateListSpec {
     /// Updates pinned by identity, `<line>:<source>@<version>`, at most 1000, for example
     /// `debian/bookworm-security/main:openssl@3.0.22-1~deb12u2`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 8, max = 612), regex(pattern = UPDATE_ID)))]
+    #[schemars(length(max = 1000), inner(length(max = 612)))]
+    #[x_kube(validation = well_formed_updates())]
     pub updates: Vec<String>,
     /// The same in structured form, at most 1000, for tools that would otherwise have to compose the text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -60,7 +60,8 @@ fn every_string_and_list_is_bounded() {
 #[test]
 fn every_field_says_what_it_is() {
     let silent = complaints(|path, schema| {
-        let described = schema.description.as_deref().is_some_and(|text| text.len() > 8 || path.contains(".status."));
+        let described =
+            schema.description.as_deref().is_some_and(|text| text.len() > 8 || path.contains(".status."));
         let ends_well = schema.description.as_deref().is_some_and(|text| text.ends_with('.'));
         let of_k8s = path.contains(".conditions[]");
         (!path.ends_with(']') && !path.ends_with('}') && !of_k8s && (!described || !ends_well))
@@ -94,11 +95,18 @@ fn every_kind_keeps_the_conventions() {
     assert_eq!(crds().len(), KINDS.len());
     for (crd, kind) in crds().iter().zip(KINDS) {
         let all = &crd.spec.names;
-        assert_eq!((all.kind.as_str(), all.plural.as_str()), (kind.kind, kind.plural), "crds() and KINDS have one order");
+        assert_eq!(
+            (all.kind.as_str(), all.plural.as_str()),
+            (kind.kind, kind.plural),
+            "crds() and KINDS have one order"
+        );
         assert_eq!((crd.spec.group.as_str(), crd.spec.scope.as_str()), ("patchtide.dev", "Namespaced"));
         assert_eq!(all.categories.as_deref(), Some(["patchtide".to_owned()].as_slice()));
         for name in all.short_names.iter().flatten() {
-            assert!(names.insert(name.clone()) && !["po", "svc", "no", "ns", "cm", "pdb"].contains(&name.as_str()));
+            assert!(
+                names.insert(name.clone())
+                    && !["po", "svc", "no", "ns", "cm", "pdb"].contains(&name.as_str())
+            );
         }
         let version = &crd.spec.versions[0];
         assert!(version.subresources.as_ref().unwrap().status.is_some());
@@ -129,17 +137,34 @@ fn generated_yaml_is_up_to_date() {
         expected.insert(name);
     }
     compare(&folder.join("kustomization.yaml"), &kustomization, write);
-    let found: BTreeSet<_> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let found: BTreeSet<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(found, expected, "files in crds/generated");
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> String {
-    let value = serde_json::to_value(crd).unwrap();
+    let mut value = serde_json::to_value(crd).unwrap();
+    whole_numbers(&mut value);
     let text = serde_saphyr::to_string(&value).unwrap();
     let back: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
     assert_eq!(back, value, "the YAML says what the type says");
     text
+}
+
+/// Limits are floating-point in the type; `maximum: 31` reads better than `31.0`.
+fn whole_numbers(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Array(all) => all.iter_mut().for_each(whole_numbers),
+        serde_json::Value::Object(all) => all.values_mut().for_each(whole_numbers),
+        serde_json::Value::Number(number) if number.is_f64() => {
+            if let Ok(whole) = number.to_string().trim_end_matches(".0").parse::<i64>() {
+                *value = whole.into();
+            }
+        }
+        _ => {}
+    }
 }
 
 fn compare(path: &Path, text: &str, write: bool) {
@@ -148,5 +173,9 @@ fn compare(path: &Path, text: &str, write: bool) {
         fs::write(path, text).unwrap();
     }
     let found = fs::read_to_string(path).unwrap_or_default();
-    assert!(found == text, "{} is not what the types say: run `cargo xtask crds` and commit the result", path.display());
+    assert!(
+        found == text,
+        "{} is not what the types say: run `cargo xtask crds` and commit the result",
+        path.display()
+    );
 }
