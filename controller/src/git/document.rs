@@ -190,7 +190,7 @@ pub fn parse(path: &str, bytes: &[u8], limits: Limits) -> (Vec<Node>, Vec<Findin
 
 fn options(limits: Limits) -> serde_saphyr::Options {
     serde_saphyr::options! {
-        budget: Some(serde_saphyr::budget! {
+        budget: serde_saphyr::budget! {
             max_aliases: limits.aliases,
             max_anchors: limits.aliases,
             max_depth: limits.depth,
@@ -198,7 +198,7 @@ fn options(limits: Limits) -> serde_saphyr::Options {
             max_documents: limits.documents,
             max_nodes: 100_000,
             max_events: 400_000,
-        }),
+        },
         duplicate_keys: DuplicateKeyPolicy::Error,
         merge_keys: MergeKeyPolicy::Error,
         strict_booleans: true,

@@ -220,3 +220,100 @@ fn valid_label(value: &str) -> bool {
             && edge(value.chars().next_back())
             && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { objects: 5_000, document: super::super::document::Limits { depth: 32, documents: 200, aliases: 0 } };
+
+    fn revision(files: &[(&str, &str)]) -> Revision {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+        collect(Files { files, findings: Vec::new() }, "lab", &Schemas::new(), LIMITS)
+    }
+
+    /// Findings of one document of the kind with this spec.
+    fn findings(kind: &str, spec: &str) -> Vec<String> {
+        let text = format!("apiVersion: {API_VERSION}\nkind: {kind}\nmetadata:\n  name: x\nspec:\n{spec}");
+        revision(&[("a.yaml", &text)]).findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_object_comes_through_with_its_origin() {
+        let text = format!("---\napiVersion: {API_VERSION}\nkind: Collection\nmetadata: {{name: all}}\nspec: {{all: true}}\n");
+        let revision = revision(&[("c/all.yaml", &text)]);
+        assert_eq!(revision.findings, []);
+        let object = &revision.objects[&("Collection".to_owned(), "all".to_owned())];
+        assert_eq!(object.origin, "c/all.yaml#0");
+    }
+
+    #[test]
+    fn bad_input_13_unknown_fields_get_the_nearest_name_and_their_line() {
+        let found = findings("UpdateDeployment", "  colection: all\n");
+        assert!(found[0].starts_with("a.yaml:6:"), "{found:?}");
+        assert!(found[0].contains("FIELD-UNKNOWN UpdateDeployment/x") && found[0].contains("\"collection\""), "{found:?}");
+    }
+
+    #[test]
+    fn bad_input_10_11_21_types_and_ranges_name_the_field() {
+        let found = findings("UpdateDeployment", "  collection: 1.10\n  suspend: yes\n");
+        assert!(found.iter().any(|f| f.contains("TYPE-VERSION") && f.contains("spec.collection")), "{found:?}");
+        assert!(found.iter().any(|f| f.contains("spec.suspend must be true or false")), "{found:?}");
+        let found = findings("GitSource", "  url: https://h/r\n  prune: true\n  maxDeletions: -1\n");
+        assert!(found[0].contains("RANGE") && found[0].contains("0 to 100000"), "{found:?}");
+        let found = findings("GitSource", "  url: https://h/r\n  prune: true\n  maxDeletions: 9223372036854775808\n");
+        assert!(found[0].contains("RANGE") || found[0].contains("TYPE"), "{found:?}");
+    }
+
+    #[test]
+    fn bad_input_14_unknown_kinds_do_not_take_the_others_along() {
+        let revision = revision(&[
+            ("a.yaml", "apiVersion: patchtide.dev/v1alpha1\nkind: Colection\nmetadata: {name: a}\nspec: {}\n"),
+            ("b.yaml", "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: b}\nspec: {all: true}\n"),
+            ("c.yaml", "- just\n- a list\n"),
+        ]);
+        assert_eq!(revision.objects.len(), 1);
+        assert!(revision.findings[0].message.contains("did you mean patchtide.dev/v1alpha1 Collection?"));
+        assert!(revision.findings.iter().all(|f| f.code == "KIND-UNKNOWN" && f.is_failure()));
+    }
+
+    #[test]
+    fn bad_input_15_duplicates_name_both_places_and_neither_is_applied() {
+        let text = "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: a}\nspec: {all: true}\n";
+        let revision = revision(&[("a.yaml", text), ("b.yaml", text)]);
+        assert!(revision.objects.is_empty());
+        assert_eq!(revision.findings[0].code, "OBJ-DUP");
+        assert!(revision.findings[0].to_string().contains("a.yaml") && revision.findings[0].to_string().contains("b.yaml"));
+    }
+
+    #[test]
+    fn bad_input_16_17_names_labels_and_namespaces() {
+        for name in ["Upper", "trailing.", "é", "a b", "", "x..y", &"a".repeat(254)] {
+            let text = format!(
+                "apiVersion: {API_VERSION}\nkind: Collection\nmetadata:\n  name: {name:?}\nspec: {{all: true}}\n"
+            );
+            let found = revision(&[("a.yaml", &text)]).findings;
+            assert_eq!(found.first().map(|f| f.code), Some("NAME-INVALID"), "{name} {found:?}");
+        }
+        let metadata = format!("{{name: a, namespace: other, labels: {{x: {}}}, uid: u}}", "v".repeat(64));
+        let text = format!("apiVersion: {API_VERSION}\nkind: Collection\nmetadata: {metadata}\nspec: {{all: true}}\n");
+        let codes: Vec<_> = revision(&[("a.yaml", &text)]).findings.iter().map(|f| f.code).collect();
+        assert_eq!(codes, ["NAMESPACE", "LABEL-INVALID", "FIELD-UNKNOWN"]);
+    }
+
+    #[test]
+    fn bad_input_25_oversized_objects() {
+        let text = format!(
+            "apiVersion: {API_VERSION}\nkind: Collection\nmetadata: {{name: a}}\nspec: {{all: true, description: {}}}\n",
+            "d".repeat(600 << 10)
+        );
+        assert!(revision(&[("a.yaml", &text)]).findings.iter().any(|f| f.code == "OBJ-SIZE"));
+    }
+
+    #[test]
+    fn status_cannot_come_from_git() {
+        let text = "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: a}\nspec: {all: true}\nstatus: {}\n";
+        assert!(revision(&[("a.yaml", text)]).findings[0].message.contains("written by the controller"));
+    }
+}

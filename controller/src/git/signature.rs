@@ -202,3 +202,91 @@ fn openpgp_error(what: &str, error: &PgpError) -> SignatureError {
 fn find(data: &[u8], mark: &[u8]) -> Option<usize> {
     data.windows(mark.len()).position(|window| window == mark)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, process::Command};
+
+    use super::*;
+
+    /// Runs a real program; its output is the test's evidence when it fails.
+    fn run(dir: &Path, program: &str, args: &[&str]) {
+        let output = Command::new(program)
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn key(dir: &Path, name: &str, kind: &[&str]) -> Vec<u8> {
+        let mut args = vec!["-q", "-N", "", "-C", name, "-f", name, "-t"];
+        args.extend(kind);
+        run(dir, "ssh-keygen", &args);
+        std::fs::read(dir.join(format!("{name}.pub"))).unwrap()
+    }
+
+    /// A repository whose one commit is signed by `key`, by real git and ssh-keygen.
+    fn signed(dir: &Path, key: Option<&str>) -> (Repository, Oid) {
+        run(dir, "git", &["init", "-q", "-b", "main", "r"]);
+        let repo = dir.join("r");
+        for (name, value) in [("user.name", "a"), ("user.email", "a@b.c"), ("gpg.format", "ssh")] {
+            run(&repo, "git", &["config", name, value]);
+        }
+        if let Some(key) = key {
+            let path = dir.join(key);
+            run(&repo, "git", &["config", "user.signingkey", path.to_str().unwrap()]);
+            run(&repo, "git", &["commit", "-q", "--allow-empty", "-S", "-m", "x"]);
+        } else {
+            run(&repo, "git", &["commit", "-q", "--allow-empty", "-m", "x"]);
+        }
+        let repository = Repository::open(&repo).unwrap();
+        let head = repository.head().unwrap().peel_to_commit().unwrap().id();
+        (repository, head)
+    }
+
+    fn signers(public: &[u8]) -> Signers {
+        Signers::parse(&BTreeMap::from([("admins.sshpub".to_owned(), public.to_vec())])).unwrap()
+    }
+
+    #[test]
+    fn bad_input_40_ssh_signed_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = key(dir.path(), "alice", &["ed25519"]);
+        let mallory = key(dir.path(), "mallory", &["ed25519"]);
+        let (repository, head) = signed(dir.path(), Some("alice"));
+        let now = Timestamp::UNIX_EPOCH;
+        let signer = signers(&alice).verify_commit(&repository, head, now).unwrap();
+        assert!(signer.starts_with("SSH SHA256:"), "{signer}");
+        let error = signers(&mallory).verify_commit(&repository, head, now).unwrap_err();
+        assert!(matches!(error, SignatureError::Unknown { .. }), "{error}");
+    }
+
+    #[test]
+    fn bad_input_40_unsigned_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = key(dir.path(), "alice", &["ed25519"]);
+        let (repository, head) = signed(dir.path(), None);
+        let error = signers(&alice).verify_commit(&repository, head, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(error.to_string().starts_with("SIG-MISSING"), "{error}");
+    }
+
+    #[test]
+    fn bad_input_41_weak_rsa() {
+        let dir = tempfile::tempdir().unwrap();
+        let weak = key(dir.path(), "weak", &["rsa", "-b", "2048"]);
+        let (repository, head) = signed(dir.path(), Some("weak"));
+        let error = signers(&weak).verify_commit(&repository, head, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(error.to_string().starts_with("SIG-WEAK"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_without_a_key_is_named() {
+        let error = Signers::parse(&BTreeMap::from([("notes.txt".to_owned(), vec![1])])).err().unwrap();
+        assert!(error.to_string().contains("*.asc"), "{error}");
+        let error = Signers::parse(&BTreeMap::from([("a.sshpub".to_owned(), b"ssh-ed25519 AAAA".to_vec())])).err();
+        assert!(error.unwrap().to_string().contains("a.sshpub"));
+    }
+}
