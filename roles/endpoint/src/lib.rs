@@ -14,6 +14,7 @@ mod metrics;
 mod peer;
 mod refusal;
 mod service;
+pub mod standing;
 pub mod tls;
 
 pub use clock::Clock;

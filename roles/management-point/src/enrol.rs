@@ -1,0 +1,135 @@
+//! Enrolment and renewal: requests go into the site database, the controller decides and its signer issues.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{Path, State},
+};
+use http::{HeaderMap, StatusCode};
+use patchtide_endpoint::{AuthenticatedClient, Peer, Refusal, body};
+use patchtide_model::{Digest, client::ClientState};
+use patchtide_protocol::{
+    OLDEST_VERSION, VERSION,
+    certificate::{RequestError, read_request},
+    check,
+    enrolment::{
+        EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting,
+    },
+    limits::ENROLMENT_BYTES,
+};
+use patchtide_store::clients::{self, EnrolmentRow};
+
+use crate::{ManagementPoint, error::refusal, parse_json};
+
+/// `GET /v1/site`.
+pub(crate) async fn site(State(point): State<Arc<ManagementPoint>>) -> Json<SiteGreeting> {
+    Json(SiteGreeting {
+        site: point.store.name().clone(),
+        oldest_version: OLDEST_VERSION,
+        newest_version: VERSION,
+        time: (point.clock)(),
+    })
+}
+
+/// `POST /v1/enrolments`.
+pub(crate) async fn request(
+    State(point): State<Arc<ManagementPoint>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<EnrolmentAnswer>, Refusal> {
+    let address = peer.address.ip().to_canonical();
+    point.enrolments.take(address, Instant::now()).map_err(|wait| {
+        Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "RATE",
+            "too many enrolment requests come from this address",
+            "ask again later; the request is the same as long as the key is",
+        )
+        .retry_after(wait.as_secs() + 1)
+    })?;
+    let bytes = body::read(&headers, body, ENROLMENT_BYTES).await?;
+    let request: EnrolmentRequest = parse_json(&bytes, "ENROL-SYNTAX")?;
+    let value = |detail: String| {
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "ENROL-VALUE", detail, "correct it and ask again")
+    };
+    if request.name.is_empty() || request.name.len() > 253 || !check::is_plain(&request.name) {
+        return Err(value("name is empty, longer than 253 bytes, or holds control characters".into()));
+    }
+    check::facts(&request.facts).map_err(|violation| value(violation.to_string()))?;
+    let (_, id) = read_request(&request.csr_pem).map_err(|error| signing_request(&error))?;
+    let row = EnrolmentRow {
+        id,
+        csr_pem: request.csr_pem,
+        token_digest: request.token.map(|token| Digest::of(token.trim().as_bytes())),
+        name: request.name,
+        facts: request.facts,
+        address: Some(address),
+        requested_at: (point.clock)(),
+    };
+    let state =
+        point.store.put_enrolment(row).await.map_err(|error| refusal("an enrolment request", &error))?;
+    tell(&point, id, state).await
+}
+
+/// `GET /v1/enrolments/{id}`.
+pub(crate) async fn answer(
+    State(point): State<Arc<ManagementPoint>>,
+    Path(id): Path<String>,
+) -> Result<Json<EnrolmentAnswer>, Refusal> {
+    let unknown = || {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "ENROL-UNKNOWN",
+            "no machine asked to enrol with this key, or its request expired",
+            "POST an enrolment request",
+        )
+    };
+    let id: Digest = id.parse().map_err(|_| unknown())?;
+    let enrolment = point.store.enrolment(id).await.map_err(|error| refusal("an enrolment", &error))?;
+    tell(&point, id, enrolment.ok_or_else(unknown)?.state).await
+}
+
+async fn tell(
+    point: &ManagementPoint,
+    id: Digest,
+    state: clients::EnrolmentState,
+) -> Result<Json<EnrolmentAnswer>, Refusal> {
+    let state = match state {
+        clients::EnrolmentState::Pending => {
+            EnrolmentState::Pending { reason: "the site has not decided yet".to_owned() }
+        }
+        clients::EnrolmentState::Refused { reason } => EnrolmentState::Refused { reason },
+        clients::EnrolmentState::Approved { client, certificate_pem, .. } => {
+            let known = point.store.client(client).await.map_err(|error| refusal("a client", &error))?;
+            match known.map(|client| client.state) {
+                Some(ClientState::Revoked) => EnrolmentState::Refused {
+                    reason: "the client of this key was retired: make a new key to enrol as a new client"
+                        .to_owned(),
+                },
+                _ => EnrolmentState::Approved { client, certificate_pem },
+            }
+        }
+    };
+    Ok(Json(EnrolmentAnswer { id, state }))
+}
+
+/// `POST /v1/renewals`.
+pub(crate) async fn renew(
+    State(point): State<Arc<ManagementPoint>>,
+    client: AuthenticatedClient,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<EnrolmentAnswer>, Refusal> {
+    point.standings.check(&client).await?;
+    let bytes = body::read(&headers, body, ENROLMENT_BYTES).await?;
+    let request: RenewalRequest = parse_json(&bytes, "ENROL-SYNTAX")?;
+    let (_, id) = read_request(&request.csr_pem).map_err(|error| signing_request(&error))?;
+    Err(Refusal::unavailable("renewal is not served yet").retry_after(id.as_bytes().len() as u64 * 100))
+}
+
+fn signing_request(error: &RequestError) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "ENROL-CSR", error.to_string(), "make a new signing request")
+}

@@ -1,0 +1,136 @@
+//! State messages: bounded, attributed to the certificate, acknowledged when durable.
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use axum::{Json, body::Body, extract::State};
+use http::{HeaderMap, StatusCode, header};
+use patchtide_endpoint::{AuthenticatedClient, Refusal, body, standing::Standing};
+use patchtide_protocol::{
+    JSON, STATE_BINARY, ZSTD, binary, check, encoding,
+    encoding::EncodingError,
+    limits::STATE_WIRE_BYTES,
+    state::{Acknowledgement, StateReport},
+};
+
+use crate::{ManagementPoint, convert, error::refusal, metrics::Outcome, parse_json};
+
+/// `POST /v1/state-messages`.
+pub(crate) async fn report(
+    State(point): State<Arc<ManagementPoint>>,
+    client: AuthenticatedClient,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Acknowledgement>, Refusal> {
+    let answer = take(&point, &client, &headers, body).await;
+    let outcome = match &answer {
+        Ok(_) => "durable",
+        Err(refusal) => match refusal.problem().status {
+            403 => "not-entitled",
+            429 => "rate",
+            503 => "unavailable",
+            _ => "malformed",
+        },
+    };
+    point.metrics.reports.get_or_create(&Outcome { outcome }).inc();
+    answer.map(Json)
+}
+
+async fn take(
+    point: &ManagementPoint,
+    client: &AuthenticatedClient,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Acknowledgement, Refusal> {
+    point.reports.take(client.id, Instant::now()).map_err(|wait| {
+        Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "RATE",
+            "this client sends reports faster than the site takes them",
+            "put more messages into one report and wait",
+        )
+        .retry_after(wait.as_secs() + 1)
+    })?;
+    let form = Form::of(headers)?;
+    let bytes = body::read(headers, body, STATE_WIRE_BYTES).await?;
+    let report = read(form, &bytes)?;
+    let messages = report.messages.len();
+    let acknowledged = point
+        .store
+        .intake(convert::report(client.id, (point.clock)(), report))
+        .await
+        .map_err(|error| refusal("state messages", &error))?;
+    if acknowledged.quarantined {
+        Standing::Quarantined.check()?;
+    }
+    point.metrics.messages.inc_by(messages as u64);
+    Ok(Acknowledgement { acknowledged: acknowledged.acknowledged, resync: acknowledged.resync })
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    binary: bool,
+    compressed: bool,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let unsupported = |detail: &str| {
+            Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "MEDIA-TYPE",
+                detail,
+                format!("send {JSON} or {STATE_BINARY}, plain or with Content-Encoding {ZSTD}"),
+            )
+        };
+        let media = text(header::CONTENT_TYPE).unwrap_or_default();
+        let binary = match media.split(';').next().unwrap_or_default().trim() {
+            JSON => false,
+            STATE_BINARY => true,
+            _ => return Err(unsupported("state messages do not come in this media type")),
+        };
+        let compressed = match text(header::CONTENT_ENCODING) {
+            None | Some("identity") => false,
+            Some(ZSTD) => true,
+            Some(_) => return Err(unsupported("state messages do not come in this content encoding")),
+        };
+        Ok(Self { binary, compressed })
+    }
+}
+
+fn read(form: Form, bytes: &[u8]) -> Result<StateReport, Refusal> {
+    let bytes = if form.compressed { Cow::Owned(expand(bytes)?) } else { Cow::Borrowed(bytes) };
+    let value = |violation: check::Violation| {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "MSG-VALUE",
+            violation.to_string(),
+            "drop or clean that message; the others can be sent without it",
+        )
+    };
+    let report = if form.binary {
+        binary::decode(&bytes).map_err(|error| {
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "MSG-SYNTAX",
+                format!("the binary report cannot be read: {error}"),
+                "encode it as docs/protocol.md says; check the agent's version",
+            )
+        })?
+    } else {
+        check::json_shape(&bytes).map_err(value)?;
+        parse_json::<StateReport>(&bytes, "MSG-SYNTAX")?
+    };
+    report.check().map_err(value)?;
+    Ok(report)
+}
+
+fn expand(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    encoding::expand(bytes).map_err(|error| {
+        let (status, code) = match &error {
+            EncodingError::Size => (StatusCode::PAYLOAD_TOO_LARGE, "BODY-SIZE"),
+            _ => (StatusCode::BAD_REQUEST, "MSG-SYNTAX"),
+        };
+        Refusal::new(status, code, error.to_string(), "send less at once, in one zstd frame")
+    })
+}

@@ -1,0 +1,41 @@
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Metrics of a management point.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    pub(crate) reports: Family<Outcome, Counter>,
+    pub(crate) messages: Counter,
+    pub(crate) long_polls: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Outcome {
+    pub(crate) outcome: &'static str,
+}
+
+impl Metrics {
+    /// Registers them; the registry gives the prefix `patchtide`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "reports",
+            "State reports by outcome: durable, or why not",
+            metrics.reports.clone(),
+        );
+        registry.register(
+            "report_messages",
+            "State messages in durable reports, repetitions included",
+            metrics.messages.clone(),
+        );
+        registry.register(
+            "policy_long_polls",
+            "Clients that wait for a new policy now",
+            metrics.long_polls.clone(),
+        );
+        metrics
+    }
+}

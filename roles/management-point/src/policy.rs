@@ -1,0 +1,163 @@
+//! Policy: conditional, with a long poll that a new one ends at once.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Query, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use patchtide_endpoint::{AuthenticatedClient, Draining, Refusal};
+use patchtide_model::ClientId;
+use patchtide_protocol::{JSON, limits::LONGEST_POLL};
+use patchtide_store::SiteStore;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+use crate::{ManagementPoint, error::refusal};
+
+/// Epoch and number; ordered as agents order them.
+type Number = (u64, u64);
+type Numbers = Arc<BTreeMap<ClientId, Number>>;
+
+/// Which policy each client has, in memory: ten thousand waiting clients cost one query per change, not ten thousand.
+pub(crate) struct Index(watch::Receiver<Option<Numbers>>);
+
+/// Wait after a failed read.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Index {
+    pub(crate) fn start(store: SiteStore) -> (Self, JoinHandle<()>) {
+        let (publish, receive) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let mut changes = store.policy_changes();
+            loop {
+                changes.mark_unchanged();
+                match store.policy_digests().await {
+                    Ok(digests) => {
+                        let numbers: BTreeMap<ClientId, Number> = digests
+                            .into_iter()
+                            .map(|(client, (epoch, number, _))| (client, (epoch, number)))
+                            .collect();
+                        publish.send_replace(Some(Arc::new(numbers)));
+                    }
+                    Err(error) => {
+                        let error = crate::error::chain(&error);
+                        tracing::warn!(error, "the numbers of policies cannot be read; trying again");
+                        tokio::time::sleep(RETRY).await;
+                        continue;
+                    }
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        (Self(receive), task)
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub(crate) struct Wait {
+    /// Seconds.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// `GET /v1/policy`.
+pub(crate) async fn policy(
+    State(point): State<Arc<ManagementPoint>>,
+    client: AuthenticatedClient,
+    Extension(Draining(draining)): Extension<Draining>,
+    query: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    point.standings.check(&client).await?;
+    point.touch(&client).await;
+    let Ok(Query(Wait { wait })) = query else {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "QUERY",
+            "wait is not a number of seconds",
+            "ask with ?wait=60, or without it",
+        ));
+    };
+    let held = held(&headers);
+    let deadline = Instant::now() + Duration::from_secs(wait).min(LONGEST_POLL);
+    let mut numbers = point.policies.0.clone();
+    let waiting = Waiting::new(&point);
+    let found = loop {
+        let current = numbers.borrow_and_update().clone();
+        match current.as_ref().map(|numbers| numbers.get(&client.id).copied()) {
+            // What is not newer than the client's is a replica that lags: wait for it as for a change.
+            Some(Some(number)) if held.is_none_or(|held| number > held) => break Some(number),
+            Some(found) if Instant::now() >= deadline => break found,
+            None if Instant::now() >= deadline => {
+                return Err(Refusal::unavailable("the site's policies are not read yet"));
+            }
+            _ => {}
+        }
+        tokio::select! {
+            changed = numbers.changed() => if changed.is_err() {
+                return Err(Refusal::unavailable("the management point is stopping"));
+            },
+            () = tokio::time::sleep_until(deadline) => {}
+            () = draining.cancelled() => break held,
+        }
+    };
+    drop(waiting);
+    match (found, held) {
+        (None, _) => Ok(empty(StatusCode::NO_CONTENT)),
+        (Some(number), Some(held)) if number <= held => {
+            let mut response = empty(StatusCode::NOT_MODIFIED);
+            response.headers_mut().insert(header::ETAG, tag(held));
+            Ok(response)
+        }
+        (Some(_), _) => send(&point, &client).await,
+    }
+}
+
+async fn send(point: &ManagementPoint, client: &AuthenticatedClient) -> Result<Response, Refusal> {
+    let stored = point.store.policy(client.id).await.map_err(|error| refusal("a policy", &error))?;
+    let Some(stored) = stored else { return Ok(empty(StatusCode::NO_CONTENT)) };
+    let mut response = Response::new(Body::from(stored.envelope));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::ETAG, tag((stored.epoch, stored.number)));
+    Ok(response)
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn tag((epoch, number): Number) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{epoch}.{number}\"")).unwrap_or(HeaderValue::from_static("\"0.0\""))
+}
+
+/// What the client has. Anything but our own form counts as nothing.
+fn held(headers: &HeaderMap) -> Option<Number> {
+    let text = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    let (epoch, number) = text.trim().strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
+    Some((epoch.parse().ok()?, number.parse().ok()?))
+}
+
+/// Counts a client that waits, also when its connection ends meanwhile.
+struct Waiting<'a>(&'a ManagementPoint);
+
+impl<'a> Waiting<'a> {
+    fn new(point: &'a ManagementPoint) -> Self {
+        point.metrics.long_polls.inc();
+        Self(point)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.long_polls.dec();
+    }
+}
