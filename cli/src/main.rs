@@ -1,3 +1,99 @@
-//! Placeholder.
+//! `kubectl patchtide`: what people ask of a site that plain kubectl answers only in several steps.
 
-fn main() {}
+mod action;
+mod clock;
+mod kind;
+mod status;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use kube::{Client, Config, config::KubeConfigOptions};
+
+/// Software updates the GitOps way: look at deployments and move things along.
+#[derive(Parser)]
+#[command(name = "kubectl patchtide", version, max_term_width = 100)]
+struct Arguments {
+    /// Namespace of the site. Default: that of the kubectl context.
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// Context of the kubeconfig. Default: the current one.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// How far deployments are: states with counts, worst errors with remedy, deadline, next window
+    Status {
+        /// Name of an UpdateDeployment; none: all of them
+        deployment: Option<String>,
+        /// Output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: status::Output,
+    },
+    /// Reconcile an object now
+    Reconcile {
+        /// Kind, plural or short name, for example gsrc
+        kind: String,
+        /// Name
+        name: String,
+        /// Wait until it was carried out, at most this many seconds; 0 does not wait
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
+    },
+    /// Synchronise the catalogue of a SoftwareUpdatePoint now
+    Sync {
+        /// Name of the SoftwareUpdatePoint
+        name: String,
+        /// New, revised and expired updates, instead of new ones only
+        #[arg(long)]
+        full: bool,
+        /// Wait until it was carried out, at most this many seconds; 0 does not wait
+        #[arg(long, default_value_t = 600)]
+        wait: u64,
+    },
+    /// Hold an object that has spec.suspend (a deployment reaches its online clients in seconds)
+    Suspend {
+        /// Kind, plural or short name
+        kind: String,
+        /// Name
+        name: String,
+    },
+    /// Let a held object go on
+    Resume {
+        /// Kind, plural or short name
+        kind: String,
+        /// Name
+        name: String,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    // Fails only when a provider is there already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let options = KubeConfigOptions { context: arguments.context, ..KubeConfigOptions::default() };
+    let config = match Config::from_kubeconfig(&options).await {
+        Ok(config) => config,
+        Err(error) => Config::incluster().map_err(|_| error).context("no cluster: set KUBECONFIG or --context")?,
+    };
+    let namespace = arguments.namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("the cluster's address or certificates cannot be used")?;
+    match arguments.command {
+        Command::Status { deployment, output } => {
+            status::print(&client, &namespace, deployment.as_deref(), output).await
+        }
+        Command::Reconcile { kind, name, wait } => {
+            action::reconcile(&client, &namespace, &kind, &name, None, wait).await
+        }
+        Command::Sync { name, full, wait } => {
+            let sync = if full { "full" } else { "delta" };
+            action::reconcile(&client, &namespace, "SoftwareUpdatePoint", &name, Some(sync), wait).await
+        }
+        Command::Suspend { kind, name } => action::suspend(&client, &namespace, &kind, &name, true).await,
+        Command::Resume { kind, name } => action::suspend(&client, &namespace, &kind, &name, false).await,
+    }
+}
