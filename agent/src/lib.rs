@@ -5,9 +5,17 @@
 
 pub mod catalogue;
 pub mod clock;
+pub mod control;
+pub mod download;
+pub mod facts;
 pub mod identity;
+pub mod install;
 pub mod policy;
+pub mod report;
+pub mod restart;
 pub mod root;
+pub mod run;
 pub mod scan;
 pub mod state;
 pub mod transport;
+pub mod updaters;

@@ -1,3 +1,164 @@
-//! Placeholder.
+//! `patchtide-agent`: arguments, logging, signals; the rest is in the library.
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use patchtide_agent::{
+    control::{self, Question},
+    install::supervisor,
+    root::Root,
+    run::{self, Config},
+    transport::error::chain,
+};
+use patchtide_model::UpdateId;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Looks after this machine's updates as its site's policy says.
+#[derive(Parser)]
+#[command(name = "patchtide-agent", version)]
+struct Arguments {
+    /// Root folder of the machine; another than / is for tests and images.
+    #[arg(long, global = true, default_value = "/")]
+    root: PathBuf,
+    /// Control socket, below the root.
+    #[arg(long, global = true, default_value = "/run/patchtide/agent.sock")]
+    socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent (the service).
+    Run {
+        /// Enrolment bundle, below the root.
+        #[arg(long, default_value = "/etc/patchtide/bundle.json")]
+        bundle: PathBuf,
+        /// State folder, below the root.
+        #[arg(long, default_value = "/var/lib/patchtide")]
+        state: PathBuf,
+        /// Form of the log on standard error.
+        #[arg(long, value_enum, default_value = "text")]
+        log_format: LogFormat,
+    },
+    /// How things stand on this machine.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Scan now.
+    Scan,
+    /// Evaluate all deployments now.
+    Evaluate,
+    /// Why an update is where it is: the gates it passes, and when each can open.
+    Why {
+        /// An update or a part of its name; all without it.
+        update: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install deployed updates now, before their deadline.
+    Install {
+        /// Updates; all that are deployed without it.
+        updates: Vec<UpdateId>,
+    },
+    /// Carries out one operation on packages; started by the agent itself.
+    #[command(hide = true)]
+    Supervise {
+        /// The operation's folder.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let root = Root::new(arguments.root);
+    let socket = root.path(&arguments.socket);
+    match arguments.command {
+        Command::Run { bundle, state, log_format } => {
+            log(log_format);
+            run(Config {
+                bundle: root.path(bundle),
+                state: root.path(state),
+                socket,
+                root,
+                // Its own binary, also after it was replaced by an update.
+                program: PathBuf::from("/proc/self/exe"),
+            })
+        }
+        Command::Supervise { folder } => {
+            supervisor::supervise(&folder).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+        }
+        Command::Status { json } => ask(&socket, &Question::Status, json),
+        Command::Scan => ask(&socket, &Question::Scan, false),
+        Command::Evaluate => ask(&socket, &Question::Evaluate, false),
+        Command::Why { update, json } => ask(&socket, &Question::Why { update }, json),
+        Command::Install { updates } => ask(&socket, &Question::Install { updates }, false),
+    }
+}
+
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PATCHTIDE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    // One thread is enough: what takes long runs beside it.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let result = runtime.block_on(run::run(config, stopped()));
+    // An installation is not waited for: its supervisor goes on by itself.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+/// Completed by SIGTERM or SIGINT.
+async fn stopped() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn ask(socket: &std::path::Path, question: &Question, json: bool) -> ExitCode {
+    match control::ask(socket, question) {
+        Ok(answer) if json && answer.ok => {
+            println!("{}", answer.data);
+            ExitCode::SUCCESS
+        }
+        Ok(answer) if answer.ok => {
+            println!("{}", answer.text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => {
+            eprintln!("{}", answer.text);
+            ExitCode::FAILURE
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("patchtide-agent: {}", chain(error));
+    ExitCode::FAILURE
+}

@@ -19,10 +19,10 @@ use super::{InstallError, LeavesOf, Site};
 use crate::state::{StateError, read_json, remove, write_json};
 
 const RECORD: &str = "record.json";
-const PLAN: &str = "plan.json";
-const RESULT: &str = "result.json";
+pub(super) const PLAN: &str = "plan.json";
+pub(super) const RESULT: &str = "result.json";
 const LOCK: &str = "lock";
-const OUTPUT: &str = "output.log";
+pub(super) const OUTPUT: &str = "output.log";
 
 /// What an operation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,8 +151,4 @@ fn open_lock(path: &std::path::Path) -> Result<File, InstallError> {
         .write(true)
         .open(path)
         .map_err(|source| InstallError::Lock { path: path.to_owned(), source })
-}
-
-pub(super) mod files {
-    pub(in crate::install) use super::{OUTPUT, PLAN, RESULT};
 }

@@ -9,7 +9,7 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use super::operation::{Ended, Plan, files};
+use super::operation::{self, Ended, Plan};
 use crate::{
     root::clean_command,
     state::{StateError, read_json, write_json},
@@ -19,12 +19,12 @@ use crate::{
 pub fn supervise(folder: &Path) -> Result<(), StateError> {
     // Fails only when this process leads a group already, which is as good.
     let _ = rustix::process::setsid();
-    let path = folder.join(files::PLAN);
+    let path = folder.join(operation::PLAN);
     let plan: Plan = read_json(&path)?.ok_or_else(|| StateError::Read {
         path,
         source: std::io::ErrorKind::NotFound.into(),
     })?;
-    let log = folder.join(files::OUTPUT);
+    let log = folder.join(operation::OUTPUT);
     let mut ended = Ended { success: true, status: "done".to_owned() };
     for step in &plan.steps {
         let status = run(&step.arguments, &log);
@@ -39,7 +39,7 @@ pub fn supervise(folder: &Path) -> Result<(), StateError> {
             break;
         }
     }
-    write_json(&folder.join(files::RESULT), &ended)
+    write_json(&folder.join(operation::RESULT), &ended)
 }
 
 fn run(arguments: &[String], log: &Path) -> std::io::Result<ExitStatus> {

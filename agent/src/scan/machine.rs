@@ -7,14 +7,14 @@ use std::{
     path::PathBuf,
 };
 
-use patchtide_packaging::status::{Status, StatusEntry, StatusError, Want};
+use patchtide_packaging::status::{State, Status, StatusEntry, StatusError, Want};
 
 use crate::root::Root;
 
 /// dpkg's state file.
-pub const STATUS: &str = "/var/lib/dpkg/status";
+pub(crate) const STATUS: &str = "/var/lib/dpkg/status";
 /// dpkg's journal: not empty when it was interrupted.
-pub const UPDATES: &str = "/var/lib/dpkg/updates";
+const UPDATES: &str = "/var/lib/dpkg/updates";
 
 /// Why the machine's packages cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -102,15 +102,23 @@ impl Machine {
     }
 }
 
-/// Whether dpkg was interrupted: it left its journal, or packages between two states.
-pub fn interrupted(root: &Root, machine: &Machine) -> Option<String> {
+/// Whether dpkg was interrupted and must be put right first, and what it left. A package whose maintainer script failed
+/// (half configured) is no interruption: apt goes on from there, unless the operation itself was `lost`.
+pub fn interrupted(root: &Root, machine: &Machine, lost: bool) -> Option<String> {
     let journal = std::fs::read_dir(root.path(UPDATES))
-        .ok()?
+        .into_iter()
+        .flatten()
         .flatten()
         .any(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
     if journal {
         return Some("dpkg left its journal".to_owned());
     }
-    let broken: Vec<_> = machine.status().broken().map(|entry| entry.package.as_str()).take(5).collect();
-    (!broken.is_empty()).then(|| format!("not completely installed: {}", broken.join(", ")))
+    let left: Vec<_> = machine
+        .status()
+        .broken()
+        .filter(|entry| lost || entry.reinstall_required || entry.state == State::HalfInstalled)
+        .map(|entry| entry.package.as_str())
+        .take(5)
+        .collect();
+    (!left.is_empty()).then(|| format!("not completely installed: {}", left.join(", ")))
 }

@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use patchtide_model::{
     LineId, UpdateId,
     catalogue::{LeafRef, ScanLeaf, ScanUpdate},
-    policy::PolicyBody,
+    policy::{LinePolicy, PolicyBody},
     state::Detection,
 };
 use patchtide_packaging::Version;
 use patchtide_planner::client::Detected;
 
-pub use machine::{Machine, MachineError};
+pub(crate) use machine::STATUS;
+pub use machine::{Machine, MachineError, interrupted};
 
 use crate::catalogue::{CatalogueError, Catalogues};
 
@@ -52,15 +53,21 @@ struct Required {
     leaves: Vec<ScanLeaf>,
 }
 
-/// Scans the machine against every line of the policy. Takes seconds of processor time: not for an async thread.
-pub fn scan(machine: &Machine, catalogues: &Catalogues, body: &PolicyBody) -> Result<Found, ScanError> {
+/// Scans the machine against `lines`, whose catalogues are here, and against the updates of the policy. Takes seconds of
+/// processor time: not for an async thread.
+pub fn scan(
+    machine: &Machine,
+    catalogues: &Catalogues,
+    lines: &[LinePolicy],
+    body: &PolicyBody,
+) -> Result<Found, ScanError> {
     let mut found = Found {
         errors: machine.errors().map(ToString::to_string).collect(),
         held: machine.held().map(|entry| format!("{}:{}", entry.package, entry.architecture)).collect(),
         ..Found::default()
     };
     let mut required = Vec::new();
-    for line in &body.lines {
+    for line in lines {
         catalogues.for_each(line, &mut |update| {
             if let Some((detection, leaves)) = detect(machine, &update) {
                 let ScanUpdate { source, version, .. } = update;
@@ -91,7 +98,7 @@ pub fn scan(machine: &Machine, catalogues: &Catalogues, body: &PolicyBody) -> Re
         }
     }
     let needed = needs::resolve(machine, &required, |visit| {
-        for line in &body.lines {
+        for line in lines {
             catalogues.for_each(line, visit)?;
         }
         for leaf in &body.dependencies {

@@ -1,0 +1,68 @@
+//! The agent's side of the control socket.
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::{Answer, Question};
+use crate::run::Event;
+
+/// Bytes of a question.
+const LIMIT: u64 = 64 * 1024;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the socket, for root alone, and answers until the task is ended.
+pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<JoinHandle<()>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Left by an agent that was killed; that only one runs is ensured by the lock on the state folder.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let events = events.clone();
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(PATIENCE * 2, serve(stream, events)).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "control socket");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn serve(stream: UnixStream, events: mpsc::Sender<Event>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(LIMIT)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str::<Question>(&line) {
+        Err(error) => Answer::refused(format!("not a question this agent knows: {error}")),
+        Ok(question) => {
+            let (reply, answered) = oneshot::channel();
+            let asked = events.send(Event::Asked(question, reply)).await.is_ok();
+            match tokio::time::timeout(PATIENCE, answered).await {
+                Ok(Ok(answer)) if asked => answer,
+                _ => Answer::refused("the agent is stopping or busy: ask again"),
+            }
+        }
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await?;
+    write.shutdown().await
+}

@@ -1,0 +1,251 @@
+//! The outbox: state messages with a rising number, on disk until the site has acknowledged a durable write
+//! (R-STMSG, domain.md 1.5). Only what changed is sent; a resync sends everything that is current.
+
+mod bodies;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    path::PathBuf,
+};
+
+use jiff::Timestamp;
+use patchtide_protocol::{
+    STATE_BINARY, ZSTD, binary, encoding,
+    limits::{STATE_BYTES, STATE_ITEMS, STATE_WIRE_BYTES},
+    path,
+    state::{Acknowledgement, StateBody, StateMessage, StateReport},
+};
+use reqwest::{Method, header};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use bodies::{detections, of_decision};
+
+use crate::{
+    state::{StateError, StateFolder, read_json, remove, write_json},
+    transport::{SHORT, Transport, TransportError, read_json as read_answer},
+};
+
+const BOOKS: &str = "report.json";
+const CURRENT: &str = "report-current.json";
+/// JSON bytes of messages that go into one report; the wire form is far smaller.
+const REPORT_BYTES: usize = 256 * 1024;
+
+/// Why a report did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// No usable answer.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// It could not be packed.
+    #[error(transparent)]
+    Encoding(#[from] encoding::EncodingError),
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Books {
+    incarnation: Option<Uuid>,
+    next: u64,
+    acknowledged: u64,
+}
+
+/// A state by what it is the state of: `scan`, `update/<id>`, `enforcement/<uid>`, ...
+pub type Current = BTreeMap<String, StateBody>;
+
+/// The outbox of this client.
+#[derive(Debug)]
+pub struct Outbox {
+    state: StateFolder,
+    folder: PathBuf,
+    incarnation: Uuid,
+    books: Books,
+    current: Current,
+    pending: VecDeque<StateMessage>,
+}
+
+impl Outbox {
+    /// Opens it. What was written before a kill is there.
+    pub fn open(state: &StateFolder) -> Result<Self, StateError> {
+        let folder = state.folder("outbox")?;
+        let mut books: Books = state.load_or_default(BOOKS)?;
+        let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+            .map_err(|source| StateError::Read { path: folder.clone(), source })?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .collect();
+        files.sort();
+        let mut pending = VecDeque::new();
+        for file in files {
+            match read_json::<Vec<StateMessage>>(&file) {
+                Ok(messages) => pending.extend(
+                    messages.unwrap_or_default().into_iter().filter(|m| m.seq > books.acknowledged),
+                ),
+                // The gap makes the site ask for a resync.
+                Err(StateError::Damaged { .. }) => remove(&file)?,
+                Err(error) => return Err(error),
+            }
+        }
+        let incarnation = *books.incarnation.get_or_insert_with(Uuid::new_v4);
+        let last = pending.back().map_or(0, |message| message.seq);
+        books.next = books.next.max(last + 1).max(books.acknowledged + 1);
+        state.save(BOOKS, &books)?;
+        Ok(Self { state: state.clone(), folder, incarnation, books, current: state.load_or_default(CURRENT)?, pending })
+    }
+
+    /// Messages that the site has not acknowledged.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Last acknowledged number.
+    pub fn acknowledged(&self) -> u64 {
+        self.books.acknowledged
+    }
+
+    /// Enters states; those that are what they were before are not sent. Whether anything is to be sent.
+    pub fn enter(
+        &mut self,
+        states: impl IntoIterator<Item = (String, StateBody)>,
+        at: Timestamp,
+    ) -> Result<bool, StateError> {
+        let changed: Vec<_> =
+            states.into_iter().filter(|(key, body)| self.current.get(key) != Some(body)).collect();
+        self.enter_always(changed, at)
+    }
+
+    /// Enters states that are sent even when they are what they were.
+    pub fn enter_always(
+        &mut self,
+        states: impl IntoIterator<Item = (String, StateBody)>,
+        at: Timestamp,
+    ) -> Result<bool, StateError> {
+        let states: Vec<_> = states.into_iter().collect();
+        if states.is_empty() {
+            return Ok(false);
+        }
+        // The messages first: after a kill in between they are sent twice, which does no harm.
+        self.write(states.iter().map(|(_, body)| body), at)?;
+        self.current.extend(states);
+        self.state.save(CURRENT, &self.current)?;
+        Ok(true)
+    }
+
+    /// A message that is no state.
+    pub fn heartbeat(&mut self, at: Timestamp) -> Result<(), StateError> {
+        self.write(std::iter::once(&StateBody::Heartbeat {}), at)
+    }
+
+    /// Forgets states of what no longer concerns this client; nothing is sent.
+    pub fn forget(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), StateError> {
+        let before = self.current.len();
+        self.current.retain(|key, _| keep(key));
+        if self.current.len() == before { Ok(()) } else { self.state.save(CURRENT, &self.current) }
+    }
+
+    fn write<'b>(
+        &mut self,
+        bodies: impl Iterator<Item = &'b StateBody>,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
+        let mut messages = Vec::new();
+        for body in bodies.flat_map(bodies::parts) {
+            let seq = self.books.next + messages.len() as u64;
+            messages.push(StateMessage { seq, at, body });
+        }
+        let Some(first) = messages.first() else { return Ok(()) };
+        write_json(&self.folder.join(format!("{:020}.json", first.seq)), &messages)?;
+        self.books.next += messages.len() as u64;
+        self.state.save(BOOKS, &self.books)?;
+        self.pending.extend(messages);
+        Ok(())
+    }
+
+    /// Drops the oldest message: the site refuses it for good.
+    pub fn drop_first(&mut self) -> Result<(), StateError> {
+        let Some(first) = self.pending.pop_front() else { return Ok(()) };
+        self.books.acknowledged = self.books.acknowledged.max(first.seq);
+        self.state.save(BOOKS, &self.books)
+    }
+
+    /// The next report, within every limit; none when all is acknowledged.
+    pub fn next_report(&self, boot: Uuid, policy: Option<(u64, u64)>, now: Timestamp) -> Option<StateReport> {
+        let mut bytes = 0;
+        let messages: Vec<StateMessage> = self
+            .pending
+            .iter()
+            .take(STATE_ITEMS)
+            .take_while(|message| {
+                bytes += serde_json::to_vec(message).map_or(0, |json| json.len());
+                bytes <= REPORT_BYTES
+            })
+            .cloned()
+            .collect();
+        // One message is never larger than its own part's limit, hence the first always fits.
+        (!messages.is_empty()).then_some(StateReport {
+            incarnation: self.incarnation,
+            boot,
+            sent_at: now,
+            policy,
+            messages,
+        })
+    }
+
+    /// The site has kept everything up to that number, and may want all states anew.
+    pub fn acknowledge(&mut self, answer: &Acknowledgement, now: Timestamp) -> Result<(), StateError> {
+        // A site that acknowledges what was never sent knows of another life of this client.
+        let acknowledged = answer.acknowledged.min(self.books.next - 1);
+        if acknowledged > self.books.acknowledged {
+            self.books.acknowledged = acknowledged;
+            self.state.save(BOOKS, &self.books)?;
+            self.pending.retain(|message| message.seq > acknowledged);
+            let first = self.pending.front().map(|message| message.seq);
+            let entries = fs::read_dir(&self.folder)
+                .map_err(|source| StateError::Read { path: self.folder.clone(), source })?;
+            let mut files: Vec<(u64, PathBuf)> = entries
+                .flatten()
+                .filter_map(|entry| Some((entry.path().file_stem()?.to_str()?.parse().ok()?, entry.path())))
+                .collect();
+            files.sort();
+            // A file can go when the next one begins at or before the first message that is still needed.
+            for (index, (_, path)) in files.iter().enumerate() {
+                let ends = files.get(index + 1).map_or(self.books.next, |(next, _)| *next);
+                if first.is_none_or(|first| ends <= first) {
+                    remove(path)?;
+                }
+            }
+        }
+        if answer.resync {
+            tracing::info!("the site asks for every state anew");
+            let all = std::mem::take(&mut self.current);
+            self.write(all.values(), now)?;
+            self.current = all;
+        }
+        Ok(())
+    }
+}
+
+/// Sends a report. When it is too large for the wire, only its first half is sent: the rest is still pending.
+pub async fn send(transport: &Transport, mut report: StateReport) -> Result<Acknowledgement, ReportError> {
+    let body = loop {
+        let plain = binary::encode(&report);
+        let body = encoding::compress(&plain)?;
+        if (body.len() <= STATE_WIRE_BYTES && plain.len() <= STATE_BYTES) || report.messages.len() <= 1 {
+            break body;
+        }
+        report.messages.truncate(report.messages.len() / 2);
+    };
+    let response = transport
+        .ask(Method::POST, path::STATE_MESSAGES, SHORT, |request| {
+            request
+                .header(header::CONTENT_TYPE, STATE_BINARY)
+                .header(header::CONTENT_ENCODING, ZSTD)
+                .body(body.clone())
+        })
+        .await?;
+    Ok(read_answer(response, 16 * 1024).await?)
+}
+
+#[cfg(test)]
+mod tests;

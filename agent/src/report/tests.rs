@@ -1,0 +1,104 @@
+use patchtide_model::state::{Compliance, Detection};
+use patchtide_planner::client::Detected;
+
+use super::*;
+
+fn compliance(uid: &str, state: Compliance) -> (String, StateBody) {
+    (format!("compliance/{uid}"), StateBody::Compliance { deployment: uid.to_owned(), state })
+}
+
+fn open() -> (tempfile::TempDir, StateFolder, Outbox) {
+    let folder = tempfile::tempdir().unwrap();
+    let state = StateFolder::open(folder.path()).unwrap();
+    let outbox = Outbox::open(&state).unwrap();
+    (folder, state, outbox)
+}
+
+fn seqs(outbox: &Outbox) -> Vec<u64> {
+    let report = outbox.next_report(Uuid::nil(), None, Timestamp::UNIX_EPOCH);
+    report.into_iter().flat_map(|report| report.messages).map(|message| message.seq).collect()
+}
+
+fn ack(acknowledged: u64, resync: bool) -> Acknowledgement {
+    Acknowledgement { acknowledged, resync }
+}
+
+const T: Timestamp = Timestamp::UNIX_EPOCH;
+
+#[test]
+fn only_changes_are_sent_and_kept_until_acknowledged() {
+    let (_folder, state, mut outbox) = open();
+    assert!(outbox.enter([compliance("a", Compliance::Compliant), compliance("b", Compliance::Unknown)], T).unwrap());
+    assert!(!outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap());
+    assert!(outbox.enter([compliance("a", Compliance::NonCompliant)], T).unwrap());
+    assert_eq!(seqs(&outbox), [1, 2, 3]);
+    outbox.acknowledge(&ack(1, false), T).unwrap();
+    assert_eq!(seqs(&outbox), [2, 3]);
+
+    let incarnation = outbox.incarnation;
+    let mut again = Outbox::open(&state).unwrap();
+    assert_eq!((seqs(&again), again.incarnation), (vec![2, 3], incarnation), "a kill loses nothing");
+    assert!(!again.enter([compliance("a", Compliance::NonCompliant)], T).unwrap());
+    again.acknowledge(&ack(3, false), T).unwrap();
+    assert_eq!(fs::read_dir(state.path("outbox")).unwrap().count(), 0);
+    assert_eq!(Outbox::open(&state).unwrap().books.next, 4, "numbers are never used twice");
+}
+
+#[test]
+fn numbers_go_on_when_the_books_were_not_written() {
+    let (_folder, state, mut outbox) = open();
+    outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap();
+    let books = fs::read(state.path(BOOKS)).unwrap();
+    outbox.enter([compliance("b", Compliance::Compliant)], T).unwrap();
+    fs::write(state.path(BOOKS), books).unwrap();
+    let mut again = Outbox::open(&state).unwrap();
+    again.enter([compliance("c", Compliance::Compliant)], T).unwrap();
+    assert_eq!(seqs(&again), [1, 2, 3]);
+}
+
+#[test]
+fn a_resync_sends_every_current_state_once() {
+    let (_folder, _state, mut outbox) = open();
+    outbox.enter([compliance("a", Compliance::Compliant), compliance("b", Compliance::Compliant)], T).unwrap();
+    outbox.forget(|key| !key.ends_with("/b")).unwrap();
+    outbox.acknowledge(&ack(2, true), T).unwrap();
+    assert_eq!(seqs(&outbox), [3]);
+    outbox.acknowledge(&ack(99, false), T).unwrap();
+    assert_eq!((seqs(&outbox).len(), outbox.acknowledged()), (0, 3));
+}
+
+#[test]
+fn a_large_detection_travels_in_parts_within_the_limits() {
+    let (_folder, _state, mut outbox) = open();
+    let detected: BTreeMap<_, _> = (0..3000)
+        .map(|n| {
+            let id = format!("debian/bookworm/main:source-{n:05}@1.0-{n}").parse().unwrap();
+            let leaf = patchtide_model::catalogue::LeafRef {
+                package: format!("package-{n}"),
+                architecture: "amd64".to_owned(),
+                version: format!("1.0-{n}"),
+            };
+            let leaves = std::collections::BTreeSet::from([leaf.clone()]);
+            (id, Detected { state: Detection::Required, needs: leaves.clone(), leaves })
+        })
+        .collect();
+    let covered = BTreeMap::from([("debian/bookworm/main".parse().unwrap(), 7)]);
+    outbox.enter(detections(&detected, &covered), T).unwrap();
+    let (mut states, mut needs, mut parts, mut reports) = (0, 0, Vec::new(), 0);
+    while let Some(report) = outbox.next_report(Uuid::nil(), Some((1, 1)), T) {
+        report.check().unwrap();
+        let wire = encoding::compress(&binary::encode(&report)).unwrap();
+        assert!(wire.len() <= STATE_WIRE_BYTES, "{}", wire.len());
+        for message in &report.messages {
+            let StateBody::Detection(part) = &message.body else { panic!() };
+            states += part.states.len();
+            needs += part.needs.len();
+            parts.push((part.part, part.last));
+        }
+        reports += 1;
+        outbox.acknowledge(&ack(report.messages.last().unwrap().seq, false), T).unwrap();
+    }
+    assert_eq!((states, needs), (3000, 3000));
+    assert!(reports > 1 && parts.len() > 2);
+    assert!(parts.iter().enumerate().all(|(n, (part, last))| n == usize::from(*part) && *last == (n + 1 == parts.len())));
+}

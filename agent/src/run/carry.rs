@@ -1,0 +1,383 @@
+//! Carrying out what was decided: nothing here decides.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use patchtide_model::{UpdateId, policy::LinePolicy};
+use patchtide_planner::client::{Action, Fetch, InstallBatch, RunningInstall, ScanRequest};
+use patchtide_protocol::state::Acknowledgement;
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{
+    RunError,
+    engine::Engine,
+    events::{Event, ScanFailed, Scanned},
+    site::locate,
+};
+use crate::{
+    control::{Answer, Question, words},
+    download::{self, locality},
+    install::{self, InstallError, Prepared, operation, outcome, recover},
+    report::{self, ReportError},
+    restart,
+    scan::{Machine, scan},
+    transport::{error::chain, retry::dice},
+};
+
+/// Downloads at a time.
+const PARALLEL: usize = 4;
+/// init was asked for a restart and is still there: it is not asked again sooner.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// Locations older than that are asked for again before a download or an online scan.
+const LOCATIONS: Duration = Duration::from_mins(5);
+
+impl Engine {
+    pub(super) fn carry_out(&mut self, now: Timestamp) -> Result<(), RunError> {
+        let actions = std::mem::take(&mut self.decision.actions);
+        self.stop_unwanted_downloads();
+        let restart = actions.iter().any(|action| matches!(action, Action::Restart { .. }));
+        if !restart && self.view.running.restart_at.take().is_some() {
+            tracing::info!("the announced restart is called off");
+        }
+        for action in &actions {
+            match action {
+                Action::Recover => self.recover(now),
+                Action::Scan(request) => self.scan(request),
+                Action::Download { files } => self.download(files),
+                Action::Install(batch) => self.install(batch, now),
+                Action::Restart { at, because } => self.restart(*at, because, now),
+            }
+        }
+        self.decision.actions = actions;
+        Ok(())
+    }
+
+    fn stop_unwanted_downloads(&mut self) {
+        let wanted = &self.decision.wanted;
+        self.downloads.retain(|digest, task| {
+            let keep = wanted.contains(digest);
+            if !keep {
+                tracing::info!(%digest, "download stopped");
+                task.abort();
+                self.view.running.download.remove(digest);
+            }
+            keep
+        });
+    }
+
+    fn scan(&mut self, request: &ScanRequest) {
+        let Some(policy) = self.policy.clone() else { return };
+        if self.view.running.scan.is_some() {
+            return;
+        }
+        self.view.running.scan = Some(request.clone());
+        let online = request.kind.needs_software_update_point();
+        let lines: Vec<LinePolicy> = if online {
+            policy.body.lines.clone()
+        } else {
+            let of_policy = |line: &&LinePolicy| policy.body.lines.iter().any(|p| p.line == line.line);
+            self.cached.values().filter(of_policy).cloned().collect()
+        };
+        let (catalogues, transport, root) =
+            (self.catalogues.clone(), self.transport.clone(), self.site.root.clone());
+        let known = self.fresh_locations().then(|| self.locations.clone());
+        let (events, request) = (self.events.clone(), request.clone());
+        tokio::spawn(async move {
+            let work = async {
+                if online && lines.iter().any(|line| !catalogues.has(line)) {
+                    let locations = match known {
+                        Some(locations) => locations,
+                        None => locate(&transport).await.unwrap_or_default(),
+                    };
+                    for line in &lines {
+                        catalogues.fetch(&transport, line, &locations.software_update_points).await?;
+                    }
+                    let _ = events.send(Event::Locations(locations)).await;
+                }
+                tokio::task::spawn_blocking(move || {
+                    let machine = Machine::read(&root).map_err(crate::scan::ScanError::from)?;
+                    let found = scan(&machine, &catalogues, &lines, &policy.body)?;
+                    let lines = lines.into_iter().map(|line| (line.line.clone(), line)).collect();
+                    Ok(Box::new(Scanned { policy, found, lines }))
+                })
+                .await
+                .map_err(|_| ScanFailed::Broken)?
+            };
+            let result = work.await;
+            let _ = events.send(Event::Scanned(request, result)).await;
+        });
+    }
+
+    fn fresh_locations(&self) -> bool {
+        self.located.is_some_and(|at| at.elapsed() < LOCATIONS)
+    }
+
+    fn download(&mut self, files: &[Fetch]) {
+        if !self.fresh_locations() {
+            // The files are named again once the answer is there.
+            self.located = Some(Instant::now());
+            let (transport, events) = (self.transport.clone(), self.events.clone());
+            tokio::spawn(async move {
+                match locate(&transport).await {
+                    Ok(locations) => drop(events.send(Event::Locations(locations)).await),
+                    Err(error) => tracing::warn!(error = %chain(&error), "no locations"),
+                }
+            });
+            if self.locations.distribution_points.is_empty() {
+                return;
+            }
+        }
+        let room = Arc::new(Semaphore::new(PARALLEL));
+        for fetch in files {
+            let digest = fetch.file.sha256;
+            if self.downloads.contains_key(&digest) {
+                continue;
+            }
+            let bases: Vec<String> = self
+                .locations
+                .distribution_points
+                .iter()
+                .filter(|point| fetch.localities.contains(&locality(point.locality)))
+                .map(|point| point.url.clone())
+                .collect();
+            let (transport, cache, sources) =
+                (self.transport.clone(), self.site.cache.clone(), self.sources.clone());
+            let (events, file, room) = (self.events.clone(), fetch.file.clone(), Arc::clone(&room));
+            let task = tokio::spawn(async move {
+                let _turn = room.acquire().await;
+                let result = download::fetch(&transport, &cache, &sources, &file, &bases).await;
+                let _ = events.send(Event::Downloaded(digest, result)).await;
+            });
+            self.downloads.insert(digest, task.abort_handle());
+            self.view.running.download.insert(digest);
+        }
+    }
+
+    fn install(&mut self, batch: &InstallBatch, now: Timestamp) {
+        let Some(policy) = self.policy.clone() else { return };
+        if self.view.running.install.is_some() || self.view.running.recovery {
+            return;
+        }
+        tracing::info!(updates = batch.updates.len(), leaves = batch.leaves.len(), "installing");
+        self.view.running.install = Some(RunningInstall { batch: batch.clone(), since: now });
+        let leaves_of = install::leaves_of(batch, &self.view);
+        let (site, batch, events) = (self.site.clone(), batch.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = install::prepare(&site, &policy.body, &batch, leaves_of, now);
+            let _ = events.blocking_send(Event::Prepared(result));
+        });
+    }
+
+    fn recover(&mut self, now: Timestamp) {
+        if self.view.running.install.is_some() || self.view.running.recovery {
+            return;
+        }
+        self.view.running.recovery = true;
+        let (site, events) = (self.site.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = recover::start(&site, now);
+            let _ = events.blocking_send(Event::Prepared(result));
+        });
+    }
+
+    pub(super) fn prepared(
+        &mut self,
+        result: Result<Prepared, InstallError>,
+        now: Timestamp,
+    ) -> Result<(), RunError> {
+        let install = self.view.running.install.clone();
+        match result {
+            Ok(Prepared::Started) => self.watch_operation(),
+            Ok(Prepared::Locked(lock)) => {
+                tracing::info!(holder = %lock.holder, "waiting for another installation");
+                self.view.running.install = None;
+                self.view.running.recovery = false;
+                self.view.lock = Some(lock);
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the transaction does not start");
+                if let InstallError::Changed { digest, .. } = &error {
+                    self.site.cache.discard(digest)?;
+                    self.view.present.remove(digest);
+                }
+                match install {
+                    Some(install) => {
+                        let leaves_of = install::leaves_of(&install.batch, &self.view);
+                        let failed = outcome::refused(&error, &leaves_of);
+                        // The others were not tried: they are neither installed nor failed.
+                        let mut batch = install.batch;
+                        batch.updates.retain(|id, _| failed.contains_key(id));
+                        self.view.install_finished(&batch, &failed, now);
+                    }
+                    None => {
+                        let (symbol, code) = error.code();
+                        let words = install::error::reported(symbol, code, &chain(&error));
+                        self.view.recovery_finished(Err(words), now);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the engine when the operation that runs has ended, whoever started it.
+    pub(super) fn watch_operation(&self) {
+        let (site, events) = (self.site.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            loop {
+                match operation::look(&site) {
+                    Ok(Some(operation::Standing::Running(_))) => {
+                        std::thread::sleep(Duration::from_millis(200));
+                    }
+                    Ok(Some(ended)) => return drop(events.blocking_send(Event::Ended(ended))),
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(error = %chain(&error), "the operation cannot be looked at");
+                        std::thread::sleep(Duration::from_secs(5));
+                    }
+                }
+                if events.is_closed() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn restart(&mut self, at: Timestamp, because: &[String], now: Timestamp) {
+        if self.view.running.restart_at.is_none() {
+            tracing::info!(%at, ?because, "a restart is announced");
+            self.view.running.restart_at = Some(at);
+            let message = format!("This machine restarts at {at} to complete updates ({}).", because.join(", "));
+            let root = self.site.root.clone();
+            tokio::task::spawn_blocking(move || drop(root.command(&["wall", &message]).output()));
+            return;
+        }
+        self.view.running.restart_at = Some(at);
+        if now < at || self.restart_asked.is_some_and(|asked| asked.elapsed() < PATIENCE) {
+            return;
+        }
+        // Only when everything is said: the site should know that the restart is under way.
+        if self.sending.running && self.restart_asked.is_none() {
+            return;
+        }
+        self.restart_asked = Some(Instant::now());
+        tracing::info!(?because, "restarting");
+        let root = self.site.root.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = restart::restart(&root) {
+                tracing::error!(error = %chain(&error), "no restart");
+            }
+        });
+    }
+
+    pub(super) fn send_report(&mut self, now: Timestamp) -> Result<(), RunError> {
+        let sending = &mut self.sending;
+        let cycle = self.policy.as_ref().map_or(Duration::from_mins(15), |policy| {
+            policy.body.settings.state_message_cycle.try_into().unwrap_or(Duration::from_mins(15))
+        });
+        let due = sending.urgent || sending.last.elapsed() >= cycle;
+        if sending.running || !due || Instant::now() < sending.not_before {
+            return Ok(());
+        }
+        let number = self.policy.as_ref().map(|policy| (policy.epoch, policy.number));
+        let Some(mut report) = self.outbox.next_report(self.view.boot, number, now) else {
+            sending.urgent = false;
+            return Ok(());
+        };
+        report.messages.truncate(sending.limit.max(1));
+        sending.running = true;
+        sending.sent = report.messages.len();
+        let (transport, events) = (self.transport.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = report::send(&transport, report).await;
+            let _ = events.send(Event::Reported(result)).await;
+        });
+        Ok(())
+    }
+
+    pub(super) fn reported(
+        &mut self,
+        result: Result<Acknowledgement, ReportError>,
+        now: Timestamp,
+    ) -> Result<(), RunError> {
+        let sending = &mut self.sending;
+        sending.running = false;
+        match result {
+            Ok(answer) => {
+                sending.backoff.reset();
+                sending.limit = patchtide_protocol::limits::STATE_ITEMS;
+                sending.last_at = now;
+                if self.outbox.waiting() <= sending.sent {
+                    sending.last = Instant::now();
+                }
+                self.outbox.acknowledge(&answer, now)?;
+                self.sending.urgent = self.outbox.waiting() > 0;
+            }
+            Err(error) => {
+                let (status, retry_after) = match &error {
+                    ReportError::Transport(error) => (error.status(), error.retry_after()),
+                    ReportError::Encoding(_) => (None, None),
+                };
+                let mut wait = sending.backoff.next(retry_after, dice());
+                tracing::warn!(error = %chain(&error), ?wait, "report not taken");
+                if matches!(status, Some(400 | 413 | 422)) {
+                    // One bad message must not keep back all others: it is narrowed down, and dropped at last.
+                    if sending.sent <= 1 {
+                        tracing::error!("the site refuses one message for good: it is dropped");
+                        self.outbox.drop_first()?;
+                    }
+                    self.sending.limit = (self.sending.sent / 2).max(1);
+                    wait = wait.min(Duration::from_secs(5));
+                }
+                self.sending.not_before = Instant::now() + wait;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(&mut self, question: &Question, now: Timestamp) -> Answer {
+        match question {
+            Question::Status => words::status(&words::Status {
+                client: self.client,
+                site: &self.site_name,
+                policy: self.policy.as_ref(),
+                view: &self.view,
+                decision: &self.decision,
+                contact: self.contact.last,
+                contact_error: self.contact.error.as_deref(),
+                waiting: self.outbox.waiting(),
+                acknowledged: self.outbox.acknowledged(),
+                scores: self.sources.scores(),
+                failure: self.last_failure(),
+                now,
+            }),
+            Question::Why { update } => words::why(&self.decision, &self.view, update.as_deref(), now),
+            Question::Scan => {
+                self.view.scan_requested = Some(now);
+                Answer::said("a scan is asked for; see `patchtide-agent status`")
+            }
+            Question::Evaluate => {
+                self.view.evaluation_requested = Some(now);
+                Answer::said("an evaluation is asked for; see `patchtide-agent status`")
+            }
+            Question::Install { updates } => self.request(updates),
+        }
+    }
+
+    /// A person at the machine wants updates now, before their deadline (R-DEPL-33).
+    fn request(&mut self, updates: &[UpdateId]) -> Answer {
+        let of_policy: BTreeMap<&UpdateId, ()> =
+            self.policy.iter().flat_map(|policy| policy.body.updates.keys()).map(|id| (id, ())).collect();
+        let chosen: Vec<UpdateId> = if updates.is_empty() {
+            of_policy.keys().map(|id| (*id).clone()).collect()
+        } else {
+            updates.to_vec()
+        };
+        if let Some(unknown) = chosen.iter().find(|id| !of_policy.contains_key(id)) {
+            return Answer::refused(format!("{unknown} is not deployed to this machine; `patchtide-agent why` lists what is"));
+        }
+        let count = chosen.len();
+        self.view.requested.extend(chosen);
+        Answer::said(format!("{count} updates are asked for; see `patchtide-agent why`"))
+    }
+}

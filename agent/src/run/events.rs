@@ -1,0 +1,80 @@
+//! What can happen to the engine.
+
+use std::collections::BTreeMap;
+
+use patchtide_model::{Digest, LineId, policy::{LinePolicy, Policy}};
+use patchtide_planner::client::ScanRequest;
+use patchtide_protocol::{location::Locations, state::Acknowledgement};
+use tokio::sync::oneshot;
+
+use crate::{
+    catalogue::CatalogueError,
+    control::{Answer, Question},
+    download::DownloadError,
+    install::{InstallError, Prepared, operation::Standing},
+    report::ReportError,
+    scan::{Found, ScanError},
+};
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A new policy is in force.
+    Policy(Box<Policy>),
+    /// The site was reached, or not: for `status`.
+    Contact(Result<(), String>),
+    /// Where catalogues and content are.
+    Locations(Locations),
+    /// A scan ended.
+    Scanned(ScanRequest, Result<Box<Scanned>, ScanFailed>),
+    /// A file came, or not.
+    Downloaded(Digest, Result<(), DownloadError>),
+    /// A batch or a recovery was started, or not.
+    Prepared(Result<Prepared, InstallError>),
+    /// An operation ended.
+    Ended(Standing),
+    /// A report was answered, or not.
+    Reported(Result<Acknowledgement, ReportError>),
+    /// Someone at the machine asks.
+    Asked(Question, oneshot::Sender<Answer>),
+}
+
+/// A scan that ended well.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    /// The policy it was made under.
+    pub(crate) policy: Policy,
+    /// What it found.
+    pub(crate) found: Found,
+    /// The catalogues it read.
+    pub(crate) lines: BTreeMap<LineId, LinePolicy>,
+}
+
+/// Why a scan failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanFailed {
+    /// No catalogue.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The scan itself.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// It was broken off.
+    #[error("the scan was broken off: tell the makers of the agent")]
+    Broken,
+}
+
+impl ScanFailed {
+    /// Symbol and published code (domain.md 8).
+    pub(crate) fn code(&self) -> (&'static str, u32) {
+        match self {
+            Self::Catalogue(CatalogueError::NoSource(_)) | Self::Scan(ScanError::Catalogue(CatalogueError::NoSource(_))) => {
+                ("SCAN-SOURCE", 0x87D0_0691)
+            }
+            Self::Catalogue(CatalogueError::Digest { .. }) => ("SCAN-HASH", 0x8024_6002),
+            Self::Catalogue(_) | Self::Scan(ScanError::Catalogue(_)) => ("SCAN-CATALOGUE", 0x87D0_0602),
+            Self::Scan(ScanError::Machine(_)) => ("PRE-DPKG", 0x87D0_0657),
+            Self::Broken => ("SCAN-BROKEN", 0x87D0_0656),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What goes on with the site by itself: the long poll for policy, and the certificate's renewal.
+
+use std::{sync::Arc, time::Duration};
+
+use patchtide_protocol::{limits, location::Locations, path};
+use reqwest::Method;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{events::Event, until};
+use crate::{
+    clock,
+    identity::{DeviceKey, Identity, enrol},
+    policy::{PolicyStore, Polled},
+    state::StateFolder,
+    transport::{
+        SHORT, Transport, TransportError,
+        error::chain,
+        read_json,
+        retry::{Backoff, dice},
+    },
+};
+
+/// Longest wait before the site is asked again after a failure.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// A poll that ends sooner without news did not wait.
+const TOO_SOON: Duration = Duration::from_secs(2);
+
+/// Polls policy for ever. A change at the site is here within a second.
+pub(super) async fn poll_policy(
+    policies: PolicyStore,
+    transport: Transport,
+    mut held: Option<(u64, u64)>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut backoff = Backoff::new(Duration::from_secs(1), PATIENCE);
+    loop {
+        let started = Instant::now();
+        let polled = policies.poll(&transport, held, limits::LONGEST_POLL).await;
+        let (event, wait) = match polled {
+            Ok(Polled::New(policy)) => {
+                held = Some((policy.epoch, policy.number));
+                backoff.reset();
+                if let Ok(locations) = locate(&transport).await
+                    && events.send(Event::Locations(locations)).await.is_err()
+                {
+                    return;
+                }
+                (Event::Policy(policy), Duration::ZERO)
+            }
+            Ok(Polled::Unchanged) => {
+                backoff.reset();
+                // A site that stops lets its long polls go at once.
+                let wait = if started.elapsed() < TOO_SOON { TOO_SOON } else { Duration::ZERO };
+                (Event::Contact(Ok(())), wait)
+            }
+            Err(error) => {
+                let asked = match &error {
+                    crate::policy::PolicyError::Transport(error) => error.retry_after(),
+                    _ => None,
+                };
+                let words = chain(&error);
+                let wait = backoff.next(asked, dice());
+                tracing::warn!(error = %words, wait = ?wait, "no policy");
+                (Event::Contact(Err(words)), wait)
+            }
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Where catalogues and content are for this client.
+pub(super) async fn locate(transport: &Transport) -> Result<Locations, TransportError> {
+    let response = transport.ask(Method::GET, path::LOCATIONS, SHORT, |request| request).await?;
+    read_json(response, 256 * 1024).await
+}
+
+/// Renews the certificate after two thirds of its life.
+pub(super) async fn keep_identity(
+    state: StateFolder,
+    key: Arc<DeviceKey>,
+    mut identity: Identity,
+    transport: Transport,
+) {
+    let mut backoff = Backoff::new(Duration::from_secs(10), Duration::from_hours(1));
+    let mut asked = false;
+    loop {
+        let wait = until(identity.renew_at(), clock::now());
+        if !wait.is_zero() {
+            // In steps: the machine may sleep, or its clock may be set.
+            tokio::time::sleep(wait.min(Duration::from_hours(1))).await;
+            continue;
+        }
+        let step = if asked { enrol::poll(&transport, &key).await } else { enrol::renew(&transport, &key).await };
+        match step {
+            Ok(enrol::Standing::Approved(renewed)) if renewed.not_after > identity.not_after => {
+                let kept = renewed.save(&state).map_err(|error| chain(&error)).and_then(|()| {
+                    transport
+                        .set_identity(&renewed.certificate_pem, key.private_key())
+                        .map_err(|error| chain(&error))
+                });
+                match kept {
+                    Ok(()) => tracing::info!(not_after = %renewed.not_after, "certificate renewed"),
+                    Err(error) => tracing::error!(error, "the renewed certificate cannot be used"),
+                }
+                identity = *renewed;
+                asked = false;
+                backoff.reset();
+            }
+            // The old certificate, or not decided yet.
+            Ok(enrol::Standing::Approved(_) | enrol::Standing::Pending(_)) => {
+                let first = !asked;
+                asked = true;
+                tokio::time::sleep(if first { Duration::from_secs(2) } else { backoff.next(None, dice()) }).await;
+            }
+            Ok(enrol::Standing::NotAsked) => {
+                asked = false;
+                tokio::time::sleep(backoff.next(None, dice())).await;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), not_after = %identity.not_after, "certificate not renewed");
+                asked = false;
+                tokio::time::sleep(backoff.next(None, dice())).await;
+            }
+        }
+    }
+}
