@@ -51,7 +51,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             per_source: 64,
-            per_client: 8,
+            per_client: 16,
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(30),
             drain: Duration::from_secs(20),
