@@ -68,7 +68,8 @@ impl DurationText {
             let amount = rest / length;
             rest %= length;
             if amount > 0 {
-                text.push_str(&format!("{amount}{unit}"));
+                text.push_str(&amount.to_string());
+                text.push(unit);
             }
         }
         if text.is_empty() {

@@ -46,13 +46,14 @@ fn look(path: &str, schema: &JSONSchemaProps, value: &Value, found: &mut Vec<Unk
                 let path = format!("{path}.{name}");
                 match (&schema.properties, &schema.additional_properties) {
                     (_, Some(JSONSchemaPropsOrBool::Schema(values))) => look(&path, values, value, found),
-                    (Some(known), _) => match known.get(name) {
-                        Some(child) => look(&path, child, value, found),
-                        None => {
+                    (Some(known), _) => {
+                        if let Some(child) = known.get(name) {
+                            look(&path, child, value, found);
+                        } else {
                             let nearest = nearest(name, known.keys().map(String::as_str)).map(str::to_owned);
                             found.push(UnknownField { path, nearest });
                         }
-                    },
+                    }
                     _ => {}
                 }
             }

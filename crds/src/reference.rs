@@ -94,6 +94,6 @@ mod tests {
             version: "5.4.1-1".to_owned(),
         };
         let text = "debian/bookworm/main:xz-utils@5.4.1-1".to_owned();
-        assert_eq!(update_ids(&[text.clone()], &[structured]), [text]);
+        assert_eq!(update_ids(std::slice::from_ref(&text), &[structured]), [text]);
     }
 }

@@ -141,7 +141,7 @@ impl DeploymentSettings {
     pub fn problems(&self) -> Vec<SettingsProblem> {
         let mut problems = Vec::new();
         let mut problem = |field: &'static str, message: &str| {
-            problems.push(SettingsProblem { field, message: message.to_owned() })
+            problems.push(SettingsProblem { field, message: message.to_owned() });
         };
         let utc = self.time_evaluation.unwrap_or_default() == TimeEvaluation::Utc;
         let available = self.available.as_ref().and_then(|available| available.at.as_deref());

@@ -304,10 +304,10 @@ impl Default for SiteLimits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Signing {
-    /// Secret with the key that signs policies, default `patchtide-policy-key`.
+    /// Secret with the key that signs policies, default `patchtide-signer`; one Secret may hold both keys.
     #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub policy_key_secret_name: String,
-    /// Secret with the certificate authority of clients and roles, default `patchtide-ca`.
+    /// Secret with the certificate authority of clients and roles, default `patchtide-signer`.
     #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub ca_secret_name: String,
 }
@@ -315,8 +315,8 @@ pub struct Signing {
 impl Default for Signing {
     fn default() -> Self {
         Self {
-            policy_key_secret_name: "patchtide-policy-key".to_owned(),
-            ca_secret_name: "patchtide-ca".to_owned(),
+            policy_key_secret_name: "patchtide-signer".to_owned(),
+            ca_secret_name: "patchtide-signer".to_owned(),
         }
     }
 }

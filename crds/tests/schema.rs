@@ -1,5 +1,7 @@
 //! What must hold of every schema, and that the checked-in YAML is what the types say.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -122,7 +124,7 @@ fn every_kind_keeps_the_conventions() {
     }
 }
 
-/// With PATCHTIDE_WRITE_CRDS=1 (`cargo xtask crds`) it writes what it otherwise demands.
+/// With `PATCHTIDE_WRITE_CRDS=1` (`cargo xtask crds`) it writes what it otherwise demands.
 #[test]
 fn generated_yaml_is_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("generated");
