@@ -183,7 +183,9 @@ impl Keyring {
         let text =
             std::str::from_utf8(bytes).map_err(|_| SignatureError::Framing("the file is not UTF-8"))?;
         check_framing(text)?;
-        let (message, _) = CleartextSignedMessage::from_string(text).map_err(SignatureError::Unreadable)?;
+        // The parser takes an empty line at the end for data; `check_framing` has seen that it is nothing more.
+        let block = text.trim_end();
+        let (message, _) = CleartextSignedMessage::from_string(block).map_err(SignatureError::Unreadable)?;
         let signed = message.signed_text();
         let signer = self.first_good(message.signatures(), signed.as_bytes(), now)?;
         Ok(SignedText { text: signed.replace("\r\n", "\n"), signer })

@@ -44,7 +44,7 @@ pub struct Release {
     pub components: Vec<String>,
     /// Whether indices can be fetched by their hash.
     pub acquire_by_hash: bool,
-    /// Where binaries for the architecture `all` stand in indices of their own.
+    /// The index for the architecture `all` does not count, although one is there.
     pub no_support_for_architecture_all: bool,
     /// The files of the suite by path, relative to the directory of the `Release` file.
     pub files: BTreeMap<String, FileEntry>,
@@ -137,6 +137,13 @@ impl Release {
                 .is_some_and(|v| v.split_ascii_whitespace().any(|word| word == "Packages")),
             files: parse_files(list)?,
         })
+    }
+
+    /// Whether packages for all architectures have an index of their own, which then must be read beside the others;
+    /// else they stand in each of the others. What is listed among the files without being announced does not count:
+    /// archives leave such indices behind.
+    pub fn has_index_for_all(&self) -> bool {
+        !self.no_support_for_architecture_all && self.architectures.iter().any(|a| a == "all")
     }
 
     /// Whether the suite has this component, under its own name or Debian security's (`updates/main`).
@@ -271,7 +278,11 @@ mod tests {
         assert_eq!(release.label.as_deref(), Some("Debian-Security"));
         assert_eq!(release.date.unwrap().to_string(), "2026-11-18T22:17:41Z");
         assert_eq!(release.valid_until.unwrap().as_second() - release.date.unwrap().as_second(), 7 * 86_400);
-        assert!(release.acquire_by_hash && !release.no_support_for_architecture_all);
+        assert!(
+            release.acquire_by_hash
+                && !release.no_support_for_architecture_all
+                && !release.has_index_for_all()
+        );
         assert!(
             release.has_component("main")
                 && !release.has_component("updates")

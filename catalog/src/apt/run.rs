@@ -259,8 +259,7 @@ impl Run {
                 })?,
             );
         }
-        if !release.no_support_for_architecture_all {
-            // Where packages for all architectures have an index of their own, the others may lack them.
+        if release.has_index_for_all() {
             wanted.extend(Wanted::find(release, component, "all", &self.options));
         }
         let indices: BTreeMap<String, Digest> = wanted.iter().map(|w| (w.path.clone(), w.digest())).collect();

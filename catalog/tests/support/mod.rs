@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 pub mod keys;
+pub mod machine;
 pub mod repo;
 pub mod server;
 
