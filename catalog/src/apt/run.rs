@@ -286,8 +286,12 @@ impl Run {
             p.bytes_total += bytes;
         });
         let (fetcher, source, options) = (&self.fetcher, &self.source, &self.options);
-        let fetched: Vec<index::Fetched> = stream::iter(&wanted)
+        // Collected first: a closure inside of the stream would keep the whole future from being `Send`.
+        let transfers: Vec<_> = wanted
+            .iter()
             .map(|w| index::fetch(fetcher, &source.url, suite, release.acquire_by_hash, w, options))
+            .collect();
+        let fetched: Vec<index::Fetched> = stream::iter(transfers)
             .buffered(PARALLEL)
             .try_collect()
             .await?;
