@@ -49,13 +49,24 @@ const BATCH: usize = 500;
 pub struct Compiled {
     /// Who is in which collection and whom each deployment reaches.
     pub plan: Option<SitePlan>,
-    /// The clients it was compiled for.
-    pub clients: BTreeMap<ClientId, Client>,
+    /// The clients it was compiled for, by id.
+    pub clients: Vec<Client>,
     /// Deployments in it: name to uid and generation.
     pub deployments: BTreeMap<ObjectName, (String, i64)>,
 }
 
 impl Compiled {
+    /// A client.
+    pub fn client(&self, id: ClientId) -> Option<&Client> {
+        let at = self.clients.binary_search_by_key(&id, |client| client.id).ok()?;
+        self.clients.get(at)
+    }
+
+    /// What people call a client.
+    pub fn name_of(&self, id: ClientId) -> String {
+        self.client(id).map_or_else(|| id.to_string(), |client| client.name.clone())
+    }
+
     /// Whether this generation of a deployment is in the policies that went out.
     pub fn has(&self, name: &str, uid: &str, generation: i64) -> bool {
         self.deployments.iter().any(|(n, (u, g))| n.as_str() == name && u == uid && *g == generation)
@@ -269,17 +280,18 @@ fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
         .iter()
         .map(|(name, deployment)| (name.clone(), (deployment.uid.clone(), deployment.generation)))
         .collect();
-    let clients = input.clients.into_iter().map(|client| (client.id, client)).collect();
+    let mut clients = input.clients;
+    clients.sort_by_key(|client| client.id);
     let next = Compiled { plan: Some(plan), clients, deployments };
-    ctx.compiled.send_if_modified(|old| {
-        // Last contacts move all the time and are no news.
-        let same = old.plan == next.plan
-            && old.deployments == next.deployments
-            && old.clients.keys().eq(next.clients.keys());
-        let before = std::mem::replace(old, Arc::new(next));
-        drop(before);
-        !same
-    });
+    let old = ctx.compiled.send_replace(Arc::new(next));
+    let new = ctx.compiled.borrow().clone();
+    // Last contacts move all the time and are no news.
+    let same = old.plan == new.plan
+        && old.deployments == new.deployments
+        && old.clients.iter().map(|client| client.id).eq(new.clients.iter().map(|client| client.id));
+    if !same {
+        ctx.compiled_version.send_modify(|version| *version += 1);
+    }
 }
 
 /// Whether every window and collection that the watches have seen is in the database, or marked as blocking.
@@ -323,9 +335,4 @@ async fn seen<K: Object>(ctx: &Context, kind: &'static str, cache: &Cache<K>) ->
                 here.meta().uid == there.metadata.uid && here.meta().generation >= there.metadata.generation
             })
     }))
-}
-
-/// Clients by id, for those who show names.
-pub fn name_of(clients: &BTreeMap<ClientId, Client>, id: ClientId) -> String {
-    clients.get(&id).map_or_else(|| id.to_string(), |client| client.name.clone())
 }

@@ -44,6 +44,14 @@ pub struct Context {
     pub advertise: Advertise,
     /// What the policy compiler found last.
     pub compiled: watch::Sender<Arc<Compiled>>,
+    /// Rises when that says something new.
+    pub compiled_version: watch::Sender<u64>,
+    /// Rises when a file was fetched or failed.
+    pub content_progress: watch::Sender<u64>,
+    /// Rises when a synchronisation ended.
+    pub sync_progress: watch::Sender<u64>,
+    /// Folders in which a keyring named by path may lie.
+    pub keyring_folders: Vec<PathBuf>,
     /// What the watches have seen.
     pub caches: Caches,
     /// Figures.

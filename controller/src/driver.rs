@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future, stream};
-use kube::ResourceExt;
+use kube::{Resource as _, ResourceExt as _, core::object::HasStatus as _};
 use patchtide_crds::{StatusContract, annotations, conditions::reason};
 use tokio::{
     sync::watch,
@@ -189,9 +189,10 @@ async fn reconcile_one<R: Reconciler>(
     queue: &Queue,
 ) -> Run {
     let rest = |name| Run { name, again: None, failed: false, written: false, gone: false };
-    let Some(object) = cache.get(&name) else {
+    let Some(shared) = cache.get(&name) else {
         return Run { gone: true, ..rest(name) };
     };
+    let object: &R::Object = &shared;
     let off = object.annotations().get(annotations::RECONCILE).is_some_and(|value| value == annotations::DISABLED);
     if off || object.meta().deletion_timestamp.is_some() {
         return rest(name);
@@ -199,7 +200,7 @@ async fn reconcile_one<R: Reconciler>(
     let started = Instant::now();
     let old = object.status().cloned().unwrap_or_default();
     let mut new = old.clone();
-    let result = timeout(LONGEST_RUN, reconciler.reconcile(ctx, &object, &mut new)).await.unwrap_or_else(|_| {
+    let result = timeout(LONGEST_RUN, reconciler.reconcile(ctx, object, &mut new)).await.unwrap_or_else(|_| {
         Err(Failure::retry(reason::RECONCILIATION_FAILED, "took longer than two minutes and was broken off"))
     });
     let failures = queue.failures.get(&name).copied().unwrap_or_default();
@@ -225,7 +226,7 @@ async fn reconcile_one<R: Reconciler>(
         }
     }
     let mut written = false;
-    match status::publish(&ctx.client, &*object, &new).await {
+    match status::publish(&ctx.client, object, &new).await {
         Ok(Some(object)) => {
             written = true;
             ctx.events.ready_changed(&object, old.conditions(), new.conditions()).await;

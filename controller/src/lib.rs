@@ -10,15 +10,19 @@ pub mod apply;
 pub mod cache;
 pub mod clock;
 pub mod compile;
+pub mod content;
 pub mod context;
 pub mod driver;
 pub mod error;
 pub mod events;
+pub mod git;
 pub mod keys;
 pub mod kinds;
 pub mod metrics;
+pub mod run;
 pub mod status;
 #[cfg(test)]
 mod testing;
 
 pub use context::{Advertise, Context};
+pub use run::{ControllerConfig, RunError, run};

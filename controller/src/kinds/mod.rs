@@ -1,6 +1,17 @@
 //! One module per kind.
 
+pub mod client_settings;
+pub mod collection;
+pub mod deployment_package;
+pub mod deployment_template;
+pub mod distribution_point;
+pub mod git_source;
+pub mod maintenance_window;
 pub mod search_folder;
+pub mod site;
+pub mod software_update_point;
+pub mod update_deployment;
+pub mod update_list;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -135,6 +146,22 @@ pub fn flag<S: StatusContract>(
     }
 }
 
+/// An amount of bytes for people, for example `12.4 MiB`.
+#[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+pub fn bytes(amount: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = amount as f64;
+    let mut unit = "B";
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{amount} B") } else { format!("{value:.1} {unit}") }
+}
+
 /// `*` stands for any characters; upper and lower case are the same.
 pub fn glob(pattern: &str, value: &str) -> bool {
     let value = value.to_lowercase();
@@ -160,6 +187,11 @@ pub fn glob(pattern: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_shown_with_one_digit() {
+        assert_eq!([0, 1023, 1024, 13_002_342].map(bytes), ["0 B", "1023 B", "1.0 KiB", "12.4 MiB"]);
+    }
 
     #[test]
     fn a_star_stands_for_any_characters() {

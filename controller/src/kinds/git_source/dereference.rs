@@ -97,7 +97,7 @@ pub(super) async fn start(
         credentials,
         signers,
         fetch_limits: Limits {
-            bytes: bytes(limits.fetch_size.bytes(), 500 << 20),
+            bytes: bytes(limits.fetch_size.bytes().ok(), 500 << 20),
             time: seconds(&spec.timeout, 60),
             ..Limits::default()
         },
@@ -226,8 +226,8 @@ fn credentials(data: &BTreeMap<String, Vec<u8>>) -> Credentials {
 fn tree_limits(limits: &GitLimits) -> tree::Limits {
     tree::Limits {
         files: bytes(Some(u64::from(limits.files)), 5_000),
-        file_bytes: bytes(limits.file_size.bytes(), 1 << 20),
-        total_bytes: bytes(limits.total_size.bytes(), 64 << 20),
+        file_bytes: bytes(limits.file_size.bytes().ok(), 1 << 20),
+        total_bytes: bytes(limits.total_size.bytes().ok(), 64 << 20),
         ..tree::Limits::default()
     }
 }

@@ -144,7 +144,8 @@ fn jittered(interval: &patchtide_crds::DurationText, object: &GitSource) -> Dura
 }
 
 fn seconds(text: &patchtide_crds::DurationText, default: u64) -> Duration {
-    Duration::from_secs(text.seconds().unwrap_or(default).max(1))
+    let length = text.seconds().ok().and_then(|length| u64::try_from(length).ok());
+    Duration::from_secs(length.unwrap_or(default).max(1))
 }
 
 /// Conditions of the common contract are the driver's; these are the source's own.

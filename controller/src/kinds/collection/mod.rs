@@ -1,0 +1,167 @@
+//! `Collection`: accepted when its references exist and lead in no circle; members come from the policy compiler.
+//! Plan is the planner's own check of references; apply is one row.
+
+pub mod validate;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use kube::ResourceExt;
+use patchtide_crds::{Collection, CollectionStatus, DurationText, conditions::reason};
+use patchtide_model::{ObjectName, object};
+use patchtide_planner::site::{CollectionProblem, check_collections};
+use tokio::sync::watch;
+
+use crate::{
+    cache::Cache,
+    context::Context,
+    driver::Reconciler,
+    error::{Failure, Outcome},
+    kinds::{self, COLLECTION, sweep_rows, time},
+};
+
+/// The kind.
+pub struct Collections;
+
+impl Reconciler for Collections {
+    type Object = Collection;
+
+    fn cache(ctx: &Context) -> &Arc<Cache<Collection>> {
+        &ctx.caches.collections
+    }
+
+    fn wakes(&self, ctx: &Context) -> Vec<watch::Receiver<u64>> {
+        vec![
+            ctx.caches.collections.version(),
+            ctx.caches.maintenance_windows.version(),
+            ctx.caches.update_deployments.version(),
+            ctx.compiled_version.subscribe(),
+        ]
+    }
+
+    async fn reconcile(
+        &self,
+        ctx: &Context,
+        object: &Collection,
+        status: &mut CollectionStatus,
+    ) -> Result<Outcome, Failure> {
+        let name = kinds::object_name(&object.name_any())?;
+        let valid = validate::validate(&name, &object.spec)?;
+        let others = all(ctx);
+        if let Some(failure) = problems(&name, &others) {
+            // Without it nobody is a member: what targets it reaches no one, which is the safe side. A cycle keeps the last good row.
+            if failure.reason == reason::REFERENCE_NOT_FOUND {
+                kinds::keep(ctx, COLLECTION, object, &valid).await?;
+            } else {
+                kinds::block(ctx, COLLECTION, object, failure.message.clone(), [name]).await?;
+            }
+            return Err(failure);
+        }
+        kinds::keep(ctx, COLLECTION, object, &valid).await?;
+        count(ctx, object, &name, &others, status);
+        let members = status.members.unwrap_or_default();
+        Ok(Outcome::ready(format!("{members} members")))
+    }
+
+    async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
+        sweep_rows(ctx, COLLECTION, names).await
+    }
+}
+
+/// Every collection that the watch has seen and that is valid by itself.
+fn all(ctx: &Context) -> BTreeMap<ObjectName, object::Collection> {
+    ctx.caches
+        .collections
+        .all()
+        .iter()
+        .filter_map(|other| {
+            let name = ObjectName::new(other.name_any()).ok()?;
+            let valid = validate::validate(&name, &other.spec).ok()?;
+            Some((name, valid))
+        })
+        .collect()
+}
+
+/// What of the references between collections concerns `name`.
+fn problems(name: &ObjectName, all: &BTreeMap<ObjectName, object::Collection>) -> Option<Failure> {
+    let mine: Vec<CollectionProblem> = check_collections(all)
+        .into_iter()
+        .filter(|problem| match problem {
+            CollectionProblem::Cycle(path) => path.contains(name),
+            CollectionProblem::Missing { collection, .. } => collection == name,
+        })
+        .collect();
+    let cycle = mine.iter().find(|problem| matches!(problem, CollectionProblem::Cycle(_)));
+    if let Some(cycle) = cycle {
+        return Some(Failure::stalled(reason::REFERENCE_CYCLE, format!("REF-CYCLE: {cycle}")));
+    }
+    let missing: Vec<String> = mine.iter().map(ToString::to_string).collect();
+    (!missing.is_empty()).then(|| Failure::wait(reason::REFERENCE_NOT_FOUND, missing.join("; ")))
+}
+
+fn count(
+    ctx: &Context,
+    object: &Collection,
+    name: &ObjectName,
+    all: &BTreeMap<ObjectName, object::Collection>,
+    status: &mut CollectionStatus,
+) {
+    let compiled = ctx.compiled.borrow().clone();
+    let now = ctx.clock.now();
+    let inactive_after = ctx
+        .caches
+        .sites
+        .all()
+        .first()
+        .map_or(DurationText("30d".to_owned()), |site| site.spec.retention.inactive_after.clone());
+    let horizon = inactive_after.seconds().unwrap_or(30 * 86_400);
+    if let Some(plan) = &compiled.plan {
+        let members = plan.membership.get(name);
+        let total = members.map_or(0, BTreeSet::len) as u64;
+        let active = members.into_iter().flatten().filter(|id| {
+            compiled
+                .client(**id)
+                .and_then(|client| client.last_contact)
+                .is_some_and(|last| now.duration_since(last).as_secs() < horizon)
+        });
+        let active = active.count() as u64;
+        if status.members != Some(total) {
+            status.changed_time = Some(time(now));
+        }
+        status.members = Some(total);
+        status.active = Some(active);
+    }
+    let known = |member: &String| {
+        compiled.clients.iter().any(|client| client.name == *member || client.id.to_string() == *member)
+    };
+    status.unknown_direct_members =
+        Some(object.spec.direct_members.iter().filter(|member| !known(member)).count() as u64);
+    let under = ancestors(name, all);
+    let deployments = ctx.caches.update_deployments.all();
+    let mine = |deployment: &&Arc<patchtide_crds::UpdateDeployment>| {
+        let target = deployment.status.as_ref().and_then(|status| status.collection.clone());
+        let target = deployment.spec.collection.clone().or(target);
+        target.is_some_and(|target| {
+            target == name.as_str()
+                || (deployment.spec.include_subcollections == Some(true) && under.contains(target.as_str()))
+        })
+    };
+    status.deployments = Some(deployments.iter().filter(mine).count() as u64);
+    let windows = ctx.caches.maintenance_windows.all();
+    status.windows = Some(windows.iter().filter(|window| window.spec.collection == name.as_str()).count() as u64);
+}
+
+/// The collections above `name`.
+fn ancestors(name: &ObjectName, all: &BTreeMap<ObjectName, object::Collection>) -> BTreeSet<String> {
+    let mut above = BTreeSet::new();
+    let mut at = all.get(name).and_then(|collection| collection.parent.clone());
+    while let Some(parent) = at {
+        if !above.insert(parent.to_string()) {
+            break;
+        }
+        at = all.get(&parent).and_then(|collection| collection.parent.clone());
+    }
+    above
+}

@@ -1,0 +1,101 @@
+//! A collection's spec in domain form. Pure.
+
+use std::collections::BTreeSet;
+
+use patchtide_crds::{
+    CollectionSpec,
+    collection::{FactExpression, FactOperator as Wished},
+    conditions::reason,
+};
+use patchtide_model::{
+    ObjectName,
+    object::{Collection, FactOperator, FactRequirement},
+};
+
+use crate::{error::Failure, kinds::object_name};
+
+/// The domain form of `spec`.
+pub fn validate(name: &ObjectName, spec: &CollectionSpec) -> Result<Collection, Failure> {
+    let names = |all: &[String]| all.iter().map(|name| object_name(name)).collect::<Result<BTreeSet<_>, _>>();
+    let name_of = |one: &Option<String>| one.as_deref().map(object_name).transpose();
+    let mut selector = Vec::new();
+    if let Some(wished) = &spec.selector {
+        for (key, value) in &wished.match_labels {
+            selector.push(FactRequirement {
+                key: key.clone(),
+                operator: FactOperator::In,
+                values: BTreeSet::from([value.clone()]),
+            });
+        }
+        for expression in &wished.match_expressions {
+            selector.push(requirement(expression)?);
+        }
+    }
+    let all = spec.all == Some(true);
+    let empty = selector.is_empty() && spec.direct_members.is_empty() && spec.include.is_empty();
+    if empty && !all {
+        return Err(Failure::stalled(
+            reason::INVALID_SPEC,
+            "SELECTOR-EMPTY: the collection has no rule: give selector, directMembers or include, or write all: true",
+        ));
+    }
+    Ok(Collection {
+        name: name.clone(),
+        all,
+        selector,
+        direct_members: spec.direct_members.iter().cloned().collect(),
+        include: names(&spec.include)?,
+        exclude: names(&spec.exclude)?,
+        limiting: name_of(&spec.limiting_collection)?,
+        parent: name_of(&spec.parent)?,
+    })
+}
+
+fn requirement(wished: &FactExpression) -> Result<FactRequirement, Failure> {
+    let operator = match wished.operator {
+        Wished::In => FactOperator::In,
+        Wished::NotIn => FactOperator::NotIn,
+        Wished::Exists => FactOperator::Exists,
+        Wished::DoesNotExist => FactOperator::DoesNotExist,
+        // It would select fewer clients than the rest of the selector.
+        Wished::Glob => {
+            return Err(Failure::stalled(
+                reason::RESTRICTION_NOT_BUILT,
+                format!("selector: operator Glob on {} is not built yet: use In with the values themselves", wished.key),
+            ));
+        }
+    };
+    Ok(FactRequirement { key: wished.key.clone(), operator, values: wished.values.iter().cloned().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collection(yaml: &str) -> Result<Collection, Failure> {
+        validate(&ObjectName::new("web").unwrap(), &serde_saphyr::from_str(yaml).unwrap())
+    }
+
+    #[test]
+    fn labels_and_expressions_become_requirements() {
+        let collection = collection(
+            "selector:\n  matchLabels: {os.codename: bookworm}\n  matchExpressions: [{key: label/role, operator: In, values: [web, proxy]}]\n",
+        )
+        .unwrap();
+        assert_eq!(collection.selector.len(), 2);
+        assert_eq!(collection.selector[1].values.len(), 2);
+    }
+
+    #[test]
+    fn an_empty_collection_never_means_everyone() {
+        // reliability.md #23: the API server refuses it already; an object from before that rule must not slip through.
+        assert!(collection("{}").unwrap_err().message.starts_with("SELECTOR-EMPTY"));
+        assert!(collection("all: true").unwrap().all);
+    }
+
+    #[test]
+    fn a_rule_without_behaviour_selects_nobody_rather_than_more() {
+        let yaml = "selector: {matchExpressions: [{key: hostname, operator: Glob, values: ['web*']}]}";
+        assert_eq!(collection(yaml).unwrap_err().reason, reason::RESTRICTION_NOT_BUILT);
+    }
+}

@@ -1,0 +1,92 @@
+//! What a package refers to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use patchtide_crds::{DeploymentPackage, deployment_package::ContentScope};
+use patchtide_model::{
+    ObjectName, UpdateId,
+    catalogue::{Leaf, LeafRef, Update},
+    deployment::Available,
+};
+
+use super::{PACKAGE_CONTENT, plan::Content};
+use crate::{
+    context::Context,
+    error::Failure,
+    kinds::{database, update_list},
+};
+
+/// Everything that the plan needs beside the spec.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// Updates meant that the catalogue knows.
+    pub updates: BTreeMap<UpdateId, Update>,
+    /// Leaves that clients require.
+    pub required: BTreeMap<UpdateId, BTreeSet<LeafRef>>,
+    /// Packages that updates newly depend on, with the update they belong to.
+    pub dependencies: Vec<(UpdateId, Leaf)>,
+    /// Roots of the archives by source name.
+    pub archives: BTreeMap<String, String>,
+    /// Distribution points that get it.
+    pub points: BTreeSet<ObjectName>,
+    /// Lists that do not exist or are not resolved.
+    pub missing_lists: Vec<String>,
+    /// Distribution points that do not exist.
+    pub missing_points: Vec<String>,
+    /// Start times of deployments that share updates with the package: a change of one is a new version.
+    pub starts: BTreeMap<String, Available>,
+    /// What was planned before.
+    pub before: Option<Content>,
+}
+
+/// Reads what the package refers to.
+pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<Inputs, Failure> {
+    let spec = &object.spec;
+    let mut inputs = Inputs::default();
+    let mut ids = update_list::identities(&spec.pinned())?;
+    for list in &spec.update_lists {
+        match update_list::members(ctx, list).await? {
+            Some(members) => ids.extend(members),
+            None => inputs.missing_lists.push(list.clone()),
+        }
+    }
+    let list: Vec<UpdateId> = ids.iter().cloned().collect();
+    inputs.updates = ctx.store.updates(&list).await.map_err(|error| database(&error))?;
+    if spec.content == ContentScope::Required && !ids.is_empty() {
+        inputs.required = ctx.store.required_leaves(&ids).await.map_err(|error| database(&error))?;
+        let needed = ctx.store.needed_leaves().await.map_err(|error| database(&error))?;
+        let needed: Vec<LeafRef> = needed.into_iter().collect();
+        let found = ctx.store.find_leaves(&needed).await.map_err(|error| database(&error))?;
+        inputs.dependencies = found.into_values().collect();
+    }
+    for point in ctx.caches.software_update_points.all() {
+        for source in &point.spec.sources {
+            if let Some(apt) = &source.apt {
+                inputs.archives.insert(source.name.clone(), apt.url.clone());
+            }
+        }
+    }
+    let known = ctx.caches.distribution_points.names();
+    let wanted: BTreeSet<String> =
+        if spec.all_distribution_points { known.clone() } else { spec.distribution_points.iter().cloned().collect() };
+    for name in wanted {
+        match ObjectName::new(&name) {
+            Ok(point) if known.contains(&name) => {
+                inputs.points.insert(point);
+            }
+            _ => inputs.missing_points.push(name),
+        }
+    }
+    let objects = ctx.store.load_objects().await.map_err(|error| database(&error))?;
+    for deployment in objects.deployments.values() {
+        if deployment.updates.iter().any(|id| ids.contains(id)) {
+            inputs.starts.insert(deployment.uid.clone(), deployment.settings.available);
+        }
+    }
+    let row = ctx.store.object(PACKAGE_CONTENT, &object.name_any()).await.map_err(|error| database(&error))?;
+    inputs.before = row
+        .filter(|row| Some(&row.uid) == object.uid().as_ref())
+        .and_then(|row| serde_json::from_str(&row.json).ok());
+    Ok(inputs)
+}

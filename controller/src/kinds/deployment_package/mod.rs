@@ -1,0 +1,143 @@
+//! `DeploymentPackage`: which files its updates need, where they come from, which distribution points get them. The
+//! files themselves are fetched by [`crate::content`].
+
+pub mod dereference;
+pub mod plan;
+pub mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use kube::ResourceExt;
+use patchtide_crds::{DeploymentPackage, DeploymentPackageStatus, conditions::reason};
+use patchtide_model::{Digest, ObjectName, object};
+use patchtide_store::{ObjectRow, content::WantedContent};
+use tokio::sync::{Mutex, watch};
+
+use self::plan::Content;
+use crate::{
+    cache::Cache,
+    context::Context,
+    driver::Reconciler,
+    error::{Failure, Outcome},
+    kinds::{self, DEPLOYMENT_PACKAGE, database, supported, sweep_rows},
+};
+
+/// Kind of the rows with the files of packages; not part of what policy is compiled from.
+pub const PACKAGE_CONTENT: &str = "PackageContent";
+
+/// The kind. What a distribution point shall have is the union over packages, so that is written by one at a time.
+#[derive(Default)]
+pub struct DeploymentPackages {
+    distribution: Mutex<()>,
+}
+
+impl Reconciler for DeploymentPackages {
+    type Object = DeploymentPackage;
+
+    fn cache(ctx: &Context) -> &Arc<Cache<DeploymentPackage>> {
+        &ctx.caches.deployment_packages
+    }
+
+    fn wakes(&self, ctx: &Context) -> Vec<watch::Receiver<u64>> {
+        vec![
+            ctx.store.changes(),
+            ctx.caches.distribution_points.version(),
+            ctx.caches.software_update_points.version(),
+            ctx.caches.update_lists.version(),
+            ctx.content_progress.subscribe(),
+        ]
+    }
+
+    async fn reconcile(
+        &self,
+        ctx: &Context,
+        object: &DeploymentPackage,
+        status: &mut DeploymentPackageStatus,
+    ) -> Result<Outcome, Failure> {
+        let inputs = dereference::dereference(ctx, object).await?;
+        let next = plan::plan(object, &inputs)?;
+        let generation = object.metadata.generation.unwrap_or_default();
+        supported(status, generation, &ctx.clock.time(), &plan::without_effect(&object.spec));
+        apply(ctx, object, &next).await?;
+        self.distribute(ctx).await?;
+        let progress = status::fill(ctx, status, &inputs, &next).await?;
+        if !inputs.missing_lists.is_empty() || !inputs.missing_points.is_empty() {
+            let missing: Vec<String> = (inputs.missing_lists.iter().map(|name| format!("update list {name}")))
+                .chain(inputs.missing_points.iter().map(|name| format!("distribution point {name}")))
+                .collect();
+            return Err(Failure::wait(
+                reason::DEPENDENCY_NOT_READY,
+                format!("{} not there yet: create it or take the name out; the rest is in force", missing.join(", ")),
+            ));
+        }
+        Ok(progress)
+    }
+
+    async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
+        sweep_rows(ctx, DEPLOYMENT_PACKAGE, names).await?;
+        sweep_rows(ctx, PACKAGE_CONTENT, names).await?;
+        self.distribute(ctx).await
+    }
+}
+
+impl DeploymentPackages {
+    /// Says what every distribution point shall have: the files of all packages on it.
+    async fn distribute(&self, ctx: &Context) -> Result<(), Failure> {
+        let _one = self.distribution.lock().await;
+        let rows = ctx.store.objects(PACKAGE_CONTENT).await.map_err(|error| database(&error))?;
+        let mut wanted: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        for point in ctx.caches.distribution_points.names() {
+            wanted.insert(point, BTreeSet::new());
+        }
+        for row in rows {
+            let content: Content = serde_json::from_str(&row.json)
+                .map_err(|error| Failure::of("a package's content cannot be read back from the site database", &error))?;
+            for point in &content.points {
+                wanted.entry(point.to_string()).or_default().extend(content.files.keys());
+            }
+        }
+        for (point, files) in wanted {
+            let Ok(point) = ObjectName::new(point) else {
+                continue;
+            };
+            ctx.store.set_dp_wanted(&point, files).await.map_err(|error| database(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the plan into the site database.
+async fn apply(ctx: &Context, object: &DeploymentPackage, next: &plan::Next) -> Result<(), Failure> {
+    let wanted: Vec<WantedContent> = next
+        .files
+        .iter()
+        .map(|(digest, file)| WantedContent {
+            digest: *digest,
+            size: file.size,
+            url: file.url.clone(),
+            update: file.update.clone(),
+        })
+        .collect();
+    ctx.store.put_content_wanted(wanted).await.map_err(|error| database(&error))?;
+    let json = serde_json::to_string(&next.content)
+        .map_err(|error| Failure::of("the package's content cannot be written as JSON", &error))?;
+    let row = ObjectRow {
+        kind: PACKAGE_CONTENT.to_owned(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        json,
+    };
+    ctx.store.put_object(row).await.map_err(|error| database(&error))?;
+    let package = object::DeploymentPackage {
+        name: kinds::object_name(&object.name_any())?,
+        distribution_points: next.content.points.clone(),
+        updates: next.updates.clone(),
+        version: next.content.version,
+    };
+    kinds::keep(ctx, DEPLOYMENT_PACKAGE, object, &package).await?;
+    Ok(())
+}

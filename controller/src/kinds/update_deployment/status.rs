@@ -1,0 +1,189 @@
+//! The numbers of a deployment's status.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use patchtide_crds::{
+    UpdateDeploymentStatus,
+    conditions::{DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
+    update_deployment::{RankedError, StateCount},
+};
+use patchtide_model::{
+    ClientId, UpdateId,
+    deployment::Deployment,
+    state::{Compliance, DeploymentEnforcement},
+};
+use patchtide_planner::site::status::{
+    DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of,
+};
+
+use crate::{
+    compile::Compiled,
+    context::Context,
+    error::Failure,
+    kinds::{database, flag, time},
+};
+
+/// Windows open and leases run out without any event.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Errors shown.
+const ERRORS: usize = 10;
+
+/// Fills counts, times and the conditions that tell the roll-out.
+pub async fn fill(
+    ctx: &Context,
+    status: &mut UpdateDeploymentStatus,
+    generation: i64,
+    deployment: &Deployment,
+    compiled: &Compiled,
+) -> Result<(), Failure> {
+    let nobody = BTreeSet::new();
+    let targeted = compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
+    let states = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
+    let states: Vec<ReportedState> = states
+        .into_iter()
+        .map(|state| ReportedState {
+            client: state.client,
+            enforcement: Some(state.enforcement),
+            compliance: Some(state.compliance),
+            until: state.until,
+            error: state.error,
+            changed_at: state.changed_at,
+        })
+        .collect();
+    // The next window is that of those who wait for one, if any does.
+    let waiting: BTreeSet<ClientId> = states
+        .iter()
+        .filter(|state| state.enforcement == Some(DeploymentEnforcement::WaitingForWindow))
+        .map(|state| state.client)
+        .filter(|client| targeted.contains(client))
+        .collect();
+    let bound = if waiting.is_empty() { targeted } else { &waiting };
+    let windows = compiled.plan.as_ref().map(|plan| windows_of(plan, &compiled.clients, bound)).unwrap_or_default();
+    let now = ctx.clock.now();
+    let input = StatusInput { deployment, targeted, states: &states, windows: &windows, now };
+    let numbers = deployment_status(&input);
+    let before = counts(status);
+    write(status, &numbers, &states, targeted, compiled);
+    if counts(status) != before || status.counted_time.is_none() {
+        status.counted_time = Some(time(now));
+    }
+    status.content_bytes = Some(content_bytes(ctx, deployment).await?);
+    rollout(status, generation, ctx, &numbers);
+    Ok(())
+}
+
+/// What a change of counts is recognised by.
+fn counts(status: &UpdateDeploymentStatus) -> (Option<u64>, Vec<StateCount>, Vec<StateCount>) {
+    (status.targeted, status.compliance.clone(), status.enforcement.clone())
+}
+
+fn write(
+    status: &mut UpdateDeploymentStatus,
+    numbers: &DeploymentNumbers,
+    states: &[ReportedState],
+    targeted: &BTreeSet<ClientId>,
+    compiled: &Compiled,
+) {
+    status.targeted = Some(numbers.targeted);
+    status.compliant = Some(format!("{}/{}", numbers.compliant, numbers.targeted));
+    status.compliant_percent = numbers.compliant_percent.map(u32::from);
+    let of = |state: DeploymentEnforcement| numbers.states.get(&state).copied().unwrap_or_default();
+    status.failed = Some(of(DeploymentEnforcement::InstallFailed) + of(DeploymentEnforcement::DownloadFailed));
+    status.waiting_for_window = Some(of(DeploymentEnforcement::WaitingForWindow));
+    // Never reported is *unknown* to whoever reads the published states.
+    status.enforcement = DeploymentEnforcement::ALL
+        .iter()
+        .map(|state| StateCount {
+            id: u32::from(u8::from(*state)),
+            state: state.name().to_owned(),
+            clients: of(*state) + if *state == DeploymentEnforcement::Unknown { numbers.never_reported } else { 0 },
+        })
+        .filter(|count| count.clients > 0)
+        .collect();
+    let mut by_compliance: BTreeMap<Compliance, u64> = BTreeMap::new();
+    for state in states.iter().filter(|state| targeted.contains(&state.client)) {
+        *by_compliance.entry(state.compliance.unwrap_or(Compliance::Unknown)).or_default() += 1;
+    }
+    let heard: u64 = by_compliance.values().sum();
+    *by_compliance.entry(Compliance::Unknown).or_default() += numbers.targeted.saturating_sub(heard);
+    status.compliance = by_compliance
+        .into_iter()
+        .filter(|(_, clients)| *clients > 0)
+        .map(|(state, clients)| StateCount { id: u32::from(u8::from(state)), state: state.name().to_owned(), clients })
+        .collect();
+    status.errors = numbers
+        .errors
+        .iter()
+        .take(ERRORS)
+        .map(|error| RankedError {
+            code: format!("0x{:08X}", error.code),
+            symbol: error.symbol.chars().take(63).collect(),
+            message: patchtide_crds::conditions::clip(&error.message, 1024),
+            clients: error.count,
+            example_client: error.examples.first().map(|id| compiled.name_of(*id)),
+        })
+        .collect();
+    status.available = moment(numbers.available);
+    status.deadline = moment(numbers.deadline).or_else(|| Some("none".to_owned()));
+    status.next_window = match numbers.next_window {
+        NextWindow::Unrestricted => Some("not restricted".to_owned()),
+        NextWindow::OpenUntil(end) => Some(format!("open until {}", seconds(end))),
+        NextWindow::At(start) => Some(seconds(start).to_string()),
+        NextWindow::Never => Some("never".to_owned()),
+        NextWindow::Nobody => None,
+    };
+}
+
+fn moment(moment: Moment) -> Option<String> {
+    match moment {
+        Moment::Never => None,
+        Moment::At(at) => Some(seconds(at).to_string()),
+        Moment::ClientLocal(at) => Some(at.to_string()),
+    }
+}
+
+fn seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// The conditions that tell how far the clients are.
+fn rollout(status: &mut UpdateDeploymentStatus, generation: i64, ctx: &Context, numbers: &DeploymentNumbers) {
+    let now = ctx.clock.time();
+    let (compliant, targeted) = (numbers.compliant, numbers.targeted);
+    let (done, why, text) = match targeted {
+        0 => (false, reason::NO_CLIENTS, "no client is targeted".to_owned()),
+        _ if compliant == targeted => (true, reason::ALL_COMPLIANT, format!("all {targeted} clients are compliant")),
+        _ => (false, reason::PROGRESSING, format!("{compliant} of {targeted} clients are compliant")),
+    };
+    flag(status, ROLLED_OUT, generation, &now, Some((done, why, &text)));
+    let progressing = targeted > 0 && !done;
+    flag(status, ROLLOUT_PROGRESSING, generation, &now, progressing.then_some((true, why, text.as_str())));
+    let failed = status.failed.unwrap_or_default();
+    let symbol = status.errors.first().map_or_else(|| "ClientsFailed".to_owned(), |error| error.symbol.clone());
+    let text = format!("{failed} clients failed, most of them with {symbol}: see status.errors");
+    flag(status, DEGRADED, generation, &now, (failed > 0).then_some((true, "ClientsFailed", text.as_str())));
+}
+
+/// Bytes of the leaves that clients require, as far as they said.
+async fn content_bytes(ctx: &Context, deployment: &Deployment) -> Result<u64, Failure> {
+    let ids: BTreeSet<UpdateId> = deployment.updates.iter().cloned().collect();
+    let required = ctx.store.required_leaves(&ids).await.map_err(|error| database(&error))?;
+    let updates = ctx.store.updates(&deployment.updates).await.map_err(|error| database(&error))?;
+    let needed = updates.values().flat_map(|update| {
+        let wanted = required.get(&update.id);
+        update.leaves.iter().filter(move |leaf| {
+            wanted.is_some_and(|wanted| {
+                wanted.iter().any(|need| {
+                    need.package == leaf.package
+                        && need.architecture == leaf.architecture
+                        && need.version == leaf.version
+                })
+            })
+        })
+    });
+    Ok(needed.map(|leaf| leaf.file.size).sum())
+}

@@ -1,0 +1,153 @@
+//! `UpdateList`: pinned updates and those that a search found; such a list only grows by itself.
+
+pub mod plan;
+pub mod status;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use patchtide_crds::{UpdateList, UpdateListStatus, annotations, conditions::reason, update_list::RefreshPolicy};
+use patchtide_model::{Digest, UpdateId};
+use tokio::sync::watch;
+
+use self::plan::Members;
+use crate::{
+    cache::Cache,
+    context::Context,
+    driver::Reconciler,
+    error::{Failure, Outcome},
+    kinds::{self, UPDATE_LIST, database, duration, search_folder, sweep_rows, time},
+};
+
+/// The kind.
+pub struct UpdateLists;
+
+impl Reconciler for UpdateLists {
+    type Object = UpdateList;
+
+    fn cache(ctx: &Context) -> &Arc<Cache<UpdateList>> {
+        &ctx.caches.update_lists
+    }
+
+    fn wakes(&self, ctx: &Context) -> Vec<watch::Receiver<u64>> {
+        vec![ctx.store.changes(), ctx.caches.search_folders.version()]
+    }
+
+    async fn reconcile(
+        &self,
+        ctx: &Context,
+        object: &UpdateList,
+        status: &mut UpdateListStatus,
+    ) -> Result<Outcome, Failure> {
+        let name = object.name_any();
+        let uid = object.uid().unwrap_or_default();
+        let pinned = identities(&object.spec.pinned())?;
+        let row = ctx.store.object(UPDATE_LIST, &name).await.map_err(|error| database(&error))?;
+        let old: Members = row
+            .filter(|row| row.uid == uid)
+            .and_then(|row| serde_json::from_str(&row.json).ok())
+            .unwrap_or_default();
+        let now = ctx.clock.now();
+        let due = refresh_due(object, &old, now)?;
+        let found = if due.now { Some(found(ctx, object).await?) } else { None };
+        let wanted: BTreeSet<UpdateId> =
+            pinned.iter().chain(&old.followed).chain(found.iter().flatten()).cloned().collect();
+        let wanted: Vec<UpdateId> = wanted.into_iter().collect();
+        let known = ctx.store.updates(&wanted).await.map_err(|error| database(&error))?;
+        let folder = object.spec.search_folder.as_ref().map(|folder| folder.name.clone());
+        let mut next = plan::plan(&old, folder, &pinned, found.as_ref(), &object.spec.exclusions, &known);
+        if due.now && due.period.is_some() {
+            next.refreshed = Some(time(now).0);
+        }
+        next.request.clone_from(&due.request);
+        kinds::keep(ctx, UPDATE_LIST, object, &next).await?;
+        let digest = digest(&next.members);
+        if status.digest.as_ref() != Some(&digest) {
+            status.changed_time = Some(time(now));
+        }
+        status.digest = Some(digest);
+        status::fill(ctx, status, &pinned, &next, &known).await?;
+        status.next_refresh_time =
+            due.period.zip(next.refreshed).and_then(|(period, last)| last.checked_add(period).ok()).map(time);
+        let mut outcome = Outcome::ready(format!("{} updates", next.members.len()));
+        if let Some(next) = &status.next_refresh_time {
+            outcome = outcome.again(Duration::try_from(next.0.duration_since(now)).unwrap_or_default());
+        }
+        Ok(outcome)
+    }
+
+    async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
+        sweep_rows(ctx, UPDATE_LIST, names).await
+    }
+}
+
+/// Whether the search is to be asked now.
+struct Refresh {
+    now: bool,
+    period: Option<jiff::SignedDuration>,
+    request: Option<String>,
+}
+
+fn refresh_due(object: &UpdateList, old: &Members, now: Timestamp) -> Result<Refresh, Failure> {
+    let request = annotations::requested_at(Some(object.annotations())).map(str::to_owned);
+    let asked = request.is_some() && request != old.request;
+    let Some(folder) = &object.spec.search_folder else {
+        return Ok(Refresh { now: false, period: None, request });
+    };
+    let period = folder.interval.as_ref().map(|text| duration("searchFolder.interval", text)).transpose()?;
+    let other = old.folder.as_ref() != Some(&folder.name);
+    let due = match folder.refresh {
+        RefreshPolicy::OnChange => true,
+        RefreshPolicy::Manual => asked || other,
+        RefreshPolicy::Interval => {
+            let passed = |last: Timestamp| period.is_none_or(|period| now.duration_since(last) >= period);
+            asked || other || old.refreshed.is_none_or(passed)
+        }
+    };
+    Ok(Refresh { now: due, period, request })
+}
+
+async fn found(ctx: &Context, object: &UpdateList) -> Result<BTreeSet<UpdateId>, Failure> {
+    let Some(reference) = &object.spec.search_folder else {
+        return Ok(BTreeSet::new());
+    };
+    let Some(folder) = ctx.caches.search_folders.get(&reference.name) else {
+        return Err(Failure::wait(
+            reason::DEPENDENCY_NOT_READY,
+            format!("search folder {} does not exist: create it or name another one", reference.name),
+        ));
+    };
+    let found = search_folder::search(ctx, &folder.spec.criteria).await.map_err(|failure| {
+        let message = format!("search folder {}: {}", reference.name, failure.message);
+        Failure::wait(reason::DEPENDENCY_NOT_READY, message)
+    })?;
+    Ok(found.into_iter().map(|update| update.id).collect())
+}
+
+/// Identities as written in YAML.
+pub fn identities(texts: &[String]) -> Result<BTreeSet<UpdateId>, Failure> {
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|error| Failure::stalled(reason::INVALID_SPEC, format!("updates: {error}"))))
+        .collect()
+}
+
+/// `sha256:` over members, one a line.
+pub fn digest(members: &BTreeSet<UpdateId>) -> String {
+    let text: String = members.iter().map(|id| format!("{id}\n")).collect();
+    format!("sha256:{}", Digest::of(text.as_bytes()))
+}
+
+/// The members of a list as its last reconcile kept them; none when it has not been reconciled.
+pub async fn members(ctx: &Context, name: &str) -> Result<Option<BTreeSet<UpdateId>>, Failure> {
+    let Some(list) = ctx.caches.update_lists.get(name) else {
+        return Ok(None);
+    };
+    let row = ctx.store.object(UPDATE_LIST, name).await.map_err(|error| database(&error))?;
+    let uid = list.uid().unwrap_or_default();
+    Ok(row
+        .filter(|row| row.uid == uid)
+        .and_then(|row| serde_json::from_str::<Members>(&row.json).ok())
+        .map(|members| members.members))
+}
