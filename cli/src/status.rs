@@ -88,13 +88,13 @@ fn bar(percent: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use patchtide_crds::update_deployment::{StateCount, UpdateDeploymentStatus};
+    use patchtide_crds::update_deployment::{StateCount, UpdateDeploymentSpec, UpdateDeploymentStatus};
 
     use super::*;
 
     #[test]
     fn the_screen_shows_counts_that_are_not_zero() {
-        let mut deployment = UpdateDeployment::new("march", Default::default());
+        let mut deployment = UpdateDeployment::new("march", UpdateDeploymentSpec::default());
         assert_eq!(text(&deployment), "march: not reconciled yet");
         let count = |id, state: &str, clients| StateCount { id, state: state.to_owned(), clients };
         deployment.status = Some(UpdateDeploymentStatus {
