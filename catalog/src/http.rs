@@ -4,18 +4,25 @@
 //! index, or a limit), time without a byte, and the rate below which a connection is given up. An interrupted
 //! transfer is resumed where it ended; the hash over the whole decides.
 
+mod error;
+mod transfer;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
-use patchtide_model::Digest;
 use reqwest::header::{
     CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
     RANGE,
 };
 use reqwest::{Client, Response, StatusCode, redirect};
-use sha2::{Digest as _, Sha256};
 use url::Url;
+
+use transfer::Rate;
+pub(crate) use transfer::looks_html;
+pub use transfer::{Expected, Transfer};
+
+pub use error::FetchError;
 
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -56,100 +63,6 @@ impl Default for HttpOptions {
     }
 }
 
-/// Why something could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The client could not be made.
-    #[error("the HTTP client could not be set up: check the proxy address")]
-    Setup(#[source] reqwest::Error),
-    /// Connecting, sending or receiving failed, after all retries.
-    #[error("{url} could not be fetched: check the address, the network and the proxy")]
-    Network {
-        /// What was asked for.
-        url: String,
-        /// Why.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// A redirect that is not followed (reliability.md 4 #55).
-    #[error("{url} redirects to where it may not: {reason}")]
-    Redirect {
-        /// What was asked for.
-        url: String,
-        /// Why it is not followed.
-        reason: String,
-    },
-    /// Not there.
-    #[error("{url} does not exist (404)")]
-    NotFound {
-        /// What was asked for.
-        url: String,
-    },
-    /// Another answer than success.
-    #[error("{url} answered {status}")]
-    Status {
-        /// What was asked for.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// Slower than [`HttpOptions::minimum_rate`], after all retries.
-    #[error("{url} sends less than {rate} bytes a second: given up")]
-    Slow {
-        /// What was asked for.
-        url: String,
-        /// The rate that was asked for.
-        rate: u64,
-    },
-    /// More bytes than announced or allowed, or fewer.
-    #[error("{url} has {got} bytes where {expected} were expected{}", if *html { "; it is an HTML page, perhaps of a login portal" } else { "" })]
-    Size {
-        /// What was asked for.
-        url: String,
-        /// Bytes that came; for a file that is too large those seen until it was given up.
-        got: u64,
-        /// Bytes in the signed index, or the limit.
-        expected: u64,
-        /// It looks like an HTML page.
-        html: bool,
-    },
-    /// Other bytes than the signed index says.
-    #[error("{url} has the hash {got} where {expected} was expected{}", if *html { "; it is an HTML page, perhaps of a login portal" } else { "" })]
-    Hash {
-        /// What was asked for.
-        url: String,
-        /// The hash of what came.
-        got: Digest,
-        /// The hash in the signed index.
-        expected: Digest,
-        /// It looks like an HTML page.
-        html: bool,
-    },
-    /// The bytes could not be written.
-    #[error("what came from {url} could not be written: check the disk")]
-    Write {
-        /// What was asked for.
-        url: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A path that cannot be joined to the archive's address.
-    #[error("{0:?} cannot be joined to the archive's address")]
-    Path(String),
-}
-
-impl FetchError {
-    /// Whether trying again later, or elsewhere, may help without anybody changing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Network { .. } | Self::Slow { .. } => true,
-            Self::Status { status, .. } => *status >= 500 || *status == 429 || *status == 408,
-            _ => false,
-        }
-    }
-}
-
 /// A client for upstreams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
@@ -180,15 +93,6 @@ pub enum Small {
     },
 }
 
-/// A file that a signed index describes.
-#[derive(Debug, Clone, Copy)]
-pub struct Expected {
-    /// Size in bytes.
-    pub size: u64,
-    /// Hash of the whole.
-    pub sha256: Digest,
-}
-
 fn redirect_policy(allowed: BTreeSet<String>) -> redirect::Policy {
     redirect::Policy::custom(move |attempt| {
         let Some(first) = attempt.previous().first() else { return attempt.follow() };
@@ -196,13 +100,13 @@ fn redirect_policy(allowed: BTreeSet<String>) -> redirect::Policy {
         let to = attempt.url();
         let better = to.scheme() == last.scheme() || (last.scheme() == "http" && to.scheme() == "https");
         let host = to.host_str().unwrap_or_default();
-        let same_host = to.host_str() == first.host_str()
+        let at_home = to.host_str() == first.host_str()
             && (to.port_or_known_default() == first.port_or_known_default() || to.scheme() != first.scheme());
         let reason = if attempt.previous().len() > MAX_REDIRECTS {
             format!("more than {MAX_REDIRECTS} redirects")
         } else if !better {
             format!("from {} to {}", last.scheme(), to.scheme())
-        } else if !same_host && !allowed.contains(host) {
+        } else if !at_home && !allowed.contains(host) {
             format!("to the host {host}, which is not among the allowed ones")
         } else {
             return attempt.follow();
@@ -358,70 +262,6 @@ impl Fetcher {
     }
 }
 
-/// A file on its way: what has come so far, and its hash.
-#[derive(Debug, Clone)]
-pub struct Transfer {
-    expected: Expected,
-    hasher: Sha256,
-    have: u64,
-    etag: Option<String>,
-    html: bool,
-}
-
-impl Transfer {
-    /// Nothing has come yet.
-    pub fn new(expected: Expected) -> Self {
-        Self { expected, hasher: Sha256::new(), have: 0, etag: None, html: false }
-    }
-
-    /// Takes in what an earlier, interrupted transfer left behind, before it goes on.
-    pub fn already_have(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.have += bytes.len() as u64;
-    }
-
-    /// Bytes so far.
-    pub fn have(&self) -> u64 {
-        self.have
-    }
-
-    fn take(&mut self, url: &Url, bytes: &[u8]) -> Result<(), FetchError> {
-        if self.have == 0 {
-            self.html = looks_html(bytes);
-        }
-        let got = self.have + bytes.len() as u64;
-        if got > self.expected.size {
-            return Err(FetchError::Size {
-                url: url.to_string(),
-                got,
-                expected: self.expected.size,
-                html: self.html,
-            });
-        }
-        self.hasher.update(bytes);
-        self.have = got;
-        Ok(())
-    }
-
-    fn check(&self, url: &Url) -> Result<(), FetchError> {
-        let Expected { size, sha256 } = self.expected;
-        if self.have != size {
-            return Err(FetchError::Size {
-                url: url.to_string(),
-                got: self.have,
-                expected: size,
-                html: self.html,
-            });
-        }
-        let got = Digest::from_bytes(self.hasher.clone().finalize().into());
-        if got == sha256 {
-            Ok(())
-        } else {
-            Err(FetchError::Hash { url: url.to_string(), got, expected: sha256, html: self.html })
-        }
-    }
-}
-
 /// Joins a path from a signed index to the archive's address; everything that has a meaning in an address is escaped,
 /// and `+`, `~` and `:` too, which some servers and caches read differently.
 pub fn join(base: &Url, path: &str) -> Result<Url, FetchError> {
@@ -434,7 +274,7 @@ pub fn join(base: &Url, path: &str) -> Result<Url, FetchError> {
     for byte in path.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'/' => {
-                text.push(char::from(byte))
+                text.push(char::from(byte));
             }
             other => {
                 use std::fmt::Write as _;
@@ -475,40 +315,6 @@ fn check_status(url: &Url, response: Response) -> Result<Response, FetchError> {
     }
 }
 
-/// Whether bytes begin like a page for people, such as a login portal sends in place of every file.
-pub(crate) fn looks_html(bytes: &[u8]) -> bool {
-    let head: Vec<u8> =
-        bytes.iter().take(256).skip_while(|b| b.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect();
-    head.starts_with(b"<!doctype") || head.starts_with(b"<html") || head.starts_with(b"<?xml")
-}
-
-/// Gives up what only dribbles: a server that sends a byte before each read times out would hold us for ever.
-struct Rate<'a> {
-    options: &'a HttpOptions,
-    since: tokio::time::Instant,
-    bytes: u64,
-}
-
-impl<'a> Rate<'a> {
-    fn new(options: &'a HttpOptions) -> Self {
-        Self { options, since: tokio::time::Instant::now(), bytes: 0 }
-    }
-
-    fn check(&mut self, url: &Url, bytes: usize) -> Result<(), FetchError> {
-        self.bytes += bytes as u64;
-        let elapsed = self.since.elapsed();
-        if elapsed < self.options.rate_window {
-            return Ok(());
-        }
-        if self.bytes < self.options.minimum_rate.saturating_mul(elapsed.as_secs().max(1)) {
-            return Err(FetchError::Slow { url: url.to_string(), rate: self.options.minimum_rate });
-        }
-        self.since = tokio::time::Instant::now();
-        self.bytes = 0;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -516,11 +322,11 @@ mod tests {
     #[test]
     fn paths_are_escaped_and_stay_below_the_archive() {
         let base = Url::parse("http://archive.example/debian/").unwrap();
-        let joined = join(&base, "pool/main/g/g++/g++_1:2.0~rc1+b1_amd64.deb").unwrap();
+        let address = join(&base, "pool/main/g/g++/g++_1:2.0~rc1+b1_amd64.deb").unwrap();
         let text = "http://archive.example/debian/pool/main/g/g%2B%2B/g%2B%2B_1%3A2.0%7Erc1%2Bb1_amd64.deb";
-        assert_eq!(joined.as_str(), text);
-        let bare = Url::parse("http://archive.example").unwrap();
-        assert_eq!(join(&bare, "dists/a").unwrap().as_str(), "http://archive.example/dists/a");
+        assert_eq!(address.as_str(), text);
+        let no_path = Url::parse("http://archive.example").unwrap();
+        assert_eq!(join(&no_path, "dists/a").unwrap().as_str(), "http://archive.example/dists/a");
         for path in ["../x", "/x", "a/../b", "a//b", "%2e%2e/x", "http://other.example/x", "a?b", "a#b", ""] {
             assert!(join(&base, path).is_err(), "{path}");
         }

@@ -1,5 +1,7 @@
 //! The machine's real Debian archive, end to end: its signatures, its indices, its files.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::collections::BTreeSet;

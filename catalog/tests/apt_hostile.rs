@@ -1,6 +1,14 @@
 //! A hostile or broken archive: every case of reliability.md section 4 (#45 to #58) that concerns reading one.
 //! Each is refused with its code, and what was accepted before stays.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

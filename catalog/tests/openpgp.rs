@@ -1,5 +1,7 @@
 //! Signatures: which are believed (reliability.md 4 #41, #45, #58).
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use jiff::SignedDuration;

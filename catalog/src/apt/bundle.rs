@@ -128,43 +128,36 @@ impl LineBuilder {
         }
         let key = (package.package.clone(), package.architecture.clone());
         let sha256 = Digest::from_bytes(package.sha256.0);
+        let conflict = ("CAT-CONFLICT", "its file differs between two stanzas");
         let problem = match draft.leaves.get(&key) {
-            _ if draft.conflicts.contains(&key) => {
-                Some(("CAT-CONFLICT", "its file differs between two stanzas"))
-            }
+            _ if draft.conflicts.contains(&key) => Some(conflict),
             None => None,
             Some(other) => match package.version.cmp(&other.version) {
-                Ordering::Less => return,
                 Ordering::Greater => None,
-                Ordering::Equal if other.leaf.file.sha256 != sha256 => {
-                    Some(("CAT-CONFLICT", "its file differs between two stanzas"))
-                }
+                Ordering::Equal if other.leaf.file.sha256 != sha256 => Some(conflict),
                 Ordering::Equal if other.index == index => {
                     Some(("APT-STANZA", "the same package occurs twice"))
                 }
-                // A package for all architectures stands in the index of each.
-                Ordering::Equal => return,
+                // Older than the one that is there, or a package for all architectures in the index of each.
+                Ordering::Less | Ordering::Equal => return,
             },
         };
-        match problem {
-            Some((code, reason)) => {
-                if code == "CAT-CONFLICT" {
-                    draft.leaves.remove(&key);
-                    draft.conflicts.insert(key);
-                }
-                self.leave_out(number, Some(package.package), code, reason.to_owned());
+        if let Some((code, reason)) = problem {
+            if code == conflict.0 {
+                draft.leaves.remove(&key);
+                draft.conflicts.insert(key);
             }
-            None => {
-                let leaf = Leaf {
-                    package: package.package,
-                    version: package.version.as_str().to_owned(),
-                    architecture: package.architecture,
-                    file: ContentFile { sha256, size: package.size, path: package.filename },
-                    stanza: package.stanza,
-                };
-                draft.leaves.insert(key, DraftLeaf { leaf, version: package.version, index });
-            }
+            self.leave_out(number, Some(package.package), code, reason.to_owned());
+            return;
         }
+        let leaf = Leaf {
+            package: package.package,
+            version: package.version.as_str().to_owned(),
+            architecture: package.architecture,
+            file: ContentFile { sha256, size: package.size, path: package.filename },
+            stanza: package.stanza,
+        };
+        draft.leaves.insert(key, DraftLeaf { leaf, version: package.version, index });
     }
 
     /// The updates, in the order of their sources, older versions of a source before newer ones.

@@ -9,7 +9,7 @@ use super::rules::SuiteInfo;
 use super::state::SuiteState;
 use super::{AptSource, RunOptions};
 use crate::http::{FetchError, Fetcher, Small, Validators, join, looks_html};
-use crate::openpgp::SignedText;
+use crate::openpgp::{SignatureError, SignedText};
 
 /// A release that may be believed now.
 #[derive(Debug)]
@@ -118,7 +118,10 @@ async fn detached(
         .keyring
         .verify_detached(body, signature, now)
         .map_err(|source| SyncError::Signature { url: signature_url.to_string(), source })?;
-    let text = String::from_utf8_lossy(body).into_owned();
+    let text = String::from_utf8(body.clone()).map_err(|_| SyncError::Signature {
+        url: url.to_string(),
+        source: SignatureError::Framing("the text is not UTF-8"),
+    })?;
     // Two files can be of two moments, so nothing is asked conditionally next time.
     Ok((SignedText { text, signer }, Validators::default(), url))
 }

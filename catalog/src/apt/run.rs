@@ -169,7 +169,7 @@ impl Run {
 
     async fn open_suite(&mut self, suite: &str) -> Result<(), SyncError> {
         self.options.progress.change(|p| {
-            p.current = suite.to_owned();
+            suite.clone_into(&mut p.current);
             p.files_total += 1;
         });
         let lines: Vec<LineId> = self
@@ -280,38 +280,35 @@ impl Run {
             self.state.lines.insert(line.clone(), next);
             return Ok(LineResult::Unchanged { date });
         }
-        let bytes: u64 = wanted.iter().map(Wanted::size).sum();
+        let size: u64 = wanted.iter().map(Wanted::size).sum();
         self.options.progress.change(|p| {
             p.files_total += wanted.len() as u64;
-            p.bytes_total += bytes;
+            p.bytes_total += size;
         });
-        let (fetcher, source, options) = (&self.fetcher, &self.source, &self.options);
+        let (fetcher, archive, options) = (&self.fetcher, &self.source.url, &self.options);
         // Collected first: a closure inside of the stream would keep the whole future from being `Send`.
         let transfers: Vec<_> = wanted
             .iter()
-            .map(|w| index::fetch(fetcher, &source.url, suite, release.acquire_by_hash, w, options))
+            .map(|w| index::fetch(fetcher, archive, suite, release.acquire_by_hash, w, options))
             .collect();
-        let fetched: Vec<index::Fetched> = stream::iter(transfers)
-            .buffered(PARALLEL)
-            .try_collect()
-            .await?;
-        let (snapshot, valid_until, signer) = (state.date, state.valid_until, state.signer.clone());
-        let builder = read_all(line.clone(), fetched, self.options.clone()).await?;
+        let verified: Vec<index::Fetched> = stream::iter(transfers).buffered(PARALLEL).try_collect().await?;
+        let (date, valid_until, signer) = (state.date, state.valid_until, state.signer.clone());
+        let builder = read_all(line.clone(), verified, self.options.clone()).await?;
         let (stanzas, bad, bad_stanzas) = (builder.stanzas, builder.bad, builder.named.clone());
         check_bad(bad, stanzas, &bad_stanzas)?;
         let updates = builder.finish(&common, &self.source.rules);
         let count = updates.len() as u64;
-        if let Some(before) =
-            before.filter(|before| before.settings == self.settings && !self.source.approvals.shrink)
-        {
-            if before.updates >= SHRINK_FLOOR && count < before.updates / 2 {
-                return Err(SyncError::Shrink { before: before.updates, after: count });
+        let comparable =
+            |before: &&LineState| before.settings == self.settings && !self.source.approvals.shrink;
+        match before.filter(comparable).map(|before| before.updates) {
+            Some(before) if before >= SHRINK_FLOOR && count < before / 2 => {
+                return Err(SyncError::Shrink { before, after: count });
             }
+            _ => {}
         }
         self.options.progress.change(|p| p.updates = count);
         self.pending.insert(line.clone(), LineState { updates: count, ..next });
-        let snapshot =
-            LineSnapshot { date: snapshot, valid_until, signer, updates, stanzas, bad, bad_stanzas };
+        let snapshot = LineSnapshot { date, valid_until, signer, updates, stanzas, bad, bad_stanzas };
         Ok(LineResult::Changed(Box::new(snapshot)))
     }
 }
@@ -369,5 +366,17 @@ fn check_bad(bad: u64, total: u64, named: &[BadStanza]) -> Result<(), SyncError>
             Err(SyncError::Malformed { bad, total, first: Box::new(first.clone()) })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A synchronisation runs as a task of its own: its future must be `Send`. Compiling is the test.
+    #[test]
+    fn a_run_can_be_a_task() {
+        fn is_send(_: impl Send) {}
+        let _ = |run: &mut Run| is_send(run.next());
     }
 }

@@ -116,14 +116,14 @@ impl Key {
 
     pub fn clearsign_as(&self, text: &str, how: How) -> String {
         let message = if how.by_subkey {
-            self.message(text, how, &self.0.secret_subkeys[0].key)
+            Self::message(text, how, &self.0.secret_subkeys[0].key)
         } else {
-            self.message(text, how, &self.0.primary_key)
+            Self::message(text, how, &self.0.primary_key)
         };
         message.to_armored_string(ArmorOptions::default()).unwrap()
     }
 
-    fn message(&self, text: &str, how: How, key: &impl SigningKey) -> CleartextSignedMessage {
+    fn message(text: &str, how: How, key: &impl SigningKey) -> CleartextSignedMessage {
         let mut config = SignatureConfig::v4(SignatureType::Text, key.algorithm(), how.hash);
         config.hashed_subpackets = vec![
             regular(SubpacketData::SignatureCreationTime(seconds(how.made))),

@@ -1,6 +1,12 @@
 //! A small archive of our own and a server that can misbehave.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "helpers of tests"
+)]
 
 pub mod keys;
 pub mod machine;
