@@ -89,7 +89,8 @@ pub struct DeploymentPackageSpec {
     /// every leaf of every update, for all architectures of the source. Default Required.
     #[serde(default)]
     pub content: ContentScope,
-    /// Order in which packages are sent where a distribution point's bandwidth is limited. Default Medium.
+    /// Order in which packages are sent where a distribution point's bandwidth is limited: High before Medium before Low.
+    /// Default Medium.
     #[serde(default)]
     pub sending_priority: SendingPriority,
     /// Sends only the changed chunks of changed files to distribution points. Default true.

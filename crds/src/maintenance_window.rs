@@ -65,7 +65,7 @@ pub struct MaintenanceWindowSpec {
     /// then waits for it too.
     #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub collection: String,
-    /// Which days.
+    /// On which days it opens: exactly one of once, daily, weekly, monthlyByDate and monthlyByWeekday.
     pub recurrence: Recurrence,
     /// Time of day when it opens, HH:MM, in the time zone. A time that a change of the clocks leaves out opens at the
     /// first instant after it; one that comes twice opens once, the first time.

@@ -29,7 +29,13 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     all
 }
 
-/// Whether a schema is one of a kind's spec, status or a part of them; visited with its path.
+/// For an enum whose variants are documented: where such a type is optional, its own description would otherwise take
+/// the place of the field's.
+pub(crate) fn leave_description_to_field(schema: &mut schemars::Schema) {
+    schema.remove("description");
+}
+
+/// Completes one definition.
 fn finish(crd: &mut CustomResourceDefinition) {
     crd.metadata
         .labels

@@ -84,7 +84,7 @@ pub struct SearchCriteria {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 200)))]
     pub lines: Vec<String>,
-    /// Classifications.
+    /// Classifications, for example `[SecurityUpdates, CriticalUpdates]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub classifications: Vec<Classification>,
@@ -96,7 +96,7 @@ pub struct SearchCriteria {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub vendors: Vec<String>,
-    /// Severities.
+    /// Severities, for example `[Important, Critical]`. Updates that nobody rated have None.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub severities: Vec<Severity>,

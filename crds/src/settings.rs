@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DurationText, duration::between};
+use crate::{DurationText, duration::between, schema::leave_description_to_field};
 
 /// Settings of a deployment. Every field may be missing: a template fills what a deployment leaves out, and what
 /// neither says takes the default named at the field (R-TMPL-04).
@@ -56,6 +56,7 @@ pub struct DeploymentSettings {
 
 /// What people at the client see (R-DEPL-08, R-DEPL-09, R-UX-10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum DisplayNotifications {
     /// Messages, reminders and the restart countdown.
     #[default]
@@ -70,6 +71,7 @@ pub enum DisplayNotifications {
 
 /// How times are read (R-DEPL-10, R-DEPL-11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum TimeEvaluation {
     /// One instant for all.
     #[default]
@@ -145,6 +147,7 @@ pub struct RestartSettings {
 
 /// What happens at the end of a restart countdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum RestartEnforcement {
     /// Restart.
     #[default]
@@ -191,17 +194,20 @@ pub struct AlertSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DownloadSettings {
-    /// For a client within a slow or unreliable boundary. Default DoNotInstall: it waits until it is in a fast one.
+    /// For a client within a slow or unreliable boundary. DoNotInstall: it waits until it is in a fast one.
+    /// DownloadAndInstall: it downloads over the slow line. Default DoNotInstall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_boundary: Option<DownloadBehaviour>,
     /// For a client inside the boundaries of a protected distribution point when only unprotected ones have the
-    /// content. Default DownloadAndInstall.
+    /// content. DoNotInstall: it waits until a protected one has it. DownloadAndInstall: it takes it from an unprotected
+    /// one. Default DownloadAndInstall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unprotected_fallback: Option<DownloadBehaviour>,
 }
 
 /// Whether a client takes content over a way that is not the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum DownloadBehaviour {
     /// Wait for a better way.
     DoNotInstall,
@@ -216,13 +222,15 @@ pub struct WakeOnLanSettings {
     /// Sends magic packets to sleeping clients at the deadline. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// What a client that was woken does after the installation. Sleep: what it did before. Default Sleep.
+    /// What a client that was woken does after the installation. Sleep: it goes back to what it did before. ShutDown: it
+    /// shuts down. Restart: it restarts. Default Sleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub afterwards: Option<AfterWake>,
 }
 
 /// What a woken client does afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum AfterWake {
     /// What put it to sleep before puts it to sleep again.
     #[default]
@@ -245,10 +253,10 @@ pub struct LegacyClientSettings {
     /// inventory cycle. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collect_inventory_immediately: Option<bool>,
-    /// When a distribution point is available locally. Default DownloadAndInstall.
+    /// When a distribution point is available locally: DoNotInstall or DownloadAndInstall. Default DownloadAndInstall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_distribution_point: Option<DownloadBehaviour>,
-    /// When the client is within a slow or unreliable boundary. Default DoNotInstall.
+    /// When the client is within a slow or unreliable boundary: DoNotInstall or DownloadAndInstall. Default DoNotInstall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_boundary: Option<DownloadBehaviour>,
 }

@@ -13,6 +13,7 @@ use crate::{
     recurrence::Recurrence,
     reference::SecretRef,
     rules::{time_of_day, time_zone},
+    schema::leave_description_to_field,
 };
 
 /// Sources of updates, what of them is taken, when, and what the site knows beyond them.
@@ -184,7 +185,7 @@ impl Default for SyncSchedule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CalendarSchedule {
-    /// Which days.
+    /// On which days: exactly one of daily, weekly, monthlyByDate and monthlyByWeekday.
     #[x_kube(validation = Rule::new("!has(self.once)").message("a synchronisation schedule repeats: use daily, weekly, monthlyByDate or monthlyByWeekday"))]
     pub recurrence: Recurrence,
     /// Time of day, HH:MM.
@@ -295,6 +296,7 @@ status_contract!(SoftwareUpdatePointStatus);
 
 /// Kind of a synchronisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum SyncKind {
     /// New, revised and withdrawn updates.
     Full,

@@ -9,6 +9,7 @@ use crate::{
     duration::between,
     reference::{ConfigMapKeyRef, NAME, SecretKeyRef, SecretRef},
     rules::source_url,
+    schema::leave_description_to_field,
 };
 
 /// One source of updates: a name and exactly one kind of source.
@@ -154,7 +155,8 @@ pub struct WsusSource {
     /// Secret with `username` and `password`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// The reporting events that this software update point sends to the server. Default None, and best left so.
+    /// The reporting events that this software update point sends to the server: None, Status for status events only, or
+    /// All. Default None, and best left so.
     #[serde(default)]
     pub reporting_events: ReportingEvents,
 }
@@ -238,6 +240,7 @@ pub enum Severity {
 
 /// When an installed update asks for a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
 pub enum RestartRule {
     /// Always.
     Always,
@@ -295,7 +298,7 @@ pub struct UpdateRule {
     /// system says so. Default Auto.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartRule>,
-    /// Severity, above that of the advisories.
+    /// Severity: it counts instead of that of the advisories.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// Licence terms were read and accepted for all clients. An update with licence terms is not deployed without it.

@@ -72,6 +72,24 @@ fn every_field_says_what_it_is() {
     assert_eq!(silent, "");
 }
 
+/// A reader of `kubectl explain` learns what each value does, not only that it exists. Names of days and published
+/// names speak for themselves.
+#[test]
+fn every_value_of_a_field_is_explained() {
+    let unexplained = complaints(|path, schema| {
+        let values: Vec<_> = schema.enum_.iter().flatten().filter_map(|value| value.0.as_str()).collect();
+        let plain =
+            ["weekday", "week", "format", "classification", "severity"].iter().any(|end| path.ends_with(end));
+        if path.contains(".status.") || path.ends_with(']') || plain {
+            return None;
+        }
+        let description = schema.description.as_deref().unwrap_or_default();
+        let silent: Vec<_> = values.into_iter().filter(|value| !description.contains(value)).collect();
+        (!silent.is_empty()).then(|| format!("{silent:?} not in {description:?}"))
+    });
+    assert_eq!(unexplained, "");
+}
+
 #[test]
 fn nothing_stumbles_over_null() {
     assert_eq!(complaints(|_, schema| schema.nullable.map(|_| "nullable".to_owned())), "");
