@@ -5,9 +5,19 @@
 //! through the methods of [`ClientView`] (`scan_completed`, `install_finished`, `booted`, ...), so that the agent and
 //! the simulator keep the same books.
 
+mod batch;
+mod content;
+mod context;
+mod decide;
 mod decision;
+mod gates;
+pub mod limits;
+mod restarts;
+mod scans;
+mod verdict;
 mod view;
 
+pub use decide::decide;
 pub use decision::{
     Action, Decision, DeploymentVerdict, Fetch, Gate, GateKind, GateStatus, InstallBatch, Lease, Opens,
     ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,
@@ -16,13 +26,3 @@ pub use view::{
     Attempt, ClientView, ContentProblem, Detected, InstalledRecord, Locality, LockFact, Recovery,
     RestartReason, Running, RunningInstall, ScanFacts, ScanFailure, StaleReason,
 };
-
-use jiff::{Timestamp, tz::TimeZone};
-use patchtide_model::policy::Policy;
-
-/// What the client does next, and why everything else waits. `zone` is the machine's own time zone; `now` is fixed
-/// for the whole decision.
-pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZone) -> Decision {
-    let _ = (policy, view, now, zone);
-    Decision::default()
-}

@@ -83,6 +83,9 @@ pub struct ScanFacts {
     pub covered: BTreeMap<LineId, u64>,
     /// Catalogue versions that are on this machine, verified: an offline scan can use them.
     pub cached: BTreeMap<LineId, u64>,
+    /// When a scan last found other needs than the one before: the site may still be approving them.
+    #[serde(default)]
+    pub changed: Option<Timestamp>,
     /// What happened since the last scan that makes its result doubtful.
     pub stale: Option<StaleReason>,
     /// Set by a failed scan, cleared by the next good one.
@@ -281,6 +284,12 @@ impl ClientView {
             |id: &UpdateId| detected.get(id).is_some_and(|found| found.state == Detection::Installed);
         self.failed.retain(|id, _| !installed(id));
         self.requested.retain(|id| !installed(id));
+        let needs = |found: &BTreeMap<UpdateId, Detected>| -> BTreeSet<LeafRef> {
+            found.values().flat_map(|found| found.leaves.iter().chain(&found.needs)).cloned().collect()
+        };
+        if !needs(&detected).is_subset(&needs(&self.detected)) {
+            self.scan.changed = Some(at);
+        }
         let scan = &mut self.scan;
         scan.last = Some(at);
         scan.stale = None;

@@ -1,0 +1,230 @@
+//! What goes into the next transaction, and what everything else that is due waits for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use patchtide_model::{
+    UpdateId,
+    state::Detection,
+    window::{NextOpening, Openness, Span},
+};
+
+use super::{
+    content::{Content, content, parts},
+    context::{Context, Item},
+    decision::InstallBatch,
+    limits,
+};
+
+/// Whether and when a set of updates fits.
+#[derive(Clone, Copy)]
+pub(super) enum Fit {
+    /// Not bound to windows.
+    Free,
+    /// Now, in an opening that ends then.
+    Now { until: Option<Timestamp> },
+    /// In this opening.
+    At(Span),
+    /// In none.
+    Never { longest: Option<Span> },
+}
+
+impl Fit {
+    pub(super) const fn is_now(self) -> bool {
+        matches!(self, Self::Free | Self::Now { .. })
+    }
+}
+
+/// Content and closure of every required update.
+pub(super) struct Stock<'a> {
+    pub content: BTreeMap<&'a UpdateId, Content<'a>>,
+    /// The update with every required update that has to come with it.
+    pub closure: BTreeMap<&'a UpdateId, BTreeSet<&'a UpdateId>>,
+}
+
+type Set<'a> = BTreeSet<&'a UpdateId>;
+
+impl<'a> Stock<'a> {
+    pub(super) fn new(context: &Context<'a>) -> Self {
+        let required = || {
+            context
+                .items
+                .values()
+                .filter(|item| item.detection == Detection::Required && item.covered_by.is_none())
+        };
+        let with: BTreeMap<&UpdateId, Set<'a>> =
+            required().map(|item| (item.id, parts(context, item).with)).collect();
+        let closure = required()
+            .map(|item| {
+                let mut set = Set::from([item.id]);
+                let mut queue = vec![item.id];
+                while let Some(id) = queue.pop() {
+                    for other in with.get(id).into_iter().flatten() {
+                        if set.insert(other) {
+                            queue.push(other);
+                        }
+                    }
+                }
+                (item.id, set)
+            })
+            .collect();
+        Self { content: required().map(|item| (item.id, content(context, item))).collect(), closure }
+    }
+
+    pub(super) fn closure(&self, item: &Item<'a>) -> Set<'a> {
+        self.closure.get(item.id).cloned().unwrap_or_else(|| Set::from([item.id]))
+    }
+}
+
+/// Whether the machine's clock cannot be believed: the policy comes from its future (reliability.md #106).
+pub(super) fn clock_is_wrong(context: &Context<'_>) -> bool {
+    context.policy.issued_at.duration_since(context.now) > limits::CLOCK_TOLERANCE
+}
+
+fn members<'b, 'a>(context: &'b Context<'a>, set: &'b Set<'a>) -> impl Iterator<Item = &'b Item<'a>> + Clone {
+    set.iter().filter_map(|id| context.items.get(*id))
+}
+
+/// Time a transaction of `set` needs in a window: run time and restart allowance.
+pub(super) fn need(context: &Context<'_>, set: &Set<'_>) -> SignedDuration {
+    let items = || set.iter().filter_map(|id| context.items.get(*id));
+    Context::run_time(items()).saturating_add(context.restart_allowance(items()))
+}
+
+/// Whether and when `set` fits, from `from` on.
+pub(super) fn fit<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> Fit {
+    if context.installs.is_free() || members(context, set).all(|item| context.outside_windows(item, from)) {
+        return Fit::Free;
+    }
+    match context.opening(from, need(context, set)) {
+        NextOpening::Now { until } => Fit::Now { until },
+        NextOpening::At(span) => Fit::At(span),
+        NextOpening::Never { longest } => Fit::Never { longest },
+    }
+}
+
+/// Whether an update can go now as far as it is itself concerned.
+fn is_ready<'a>(context: &Context<'a>, stock: &Stock<'a>, item: &Item<'a>) -> bool {
+    item.detection == Detection::Required
+        && context.is_available(item)
+        && stock.content.get(item.id).is_some_and(Content::is_ready)
+        && context.backing_off(item).is_none()
+}
+
+/// Updates that are due and could go if there were time.
+pub(super) fn candidates<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Set<'a> {
+    context
+        .items
+        .values()
+        .filter(|item| item.due.is_some() && item.covered_by.is_none())
+        .filter(|item| {
+            let closure = stock.closure(item);
+            members(context, &closure).all(|member| is_ready(context, stock, member))
+        })
+        .map(|item| item.id)
+        .collect()
+}
+
+/// Due updates whose content is on its way: the batch waits for them, so that there is one.
+pub(super) fn under_way<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<&'a UpdateId> {
+    let settling =
+        context.view.scan.changed.is_some_and(|at| context.now.duration_since(at) < limits::APPROVAL_GRACE);
+    context
+        .items
+        .values()
+        .filter(|item| item.due.is_some() && context.backing_off(item).is_none())
+        .find(|item| match stock.content.get(item.id) {
+            Some(Content::Missing(missing)) => missing.is_under_way(),
+            Some(Content::Unapproved(_)) => settling,
+            _ => false,
+        })
+        .map(|item| item.id)
+}
+
+/// Exclusive updates, and those that failed repeatedly, go in a transaction of their own.
+fn goes_alone<'a>(context: &Context<'a>, set: &Set<'a>) -> bool {
+    members(context, set).any(|item| {
+        item.policy.exclusive
+            || context.view.failed.get(item.id).is_some_and(|attempt| attempt.count >= limits::ALONE_AFTER)
+    })
+}
+
+/// The next batch: the largest dependency-closed set of candidates whose transaction fits the time left; what goes
+/// alone only when nothing else goes.
+pub(super) fn choose<'a>(context: &Context<'a>, stock: &Stock<'a>, candidates: &Set<'a>) -> Set<'a> {
+    let units: Vec<Set<'a>> =
+        candidates.iter().filter_map(|id| context.items.get(*id)).map(|item| stock.closure(item)).collect();
+    let (mut alone, together): (Vec<_>, Vec<_>) =
+        units.into_iter().partition(|unit| goes_alone(context, unit));
+    let chosen = largest(context, &together);
+    if !chosen.is_empty() {
+        return chosen;
+    }
+    let start = |unit: &Set<'a>| members(context, unit).map(|item| context.start(item)).min();
+    alone.sort_by(|a, b| start(a).cmp(&start(b)).then_with(|| a.cmp(b)));
+    alone.into_iter().find(|unit| fit(context, unit, context.now).is_now()).unwrap_or_default()
+}
+
+fn largest<'a>(context: &Context<'a>, units: &[Set<'a>]) -> Set<'a> {
+    let everything: Set<'a> = units.iter().flatten().copied().collect();
+    if everything.is_empty() || fit(context, &everything, context.now).is_now() {
+        return everything;
+    }
+    // Not bound to windows: these go in any case.
+    let unbound: Set<'a> = units
+        .iter()
+        .filter(|unit| matches!(fit(context, unit, context.now), Fit::Free))
+        .flatten()
+        .copied()
+        .collect();
+    let Openness::Open { until: Some(until) } = context.installs.is_open(context.now) else {
+        return unbound;
+    };
+    let left = until.duration_since(context.now);
+    let mut chosen = Set::new();
+    loop {
+        // The unit that adds the least; of equal ones the first by name.
+        let next = units
+            .iter()
+            .filter(|unit| !unit.is_subset(&chosen))
+            .map(|unit| chosen.union(unit).copied().collect::<Set<'a>>())
+            .map(|sum| (need(context, &sum), sum))
+            .min_by(|(a, _), (b, _)| a.cmp(b));
+        match next {
+            Some((need, sum)) if need <= left => chosen = sum,
+            _ => break,
+        }
+    }
+    if unbound.is_subset(&chosen) || chosen.len() > unbound.len() { chosen } else { unbound }
+}
+
+/// The batch as the agent gets it.
+pub(super) fn batch<'a>(context: &Context<'a>, chosen: &Set<'a>) -> InstallBatch {
+    let mut batch = InstallBatch {
+        allow_remove: true,
+        expected: Context::run_time(members(context, chosen)),
+        window_end: match fit(context, chosen, context.now) {
+            Fit::Now { until } => until,
+            _ => None,
+        },
+        ..InstallBatch::default()
+    };
+    for item in members(context, chosen) {
+        batch.updates.insert(item.id.clone(), item.policy.restart);
+        batch.basis.insert(item.id.clone(), context.basis(item));
+        batch.leaves.extend(item.found.into_iter().flat_map(|found| &found.leaves).cloned());
+        batch.files.extend(parts(context, item).files.into_keys());
+        // --no-remove is a flag of the whole transaction: all of it must be allowed to remove.
+        batch.allow_remove &= context
+            .active(item)
+            .any(|reach| reach.is_available(context.now) && reach.policy.settings.allow_remove);
+    }
+    // What comes with its successor is part of the batch, but brings no leaves of its own.
+    for item in context.items.values() {
+        if item.covered_by.is_some_and(|by| chosen.contains(by)) && item.due.is_some() {
+            batch.updates.insert(item.id.clone(), item.policy.restart);
+            batch.basis.insert(item.id.clone(), context.basis(item));
+        }
+    }
+    batch
+}

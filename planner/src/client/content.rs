@@ -1,0 +1,145 @@
+//! Are the files of an update here, and if not, what can be done about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use patchtide_model::{
+    Digest, UpdateId,
+    catalogue::{ContentFile, LeafRef},
+    state::Detection,
+};
+
+use super::{
+    context::{Context, Item},
+    decision::Fetch,
+    limits,
+    view::{ContentProblem, Locality},
+};
+
+/// How the content of a required update stands.
+pub(super) enum Content<'a> {
+    /// Every file is in the cache.
+    Ready,
+    /// The site has not approved these leaves yet: they are in no policy.
+    Unapproved(Vec<&'a LeafRef>),
+    /// Files are missing.
+    Missing(Missing<'a>),
+}
+
+/// Missing files.
+#[derive(Default)]
+pub(super) struct Missing<'a> {
+    /// To be downloaded now.
+    pub fetch: Vec<Fetch>,
+    /// Being downloaded.
+    pub running: usize,
+    /// The download that is tried again first.
+    pub retry: Option<(Timestamp, &'a ContentProblem)>,
+    /// Highest number of failures in a row.
+    pub failures: u32,
+    /// No allowed way leads to a distribution point: the deployments' rule for slow or unprotected ones forbids it.
+    pub barred: bool,
+}
+
+impl Content<'_> {
+    pub(super) const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+}
+
+/// What one transaction needs of one update.
+pub(super) struct Parts<'a> {
+    pub files: BTreeMap<Digest, &'a ContentFile>,
+    /// Required updates that have to come with it.
+    pub with: BTreeSet<&'a UpdateId>,
+    pub unapproved: Vec<&'a LeafRef>,
+}
+
+/// The files of an update's leaves and of what it newly needs.
+pub(super) fn parts<'a>(context: &Context<'a>, item: &Item<'a>) -> Parts<'a> {
+    let mut parts = Parts { files: BTreeMap::new(), with: BTreeSet::new(), unapproved: Vec::new() };
+    let Some(found) = item.found else { return parts };
+    for leaf in found.leaves.iter().chain(&found.needs) {
+        let Some((approved, owner)) = context.find(leaf) else {
+            parts.unapproved.push(leaf);
+            continue;
+        };
+        parts.files.insert(approved.file.sha256, &approved.file);
+        if let Some(owner) = owner.filter(|owner| *owner != item.id)
+            && context.items.get(owner).is_some_and(|other| other.detection == Detection::Required)
+        {
+            parts.with.insert(owner);
+        }
+    }
+    parts
+}
+
+/// Over which ways an update may come: always fast ones, others when a deployment of it says so.
+pub(super) fn localities(context: &Context<'_>, item: &Item<'_>) -> BTreeSet<Locality> {
+    let mut ways = BTreeSet::from([Locality::Fast]);
+    for index in &item.active {
+        let Some(reach) = context.deployments.get(*index) else { continue };
+        if reach.is_available(context.now) {
+            if reach.policy.settings.install_on_slow_boundary {
+                ways.insert(Locality::Slow);
+            }
+            if reach.policy.settings.fallback_to_unprotected {
+                ways.insert(Locality::Fallback);
+            }
+        }
+    }
+    ways
+}
+
+/// How the content of an update stands.
+pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>) -> Content<'a> {
+    let view = context.view;
+    let parts = parts(context, item);
+    if !parts.unapproved.is_empty() {
+        return Content::Unapproved(parts.unapproved);
+    }
+    let lacking: Vec<&ContentFile> =
+        parts.files.values().copied().filter(|file| !view.present.contains(&file.sha256)).collect();
+    if lacking.is_empty() && item.found.is_some_and(|found| !found.leaves.is_empty()) {
+        return Content::Ready;
+    }
+    let ways = localities(context, item);
+    let mut missing = Missing {
+        barred: !view.distribution_points.is_empty() && view.distribution_points.is_disjoint(&ways),
+        ..Missing::default()
+    };
+    for file in lacking {
+        if view.running.download.contains(&file.sha256) {
+            missing.running += 1;
+            continue;
+        }
+        if let Some(problem) = view.content_problems.get(&file.sha256) {
+            missing.failures = missing.failures.max(problem.count);
+            let pause = if problem.not_offered {
+                limits::offer_retry(problem.count)
+            } else {
+                limits::download_retry(problem.count)
+            };
+            let again = problem.at.checked_add(pause).unwrap_or(Timestamp::MAX);
+            if again > context.now {
+                if missing.retry.is_none_or(|(known, _)| again < known) {
+                    missing.retry = Some((again, problem));
+                }
+                continue;
+            }
+        }
+        if !missing.barred {
+            missing.fetch.push(Fetch { file: file.clone(), localities: ways.clone() });
+        }
+    }
+    Content::Missing(missing)
+}
+
+impl Missing<'_> {
+    /// Whether it is worth waiting with a batch: the rest is on its way or has only just failed.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.running > 0
+            || !self.fetch.is_empty()
+            || (self.retry.is_some() && self.failures < limits::DOWNLOAD_FAILED_AFTER)
+    }
+}

@@ -1,0 +1,52 @@
+//! The times a client reckons with. `docs/semantics.md` says where each comes from.
+
+use jiff::SignedDuration;
+
+/// What an apt transaction takes whatever is in it: reading indices, unpacking, triggers, rebuilding boot images.
+pub const TRANSACTION_BASE: SignedDuration = SignedDuration::from_mins(10);
+/// What an update adds to a transaction when no rule sets its maximum run time.
+pub const UPDATE_SHARE: SignedDuration = SignedDuration::from_secs(30);
+/// A scan this young counts as the one before the batch (R-SCAN-14).
+pub const SCAN_BEFORE_INSTALL: SignedDuration = SignedDuration::from_mins(10);
+/// Another process's lock is looked at again after this time.
+pub const LOCK_RETRY: SignedDuration = SignedDuration::from_secs(30);
+/// A policy issued this far ahead of the machine's clock means that the clock is wrong.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
+/// From this many failures on an update is installed alone, so that it cannot spoil the others.
+pub const ALONE_AFTER: u32 = 2;
+/// Failed downloads in a row before the state says *failed* instead of *waiting*.
+pub const DOWNLOAD_FAILED_AFTER: u32 = 3;
+
+/// After a scan found something new, the site gets this long to approve it before a batch goes without it.
+pub const APPROVAL_GRACE: SignedDuration = SignedDuration::from_mins(2);
+
+/// `first`, doubled with each further failure, at most `most`.
+fn back_off(first: SignedDuration, most: SignedDuration, count: u32) -> SignedDuration {
+    let factor = 1_i32 << count.saturating_sub(1).min(20);
+    first.checked_mul(factor).unwrap_or(most).min(most)
+}
+
+/// Pause after the n-th failed installation: 1 h, 2 h, ... 24 h.
+pub fn install_retry(count: u32) -> SignedDuration {
+    back_off(SignedDuration::from_hours(1), SignedDuration::from_hours(24), count)
+}
+
+/// Pause after the n-th failed download: 1 min, 2 min, ... 1 h.
+pub fn download_retry(count: u32) -> SignedDuration {
+    back_off(SignedDuration::from_mins(1), SignedDuration::from_hours(1), count)
+}
+
+/// Pause after the n-th time that no distribution point had a file: 15 s, 30 s, ... 15 min.
+pub fn offer_retry(count: u32) -> SignedDuration {
+    back_off(SignedDuration::from_secs(15), SignedDuration::from_mins(15), count)
+}
+
+/// Pause after the n-th failed scan: 1 min, 2 min, ... 30 min.
+pub fn scan_retry(count: u32) -> SignedDuration {
+    back_off(SignedDuration::from_mins(1), SignedDuration::from_mins(30), count)
+}
+
+/// Pause after the n-th failed recovery of dpkg: 5 min, 10 min, ... 6 h.
+pub fn recovery_retry(count: u32) -> SignedDuration {
+    back_off(SignedDuration::from_mins(5), SignedDuration::from_hours(6), count)
+}

@@ -1,0 +1,116 @@
+//! Which scan is needed now (R-SCAN-08 to R-SCAN-16).
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    context::Context,
+    decision::{ScanKind, ScanPurpose, ScanRequest},
+    limits,
+};
+use crate::times;
+
+/// Scans, as a decision sees them.
+pub(super) struct Scans {
+    /// To be started now.
+    pub request: Option<ScanRequest>,
+    /// What is known may be wrong until the next scan: nothing is installed, nothing reported.
+    pub doubtful: bool,
+    /// A scan is wanted but the last one failed: not before.
+    pub retry_at: Option<Timestamp>,
+    /// The scan or re-evaluation cycle is next due then.
+    pub next: Option<Timestamp>,
+    /// When the next re-evaluation is due: the lease of what has no better one.
+    pub evaluation: Timestamp,
+}
+
+pub(super) fn scans(context: &Context<'_>) -> Scans {
+    let (view, now, settings) = (context.view, context.now, &context.body.settings);
+    let facts = &view.scan;
+    let due = |last: Option<Timestamp>, cycle: SignedDuration, purpose: &str| {
+        // Up to two hours and at most a tenth of the cycle apart, so that clients spread (domain.md 5.3).
+        let spread = SignedDuration::from_hours(2).min(cycle / 10);
+        let cycle = cycle.saturating_add(times::share(context.policy.client, purpose, spread));
+        last.map_or(now, |last| last.checked_add(cycle).unwrap_or(Timestamp::MAX))
+    };
+    let cycle = due(facts.last_cycle, settings.scan_cycle, "scan-cycle");
+    let evaluation = due(facts.last_evaluation, settings.reevaluation_cycle, "evaluation-cycle");
+    let uncovered =
+        context.body.lines.iter().any(|line| facts.covered.get(&line.line) != Some(&line.catalogue_version));
+    let unknown = context.body.updates.keys().any(|id| !view.detected.contains_key(id));
+
+    let purpose = if facts.last.is_none() {
+        Some(ScanPurpose::First)
+    } else if facts.stale.is_some() {
+        Some(ScanPurpose::Validation)
+    } else if view.scan_requested.is_some() {
+        Some(ScanPurpose::ScanRequested)
+    } else if view.evaluation_requested.is_some() {
+        Some(ScanPurpose::EvaluationRequested)
+    } else if uncovered || unknown {
+        Some(ScanPurpose::PolicyChanged)
+    } else if evaluation <= now {
+        Some(ScanPurpose::Evaluation)
+    } else if cycle <= now {
+        Some(ScanPurpose::Cycle)
+    } else {
+        None
+    };
+    let retry = facts.failure.as_ref().and_then(|failure| {
+        let again = failure.at.checked_add(limits::scan_retry(failure.count)).ok()?;
+        let person = [view.scan_requested, view.evaluation_requested].into_iter().flatten().max();
+        (again > now && person.is_none_or(|asked| asked <= failure.at)).then_some(again)
+    });
+    let waiting = view.running.scan.is_some() || purpose.is_none();
+    let request = purpose
+        .filter(|_| !waiting && retry.is_none())
+        .map(|purpose| ScanRequest { kind: kind(context, purpose), purpose });
+    let doubtful = facts.stale.is_some()
+        || facts.last.is_none()
+        || view.running.scan.is_some()
+        || request.as_ref().is_some_and(|request| request.purpose == ScanPurpose::PolicyChanged);
+    Scans {
+        request,
+        doubtful,
+        retry_at: retry.filter(|_| !waiting),
+        next: purpose.is_none().then_some(cycle.min(evaluation)),
+        evaluation: evaluation.max(now),
+    }
+}
+
+/// Which row of the seeds' table 3 a purpose comes to here and now.
+fn kind(context: &Context<'_>, purpose: ScanPurpose) -> ScanKind {
+    let cached = &context.view.scan.cached;
+    match purpose {
+        ScanPurpose::First
+        | ScanPurpose::Cycle
+        | ScanPurpose::ScanRequested
+        | ScanPurpose::EvaluationRequested => ScanKind::ForcedOnline,
+        ScanPurpose::Validation => ScanKind::ForcedOffline,
+        ScanPurpose::PolicyChanged => {
+            let all_here =
+                context.body.lines.iter().all(|line| cached.get(&line.line) == Some(&line.catalogue_version));
+            if all_here { ScanKind::NonForcedOnline } else { ScanKind::ForcedOnline }
+        }
+        ScanPurpose::Evaluation if within_time_to_live(context) => ScanKind::NonForcedOnline,
+        ScanPurpose::BeforeInstall if within_time_to_live(context) => ScanKind::NonForcedOffline,
+        ScanPurpose::Evaluation | ScanPurpose::BeforeInstall => ScanKind::ForcedOnline,
+    }
+}
+
+/// Whether a forced online scan happened within the time to live (R-SCAN-09, R-SCAN-12).
+fn within_time_to_live(context: &Context<'_>) -> bool {
+    context.view.scan.last_online.is_some_and(|at| {
+        context.now.duration_since(at) < context.body.settings.scan_ttl.max(limits::SCAN_BEFORE_INSTALL)
+    })
+}
+
+/// The one consolidated scan before a batch (R-SCAN-11, R-SCAN-14); none: the last one is young enough.
+pub(super) fn before_install(context: &Context<'_>) -> Option<ScanRequest> {
+    let fresh =
+        context.view.scan.last.is_some_and(|at| context.now.duration_since(at) < limits::SCAN_BEFORE_INSTALL);
+    if fresh && within_time_to_live(context) {
+        return None;
+    }
+    let purpose = ScanPurpose::BeforeInstall;
+    Some(ScanRequest { kind: kind(context, purpose), purpose })
+}
