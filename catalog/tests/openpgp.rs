@@ -4,10 +4,13 @@
 
 mod support;
 
+use std::sync::OnceLock;
+
 use jiff::SignedDuration;
 use patchtide_catalog::openpgp::{Keyring, Refusal, SignatureError};
 use pgp::composed::KeyType;
 use pgp::crypto::hash::HashAlgorithm;
+use proptest::prelude::*;
 use support::keys::{How, Key, clearsign_many};
 use support::now;
 
@@ -181,4 +184,48 @@ fn signatures_that_are_over_or_not_yet() {
         reasons(ring.verify_clearsigned(key.clearsign_as(TEXT, future).as_bytes(), now()).unwrap_err()),
         [Refusal::Time]
     );
+}
+
+fn signed() -> &'static (Keyring, Vec<u8>, Vec<u8>) {
+    static SIGNED: OnceLock<(Keyring, Vec<u8>, Vec<u8>)> = OnceLock::new();
+    SIGNED.get_or_init(|| {
+        let key = Key::new();
+        (Keyring::parse(&key.public()).unwrap(), key.clearsign(TEXT).into_bytes(), key.public())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever is changed in a signed block, it is refused, or the change meant nothing: never another text.
+    #[test]
+    fn no_change_makes_another_text(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..4)) {
+        let (ring, block, _) = signed();
+        let mut block = block.clone();
+        for (at, byte, how) in changes {
+            let at = at.index(block.len());
+            match how {
+                0 => block[at] = byte,
+                1 => block.insert(at, byte),
+                _ => { block.remove(at); }
+            }
+        }
+        if let Ok(good) = ring.verify_clearsigned(&block, now()) {
+            prop_assert_eq!(good.text, TEXT);
+        }
+    }
+
+    #[test]
+    fn spoilt_keyrings_never_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), end in any::<prop::sample::Index>()) {
+        let (_, block, public) = signed();
+        let mut public = public.clone();
+        let at = at.index(public.len());
+        public[at] = byte;
+        public.truncate(end.index(public.len()) + 1);
+        if let Ok(ring) = Keyring::parse(&public) {
+            if let Ok(good) = ring.verify_clearsigned(block, now()) {
+                prop_assert_eq!(good.text, TEXT);
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::process::Command;
 
+use patchtide_packaging::relation::{Asker, Candidate, Provided, Relations, parse_provides};
 use patchtide_packaging::status::Status;
 use patchtide_packaging::{Version, version::VersionError};
 
@@ -130,4 +131,37 @@ fn the_status_file_of_this_machine_is_read_as_dpkg_query_reads_it() {
 #[test]
 fn bad_input_52_a_version_of_1000_characters_is_refused() {
     assert_eq!(Version::parse(&"9".repeat(1000)).unwrap_err(), VersionError::TooLong(1000));
+}
+
+/// dpkg configures a package only when what it depends on is there: so nothing installed may lack anything.
+#[test]
+fn what_is_installed_on_this_machine_lacks_nothing() {
+    let bytes = std::fs::read("/var/lib/dpkg/status").expect("this test needs a Debian machine");
+    let status = Status::read(&bytes[..]).unwrap();
+    let output = Command::new("dpkg").arg("--print-architecture").output().expect("this test needs dpkg");
+    let native = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let provides: Vec<Vec<Provided>> =
+        status.installed().map(|e| parse_provides(&e.provides).unwrap()).collect();
+    let candidates: Vec<Candidate<'_>> = status
+        .installed()
+        .zip(&provides)
+        .map(|(e, provides)| Candidate {
+            name: &e.package,
+            version: e.version.as_ref().unwrap(),
+            architecture: &e.architecture,
+            multi_arch: e.multi_arch,
+            provides,
+        })
+        .collect();
+    let mut relations = 0;
+    for entry in status.installed() {
+        let asker = Asker { architecture: &entry.architecture, native: &native };
+        for field in [&entry.depends, &entry.pre_depends] {
+            let needs = Relations::parse(field).unwrap();
+            relations += needs.0.len();
+            let lacks: Vec<_> = needs.unsatisfied(asker, candidates.iter().copied()).collect();
+            assert!(lacks.is_empty(), "{} lacks {lacks:?}", entry.package);
+        }
+    }
+    assert!(relations > 500, "{relations}");
 }
