@@ -222,10 +222,10 @@ proptest! {
         let at = at.index(public.len());
         public[at] = byte;
         public.truncate(end.index(public.len()) + 1);
-        if let Ok(ring) = Keyring::parse(&public) {
-            if let Ok(good) = ring.verify_clearsigned(block, now()) {
-                prop_assert_eq!(good.text, TEXT);
-            }
+        if let Ok(ring) = Keyring::parse(&public)
+            && let Ok(good) = ring.verify_clearsigned(block, now())
+        {
+            prop_assert_eq!(good.text, TEXT);
         }
     }
 }
