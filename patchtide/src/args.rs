@@ -1,0 +1,226 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use patchtide_model::{ObjectName, SiteName};
+use url::Url;
+
+/// Patchtide: software updates for fleets, the GitOps way.
+#[derive(Debug, Parser)]
+#[command(name = "patchtide", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "PATCHTIDE_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Form of log lines, written to standard error. What is logged is chosen by `RUST_LOG`; default `info`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Every role in one process.
+    All(Box<All>),
+    /// The controller alone.
+    Controller(Controller),
+    /// A management point alone.
+    ManagementPoint(ManagementPoint),
+    /// A distribution point alone.
+    DistributionPoint(DistributionPoint),
+    /// A software update point (towards clients) alone.
+    SoftwareUpdatePoint(SoftwareUpdatePoint),
+    /// Print the enrolment bundle that machines are given before their first contact.
+    Bundle(Bundle),
+    /// Issue a server certificate for a role that runs apart.
+    ServerCertificate(ServerCertificate),
+    /// Look after the site database.
+    Db(Db),
+}
+
+/// Which site, and where its state is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Site {
+    /// Namespace of the site.
+    #[arg(long, env = "PATCHTIDE_NAMESPACE")]
+    pub(crate) namespace: SiteName,
+    /// Folder for the site database, content and caches.
+    #[arg(long, default_value = "/var/lib/patchtide-server", env = "PATCHTIDE_DATA")]
+    pub(crate) data: PathBuf,
+    /// Site database: `sqlite:///absolute/path.db` or `postgres://user@host/database`. Default: `site.db` in the data folder.
+    #[arg(long, env = "PATCHTIDE_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+    /// The site's content library, shared by controller, software update point and distribution points. Default: `library`
+    /// in the data folder.
+    #[arg(long, env = "PATCHTIDE_LIBRARY")]
+    pub(crate) library: Option<PathBuf>,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    #[arg(long, default_value = "127.0.0.1:8080", env = "PATCHTIDE_METRICS_LISTEN")]
+    pub(crate) metrics_listen: SocketAddr,
+}
+
+/// How to reach Kubernetes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Kubernetes {
+    /// Kubeconfig file; without it the pod's service account. `KUBECONFIG` of the environment is not looked at.
+    #[arg(long, env = "PATCHTIDE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// What the controller needs besides.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Controlling {
+    /// Let Git sources name repositories on this machine (`file://`): for demos and tests.
+    #[arg(long)]
+    pub(crate) allow_local_git: bool,
+    /// Further folders in which a keyring named by path may lie.
+    #[arg(long = "keyring-folder")]
+    pub(crate) keyring_folders: Vec<PathBuf>,
+    /// Name of this process in events and the leader's lease. Default: random.
+    #[arg(long, env = "PATCHTIDE_INSTANCE")]
+    pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct All {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    #[command(flatten)]
+    pub(crate) kubernetes: Kubernetes,
+    #[command(flatten)]
+    pub(crate) controlling: Controlling,
+    /// Where clients reach this process, `https://HOST`; the roles' ports are added. May be given several times.
+    #[arg(long, required = true, env = "PATCHTIDE_ADVERTISE", value_delimiter = ',')]
+    pub(crate) advertise: Vec<Url>,
+    /// Where the management point listens.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub(crate) mp_listen: SocketAddr,
+    /// Where the distribution point listens.
+    #[arg(long, default_value = "0.0.0.0:8444")]
+    pub(crate) dp_listen: SocketAddr,
+    /// Where the software update point listens.
+    #[arg(long, default_value = "0.0.0.0:8445")]
+    pub(crate) sup_listen: SocketAddr,
+    /// Distribution point objects that this process serves. Default: every one of the site.
+    #[arg(long)]
+    pub(crate) dp_name: Vec<ObjectName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Controller {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    #[command(flatten)]
+    pub(crate) kubernetes: Kubernetes,
+    #[command(flatten)]
+    pub(crate) controlling: Controlling,
+    /// Base URLs of the management points, as clients reach them.
+    #[arg(long)]
+    pub(crate) management_point_url: Vec<Url>,
+    /// Base URLs of the software update points.
+    #[arg(long)]
+    pub(crate) software_update_point_url: Vec<Url>,
+}
+
+/// The TLS identity of a role that runs apart; the files are read again when they change.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Tls {
+    /// Server certificate, PEM, leaf first.
+    #[arg(long)]
+    pub(crate) tls_certificate: PathBuf,
+    /// Its key, PEM.
+    #[arg(long)]
+    pub(crate) tls_key: PathBuf,
+    /// The site CA's certificate, PEM: clients must have a certificate of it.
+    #[arg(long)]
+    pub(crate) client_ca: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManagementPoint {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// Where it listens.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub(crate) mp_listen: SocketAddr,
+    /// Base URLs of the software update points that clients are told.
+    #[arg(long)]
+    pub(crate) software_update_point_url: Vec<Url>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DistributionPoint {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// Where it listens.
+    #[arg(long, default_value = "0.0.0.0:8444")]
+    pub(crate) dp_listen: SocketAddr,
+    /// Distribution point objects that it serves.
+    #[arg(long, required = true)]
+    pub(crate) dp_name: Vec<ObjectName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SoftwareUpdatePoint {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// Where it listens.
+    #[arg(long, default_value = "0.0.0.0:8445")]
+    pub(crate) sup_listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// Namespace of the site.
+    #[arg(long, env = "PATCHTIDE_NAMESPACE")]
+    pub(crate) namespace: SiteName,
+    #[command(flatten)]
+    pub(crate) kubernetes: Kubernetes,
+    /// Put the enrolment token of this Secret (key `token`) into the bundle.
+    #[arg(long)]
+    pub(crate) token_from_secret: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerCertificate {
+    /// Namespace of the site.
+    #[arg(long, env = "PATCHTIDE_NAMESPACE")]
+    pub(crate) namespace: SiteName,
+    #[command(flatten)]
+    pub(crate) kubernetes: Kubernetes,
+    /// DNS name or address of the server, as clients reach it. May be given several times.
+    #[arg(long = "name", required = true)]
+    pub(crate) names: Vec<String>,
+    /// Folder for `tls.crt`, `tls.key` and `ca.crt`.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Db {
+    #[command(subcommand)]
+    pub(crate) command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Count everything anew and compare; exit status 1 and a list when anything differs.
+    Verify {
+        #[command(flatten)]
+        site: Site,
+    },
+}

@@ -1,0 +1,100 @@
+//! Commands that do one thing and end.
+
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+use patchtide_controller::keys;
+use patchtide_endpoint::clock;
+use patchtide_protocol::bundle::Bundle;
+use patchtide_signer::{ServerName, Signer as _};
+
+use crate::{args, kubernetes, roles};
+
+/// `patchtide bundle`.
+pub(crate) async fn bundle(arguments: args::Bundle) -> anyhow::Result<()> {
+    let client = kubernetes::client(&arguments.kubernetes).await?;
+    let namespace = arguments.namespace.as_str();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let map = maps
+        .get_opt(keys::BUNDLE)
+        .await
+        .with_context(|| format!("cannot read ConfigMap {namespace}/{}", keys::BUNDLE))?;
+    let text = map.and_then(|map| map.data).and_then(|mut data| data.remove(keys::BUNDLE_KEY));
+    let Some(text) = text else {
+        bail!(
+            "there is no ConfigMap {namespace}/{} yet: the controller publishes it when the namespace has a Site",
+            keys::BUNDLE
+        );
+    };
+    let mut bundle: Bundle = serde_json::from_str(&text).context("the published bundle cannot be read")?;
+    if let Some(name) = &arguments.token_from_secret {
+        bundle.token = Some(token(&Api::namespaced(client, namespace), name).await?);
+    }
+    let text = serde_json::to_string_pretty(&bundle).context("the bundle cannot be written as JSON")?;
+    writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")
+}
+
+async fn token(secrets: &Api<Secret>, name: &str) -> anyhow::Result<String> {
+    let secret =
+        secrets.get_opt(name).await.with_context(|| format!("cannot read Secret {name}"))?;
+    let value = secret
+        .and_then(|secret| secret.data)
+        .and_then(|mut data| data.remove("token"))
+        .with_context(|| format!("there is no Secret {name} with a key `token`"))?;
+    let text =
+        String::from_utf8(value.0).with_context(|| format!("the token in Secret {name} is not text"))?;
+    // Several one-time tokens may stand one a line: the first is taken.
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .map(str::to_owned)
+        .with_context(|| format!("the token in Secret {name} is empty"))
+}
+
+/// `patchtide server-certificate`.
+pub(crate) async fn server_certificate(arguments: args::ServerCertificate) -> anyhow::Result<()> {
+    let client = kubernetes::client(&arguments.kubernetes).await?;
+    let now = clock::system()();
+    let site = &arguments.namespace;
+    let signer = keys::ensure_signer_keys(&client, site.as_str(), site, now)
+        .await
+        .context("the site's keys cannot be had")?;
+    let names: Vec<ServerName> = arguments.names.iter().map(|name| name.as_str().into()).collect();
+    let server = signer.issue_server_certificate(&names, now)?;
+    fs::create_dir_all(&arguments.out)
+        .with_context(|| format!("cannot create {}", arguments.out.display()))?;
+    write(&arguments.out.join("tls.key"), &server.key_pem, 0o600)?;
+    write(&arguments.out.join("tls.crt"), &server.chain_pem, 0o644)?;
+    write(&arguments.out.join("ca.crt"), signer.ca_pem(), 0o644)?;
+    writeln!(std::io::stdout(), "valid until {}: issue the next one before", server.not_after)
+        .context("cannot write to standard output")
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// `patchtide db`.
+pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
+    let args::DbCommand::Verify { site } = arguments.command;
+    let store = roles::open_store(&site).await?;
+    let differences = store.site(&site.namespace).verify().await.context("the counts cannot be checked")?;
+    store.close().await.context("the site database cannot be closed")?;
+    let mut out = std::io::stdout().lock();
+    if differences.is_empty() {
+        return writeln!(out, "every count equals a recount").context("cannot write to standard output");
+    }
+    for difference in &differences {
+        writeln!(out, "{difference:?}").context("cannot write to standard output")?;
+    }
+    bail!("{} counts differ from a recount", differences.len());
+}

@@ -1,0 +1,260 @@
+//! One process: its database, its listeners, its health, and the order in which it stops.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use axum::Router;
+use patchtide_controller::ControllerConfig;
+use patchtide_distribution_point::{DistributionPoint, Names};
+use patchtide_endpoint::{
+    CancellationToken, Clock, Limits, Listener, ListenerConfig, Metrics, VersionRule, clock,
+    health::{self, Health},
+    tls::server_config,
+};
+use patchtide_management_point::{Config, ManagementPoint};
+use patchtide_protocol::path;
+use patchtide_software_update_point::SoftwareUpdatePoint;
+use patchtide_store::{SiteStore, Store, library::Library};
+use prometheus_client::registry::Registry;
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
+};
+
+use super::{
+    open_store,
+    tls::{Source, Tls},
+};
+use crate::{args, stop};
+
+/// A process that is being put together, then run.
+pub(crate) struct Process {
+    site: args::Site,
+    store: Store,
+    library: Library,
+    clock: Clock,
+    registry: Registry,
+    metrics: Metrics,
+    health: Health,
+    /// Cancelled by a signal: listeners and controller finish.
+    stop: CancellationToken,
+    /// Roles; that one of them ends before the stop is a failure.
+    roles: JoinSet<(&'static str, anyhow::Result<()>)>,
+    /// Helpers that are aborted at the end.
+    helpers: Vec<JoinHandle<()>>,
+}
+
+const DATABASE: &str = "database";
+/// How often the database is asked whether it answers.
+const PING: Duration = Duration::from_secs(5);
+/// Writes of other processes are looked for this often.
+const FOLLOW: Duration = Duration::from_millis(500);
+
+impl Process {
+    pub(crate) async fn start(site: &args::Site) -> anyhow::Result<Self> {
+        stop::raise_file_limit();
+        let stop = stop::on_signals()?;
+        let store = open_store(site).await?;
+        let folder = site.library.clone().unwrap_or_else(|| site.data.join("library"));
+        let library = blocking(move || Library::open(folder)).await??;
+        let mut registry = Registry::with_prefix("patchtide");
+        let metrics = Metrics::register(&mut registry);
+        Ok(Self {
+            site: site.clone(),
+            store,
+            library,
+            clock: clock::system(),
+            registry,
+            metrics,
+            health: Health::default(),
+            stop,
+            roles: JoinSet::new(),
+            helpers: Vec::new(),
+        })
+    }
+
+    pub(crate) fn store(&self) -> SiteStore {
+        self.store.site(&self.site.namespace)
+    }
+
+    pub(crate) fn library(&self) -> Library {
+        self.library.clone()
+    }
+
+    pub(crate) fn controller_metrics(&mut self) -> patchtide_controller::metrics::Metrics {
+        patchtide_controller::metrics::Metrics::register(&mut self.registry)
+    }
+
+    /// Sees what other processes write; the controller does that by itself.
+    pub(crate) fn follow_other_processes(&mut self) {
+        self.helpers.push(self.store().spawn_change_poller(FOLLOW));
+    }
+
+    /// TLS of the listeners, and the task that keeps its certificate good.
+    pub(crate) fn tls(&mut self, source: Source) -> anyhow::Result<Tls> {
+        let tls = source.open(&self.clock)?;
+        let keep = source.keep(Arc::clone(&tls.slot), Arc::clone(&self.clock));
+        self.helpers.push(tokio::spawn(keep));
+        Ok(tls)
+    }
+
+    async fn listen(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        tls: &Tls,
+        routes: &'static [&'static str],
+        version: VersionRule,
+        router: Router,
+    ) -> anyhow::Result<SocketAddr> {
+        // Only a management point talks to machines that have no certificate yet.
+        let certificate_required = version == VersionRule::WhenPresent;
+        let config = ListenerConfig {
+            name,
+            address,
+            site: self.site.namespace.clone(),
+            tls: server_config(Arc::clone(&tls.slot), &tls.client_ca, certificate_required)?,
+            limits: Limits::default(),
+            version,
+            routes,
+            metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        let listener = Listener::bind(config).await?;
+        let address = listener.address();
+        let stop = self.stop.clone();
+        self.health.good(name);
+        self.roles.spawn(async move {
+            listener.serve(router, stop).await;
+            (name, Ok(()))
+        });
+        Ok(address)
+    }
+
+    pub(crate) async fn management_point(
+        &mut self,
+        address: SocketAddr,
+        tls: &Tls,
+        software_update_points: Vec<String>,
+    ) -> anyhow::Result<SocketAddr> {
+        let config = Config { software_update_points, ..Config::default() };
+        let metrics = patchtide_management_point::Metrics::register(&mut self.registry);
+        let (point, index) =
+            ManagementPoint::start(self.store(), config, Arc::clone(&self.clock), metrics);
+        self.helpers.push(index);
+        let version = VersionRule::RequiredExcept(path::SITE);
+        let routes = patchtide_management_point::ROUTES;
+        self.listen("management-point", address, tls, routes, version, point.router()).await
+    }
+
+    pub(crate) async fn software_update_point(
+        &mut self,
+        address: SocketAddr,
+        tls: &Tls,
+    ) -> anyhow::Result<SocketAddr> {
+        let point = SoftwareUpdatePoint::new(self.store(), self.library());
+        let routes = patchtide_software_update_point::ROUTES;
+        self.listen("software-update-point", address, tls, routes, VersionRule::WhenPresent, point.router())
+            .await
+    }
+
+    pub(crate) async fn distribution_point(
+        &mut self,
+        address: SocketAddr,
+        tls: &Tls,
+        names: Names,
+    ) -> anyhow::Result<SocketAddr> {
+        let metrics = patchtide_distribution_point::Metrics::register(&mut self.registry);
+        let (store, source, clock) = (self.store(), self.library(), Arc::clone(&self.clock));
+        let folder = self.site.data.join("distribution-point");
+        let open = move || DistributionPoint::new(store, names, source, &folder, clock, metrics);
+        let point = blocking(open).await??;
+        let (run, stop) = (Arc::clone(&point), self.stop.clone());
+        self.roles.spawn(async move {
+            run.run(stop).await;
+            ("distribution-point library", Ok(()))
+        });
+        let routes = patchtide_distribution_point::ROUTES;
+        self.listen("distribution-point", address, tls, routes, VersionRule::WhenPresent, point.router())
+            .await
+    }
+
+    pub(crate) fn controller(&mut self, config: ControllerConfig) {
+        let stop = self.stop.clone();
+        let health = self.health.clone();
+        self.roles.spawn(async move {
+            health.good("controller");
+            let shutdown = async move { stop.cancelled().await };
+            let ended = patchtide_controller::run(config, shutdown).await;
+            health.bad("controller", "stopped");
+            ("controller", ended.map_err(Into::into))
+        });
+    }
+
+    /// Serves until a signal comes or a role fails; then finishes what was accepted, closes the database, and ends.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let ended = CancellationToken::new();
+        let registry = Arc::new(std::mem::take(&mut self.registry));
+        let bound = |address| tracing::info!(%address, "health and metrics");
+        let serving = health::serve(
+            self.site.metrics_listen,
+            self.health.clone(),
+            registry,
+            ended.clone(),
+            bound,
+        );
+        let mut health = tokio::spawn(serving);
+        self.helpers.push(tokio::spawn(ping(self.store.clone(), self.health.clone())));
+
+        let mut failure = None;
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            Some(role) = self.roles.join_next() => failure = Some(failed(role)),
+            served = &mut health => failure = Some(match served {
+                Ok(Err(error)) => anyhow!(error)
+                    .context(format!("health and metrics cannot be served on {}", self.site.metrics_listen)),
+                _ => anyhow!("health and metrics are not served any more"),
+            }),
+        }
+        self.stop.cancel();
+        while let Some(role) = self.roles.join_next().await {
+            if let Ok((name, Err(error))) = role {
+                failure.get_or_insert(error.context(format!("{name} failed")));
+            }
+        }
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        // After the roles: everything acknowledged is committed, and what they still wrote is in.
+        self.store.close().await.context("the site database cannot be closed")?;
+        ended.cancel();
+        let _ = timeout(Duration::from_secs(1), health).await;
+        tracing::info!("stopped");
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+type Ended = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
+
+fn failed(role: Ended) -> anyhow::Error {
+    match role {
+        Ok((name, Err(error))) => error.context(format!("{name} failed")),
+        Ok((name, Ok(()))) => anyhow!("{name} ended"),
+        Err(error) => anyhow!(error).context("a role ended by a defect"),
+    }
+}
+
+async fn ping(store: Store, health: Health) {
+    loop {
+        match timeout(PING, store.ping()).await {
+            Ok(Ok(())) => health.good(DATABASE),
+            Ok(Err(error)) => health.bad(DATABASE, error.to_string()),
+            Err(_) => health.bad(DATABASE, "does not answer in time"),
+        }
+        sleep(PING).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a start-up task was stopped")
+}
