@@ -10,7 +10,7 @@ use patchtide_planner::client::LockFact;
 use super::{
     InstallError, Prepared, Site, lock,
     operation::{self, Kind, Plan, Record, Step},
-    repository,
+    repository, run,
 };
 use crate::scan::Machine;
 
@@ -21,6 +21,8 @@ pub fn start(site: &Site, now: Timestamp) -> Result<Prepared, InstallError> {
     if let Some(holder) = lock::holder(&site.root)? {
         return Ok(Prepared::Locked(LockFact { at: now, holder }));
     }
+    // Opening its database for writing makes dpkg take its journal in: only then the status tells what must be unpacked.
+    run(site, "dpkg", &["--set-selections".to_owned()])?;
     let machine = Machine::read(&site.root)?;
     let folder = operation::folder(site);
     let mut files = Vec::new();

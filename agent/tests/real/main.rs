@@ -1,0 +1,11 @@
+//! The agent on real ground: a Debian root made from `bookworm main` alone, the archive's own security updates, real
+//! apt and dpkg, real TLS. Needs root, mmdebstrap and the archive of this machine's apt configuration.
+
+mod download;
+mod fixture;
+mod install;
+mod life;
+mod recovery;
+mod scan;
+mod server;
+mod site;

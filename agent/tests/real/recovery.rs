@@ -1,0 +1,99 @@
+//! What is left when the machine goes down in the middle of dpkg.
+
+use std::{collections::BTreeMap, fs, process::Command, time::{Duration, Instant}};
+
+use patchtide_agent::{
+    install::{Prepared, operation::Standing, outcome::Verdict, recover},
+    scan::{Machine, interrupted},
+};
+
+use crate::fixture::Ground;
+
+/// Ends everything that runs below the root at once, as a power cut would: the supervisor, apt, dpkg, scripts.
+fn cut_power(ground: &Ground) {
+    let root = ground.site.root.folder().to_owned();
+    for _ in 0..5 {
+        let mut any = false;
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let below = fs::read_link(entry.path().join("root")).is_ok_and(|at| at == root);
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let supervisor = line.contains("supervise") && line.contains(root.to_str().unwrap());
+            if below || supervisor {
+                any = true;
+                let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+            }
+        }
+        if !any {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn recovered(ground: &Ground) {
+    let machine = Machine::read(&ground.site.root).unwrap();
+    assert!(interrupted(&ground.site.root, &machine, true).is_some());
+    assert!(matches!(recover::start(&ground.site, jiff::Timestamp::UNIX_EPOCH).unwrap(), Prepared::Started));
+    assert!(matches!(ground.wait(), Standing::Ended(..)));
+    let machine = Machine::read(&ground.site.root).unwrap();
+    assert_eq!(interrupted(&ground.site.root, &machine, true), None);
+    assert_eq!(ground.run(&["dpkg", "--audit"]), "");
+}
+
+#[test]
+fn a_cut_while_configuring_is_recovered() {
+    let mut ground = Ground::new();
+    for name in ["demo-a", "demo-b"] {
+        ground.install_by_hand(&ground.package(name, "1", "", &[]));
+    }
+    // Slow only the first time.
+    let script = "if [ ! -e /run/slow ]; then touch /run/slow; sleep 60; fi";
+    ground.approve(ground.package("demo-a", "2", "", &[("postinst", script)]));
+    ground.approve(ground.package("demo-b", "2", "", &[]));
+    assert!(matches!(ground.prepare(&ground.batch()).unwrap(), Prepared::Started));
+    until("the script runs", || ground.site.root.path("/run/slow").exists());
+    cut_power(&ground);
+    assert!(matches!(ground.wait(), Standing::Lost(_)));
+    recovered(&ground);
+    assert_eq!(ground.install(), Verdict::Done(BTreeMap::new()));
+    assert_eq!(ground.version("demo-a"), "installed 2");
+    assert_eq!(ground.version("demo-b"), "installed 2");
+}
+
+#[test]
+fn a_cut_while_unpacking_is_recovered() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    // Between unpacking and removing the old files dpkg asks the old package; there it is cut off.
+    let slow = "if [ ! -e /run/slow ]; then touch /run/slow; sleep 60; fi";
+    ground.approve(ground.package("demo-a", "2", "", &[("preinst", slow)]));
+    assert!(matches!(ground.prepare(&ground.batch()).unwrap(), Prepared::Started));
+    until("the script runs", || ground.site.root.path("/run/slow").exists());
+    cut_power(&ground);
+    assert!(matches!(ground.wait(), Standing::Lost(_)));
+    recovered(&ground);
+    assert_eq!(ground.version("demo-a"), "installed 2", "unpacked anew from the file of the operation");
+}
+
+/// The agent may be killed; apt and dpkg are not, and the next agent learns how they ended.
+#[test]
+fn the_operation_outlives_whoever_started_it() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "", &[("postinst", "sleep 2")]));
+    assert!(matches!(ground.prepare(&ground.batch()).unwrap(), Prepared::Started));
+    assert!(matches!(patchtide_agent::install::operation::look(&ground.site).unwrap(), Some(Standing::Running(_))));
+    let Standing::Ended(record, ended) = ground.wait() else { panic!("lost") };
+    assert!(ended.success && record.batch.is_some());
+    assert_eq!(ground.version("demo-a"), "installed 2");
+}

@@ -1,0 +1,256 @@
+//! A site in memory that speaks the protocol: enrolment, policy by long poll, locations, content, state messages.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use patchtide_model::{
+    ClientId, Digest,
+    policy::{POLICY_VERSION, Policy, PolicyBody},
+};
+use patchtide_protocol::{
+    binary,
+    bundle::{Bundle, PolicyKey},
+    encoding,
+    enrolment::{EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting},
+    envelope::{Envelope, EnvelopeSignature, POLICY_TYPE, key_id, pre_authentication_encoding},
+    location::{DistributionPointLocation, Locality, Locations},
+    state::{Acknowledgement, StateBody, StateMessage},
+};
+use tokio::sync::watch;
+
+use crate::server::{Ca, Reply, Request, Server, serve};
+
+#[derive(Default)]
+struct State {
+    polls: usize,
+    csr: Option<String>,
+    messages: Vec<StateMessage>,
+    resync: bool,
+    files: BTreeMap<String, Vec<u8>>,
+    renewals: usize,
+}
+
+/// The site.
+pub(crate) struct Site {
+    ca: Arc<Ca>,
+    key: Arc<Ed25519KeyPair>,
+    state: Arc<Mutex<State>>,
+    policy: watch::Sender<Option<(u64, PolicyBody)>>,
+    server: Server,
+    pub(crate) client: ClientId,
+}
+
+impl Site {
+    /// Starts it.
+    pub(crate) async fn start() -> Self {
+        Self::start_with_hours(30 * 24).await
+    }
+
+    /// Starts it. The first client certificate was issued a day ago and is valid for so many hours from now.
+    pub(crate) async fn start_with_hours(hours: i64) -> Self {
+        let ca = Ca::new();
+        let key = Arc::new(Ed25519KeyPair::generate().unwrap());
+        let state = Arc::new(Mutex::new(State::default()));
+        let (policy, changes) = watch::channel(None);
+        let client = ClientId(uuid::Uuid::new_v4());
+        let own = Arc::new(Mutex::new(String::new()));
+        let context =
+            Context { ca: Arc::clone(&ca), key: Arc::clone(&key), state: Arc::clone(&state), changes, client, hours, own: Arc::clone(&own) };
+        let server = serve(&ca, move |request| {
+            let context = context.clone();
+            async move { context.answer(request).await }
+        })
+        .await;
+        own.lock().unwrap().clone_from(&server.url);
+        Self { ca, key, state, policy, server, client }
+    }
+
+    pub(crate) fn bundle(&self) -> Bundle {
+        let public = self.key.public_key().as_ref();
+        Bundle {
+            site: "lab".parse().unwrap(),
+            management_points: vec![self.server.url.clone()],
+            ca_pem: self.ca.pem(),
+            policy_keys: vec![PolicyKey { key_id: key_id(public), public_key: STANDARD.encode(public) }],
+            token: Some("let me in".to_owned()),
+        }
+    }
+
+    /// Serves a catalogue or a package.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.state.lock().unwrap().files.insert(digest.to_string(), bytes.to_vec());
+        digest
+    }
+
+    pub(crate) fn set_policy(&self, number: u64, body: PolicyBody) {
+        self.policy.send_replace(Some((number, body)));
+    }
+
+    pub(crate) fn ask_resync(&self) {
+        self.state.lock().unwrap().resync = true;
+    }
+
+    pub(crate) fn renewals(&self) -> usize {
+        self.state.lock().unwrap().renewals
+    }
+
+    pub(crate) fn messages(&self) -> Vec<StateMessage> {
+        self.state.lock().unwrap().messages.clone()
+    }
+
+    /// Waits until a message says it; returns its number.
+    pub(crate) async fn said(&self, what: &str, after: u64, log: &std::path::Path, says: impl Fn(&StateBody) -> bool) -> u64 {
+        for _ in 0..1200 {
+            if let Some(found) = self.messages().iter().find(|m| m.seq > after && says(&m.body)) {
+                return found.seq;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let messages: Vec<String> = self.messages().iter().map(|m| format!("{} {:?}", m.seq, m.body)).collect();
+        panic!("not reported: {what}; reported: {messages:#?}\n{}", patchtide_tests::process::tail(log, 60));
+    }
+}
+
+#[derive(Clone)]
+struct Context {
+    ca: Arc<Ca>,
+    key: Arc<Ed25519KeyPair>,
+    state: Arc<Mutex<State>>,
+    changes: watch::Receiver<Option<(u64, PolicyBody)>>,
+    client: ClientId,
+    hours: i64,
+    own: Arc<Mutex<String>>,
+}
+
+impl Context {
+    async fn answer(&self, request: Request) -> Reply {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        assert_eq!(request.headers.get("patchtide-protocol").map(String::as_str), Some("1"), "{path}");
+        let open = path == "/v1/site" || path.starts_with("/v1/enrolments");
+        if !open && !request.authenticated {
+            return Reply::status(401);
+        }
+        match (request.method.as_str(), path) {
+            ("GET", "/v1/site") => Reply::json(&SiteGreeting {
+                site: "lab".parse().unwrap(),
+                oldest_version: 1,
+                newest_version: 1,
+                time: Timestamp::UNIX_EPOCH,
+            }),
+            ("POST", "/v1/enrolments") => {
+                let body: EnrolmentRequest = serde_json::from_slice(&request.body).unwrap();
+                assert_eq!(body.token.as_deref(), Some("let me in"));
+                self.state.lock().unwrap().csr = Some(body.csr_pem);
+                self.enrolment(true)
+            }
+            ("GET", _) if path.starts_with("/v1/enrolments/") => {
+                let mut state = self.state.lock().unwrap();
+                state.polls += 1;
+                let pending = state.polls < 2;
+                drop(state);
+                self.enrolment(pending)
+            }
+            ("POST", "/v1/renewals") => {
+                let body: RenewalRequest = serde_json::from_slice(&request.body).unwrap();
+                let mut state = self.state.lock().unwrap();
+                state.csr = Some(body.csr_pem);
+                state.renewals += 1;
+                drop(state);
+                self.certificate(30 * 24)
+            }
+            ("GET", "/v1/policy") => self.policy(&request, query).await,
+            ("GET", "/v1/locations") => {
+                let url = self.own.lock().unwrap().clone();
+                Reply::json(&Locations {
+                    software_update_points: vec![url.clone()],
+                    distribution_points: vec![DistributionPointLocation {
+                        name: "dp".to_owned(),
+                        url,
+                        locality: Locality::Fast,
+                    }],
+                })
+            }
+            ("POST", "/v1/state-messages") => self.take(&request),
+            ("GET", _) => {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                match self.state.lock().unwrap().files.get(name) {
+                    Some(bytes) => Reply::file(&request, bytes),
+                    None => Reply::status(404),
+                }
+            }
+            _ => Reply::status(404),
+        }
+    }
+
+    fn enrolment(&self, pending: bool) -> Reply {
+        if pending {
+            let state = EnrolmentState::Pending { reason: "a person looks at it".to_owned() };
+            return Reply::json(&EnrolmentAnswer { id: Digest::of(b""), state });
+        }
+        self.certificate(self.hours)
+    }
+
+    fn certificate(&self, hours: i64) -> Reply {
+        let csr = self.state.lock().unwrap().csr.clone().unwrap();
+        let state = EnrolmentState::Approved { client: self.client, certificate_pem: self.ca.client(&csr, hours) };
+        Reply::json(&EnrolmentAnswer { id: Digest::of(b""), state })
+    }
+
+    async fn policy(&self, request: &Request, query: &str) -> Reply {
+        let held = request.headers.get("if-none-match").cloned();
+        let wait: u64 = query.strip_prefix("wait=").unwrap().parse().unwrap();
+        let mut changes = self.changes.clone();
+        let found = tokio::time::timeout(Duration::from_secs(wait), async {
+            loop {
+                if let Some((number, body)) = changes.borrow_and_update().clone()
+                    && held != Some(format!("\"1.{number}\""))
+                {
+                    return (number, body);
+                }
+                changes.changed().await.unwrap();
+            }
+        })
+        .await;
+        let Ok((number, body)) = found else { return Reply::status(304) };
+        let policy = Policy {
+            version: POLICY_VERSION,
+            site: "lab".parse().unwrap(),
+            client: self.client,
+            epoch: 1,
+            number,
+            issued_at: Timestamp::UNIX_EPOCH,
+            body,
+        };
+        let payload = serde_json::to_vec(&policy).unwrap();
+        let sig = self.key.sign(&pre_authentication_encoding(POLICY_TYPE, &payload));
+        let signature = EnvelopeSignature {
+            keyid: key_id(self.key.public_key().as_ref()),
+            sig: STANDARD.encode(sig.as_ref()),
+        };
+        Reply::json(&Envelope::new(&payload, vec![signature]))
+    }
+
+    fn take(&self, request: &Request) -> Reply {
+        let report = binary::decode(&encoding::expand(&request.body).unwrap()).unwrap();
+        report.check().unwrap();
+        let mut state = self.state.lock().unwrap();
+        let mut acknowledged = state.messages.last().map_or(0, |m| m.seq);
+        for message in report.messages {
+            // Kept once, in order, without a gap.
+            if message.seq > acknowledged {
+                assert_eq!(message.seq, acknowledged + 1, "a gap");
+                acknowledged = message.seq;
+                state.messages.push(message);
+            }
+        }
+        let resync = std::mem::take(&mut state.resync);
+        Reply::json(&Acknowledgement { acknowledged, resync })
+    }
+}
