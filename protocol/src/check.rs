@@ -1,5 +1,7 @@
 //! Limits on state reports: on the bytes of JSON before it is parsed, on the values after.
 
+use patchtide_model::client::Facts;
+
 use crate::{
     limits::{DEPTH, FACT_KEY_CHARACTERS, FACT_VALUE_CHARACTERS, FACTS, STATE_ITEMS, STRING_BYTES},
     state::{StateBody, StateReport},
@@ -129,7 +131,29 @@ impl StateReport {
     }
 }
 
+/// Whether facts keep their limits; names the first that does not.
+pub fn facts(facts: &Facts) -> Result<(), Violation> {
+    check_facts(facts).map_err(|(path, rule)| Violation::Value { path: path[1..].to_owned(), rule })
+}
+
 type Broken = (String, String);
+
+fn check_facts(facts: &Facts) -> Result<(), Broken> {
+    if facts.len() > FACTS {
+        return Err((".facts".into(), format!("has more than {FACTS} keys")));
+    }
+    for (key, value) in facts {
+        if key.is_empty() || key.chars().count() > FACT_KEY_CHARACTERS || !is_plain(key) {
+            let rule = format!("has a key that is empty or longer than {FACT_KEY_CHARACTERS} characters");
+            return Err((".facts".into(), rule));
+        }
+        if value.chars().count() > FACT_VALUE_CHARACTERS || !is_plain(value) {
+            let rule = format!("is longer than {FACT_VALUE_CHARACTERS} characters or holds control characters");
+            return Err((format!(".facts[{key}]"), rule));
+        }
+    }
+    Ok(())
+}
 
 fn text(path: &str, text: &str) -> Result<(), Broken> {
     if is_plain(text) {
@@ -150,23 +174,7 @@ fn items(path: &str, count: usize) -> Result<(), Broken> {
 
 fn check_body(body: &StateBody) -> Result<(), Broken> {
     match body {
-        StateBody::Facts { facts } => {
-            if facts.len() > FACTS {
-                return Err((".facts".into(), format!("has more than {FACTS} keys")));
-            }
-            for (key, value) in facts {
-                if key.is_empty() || key.chars().count() > FACT_KEY_CHARACTERS || !is_plain(key) {
-                    let rule = format!("has a key that is empty or longer than {FACT_KEY_CHARACTERS} characters");
-                    return Err((".facts".into(), rule));
-                }
-                if value.chars().count() > FACT_VALUE_CHARACTERS || !is_plain(value) {
-                    let rule =
-                        format!("is longer than {FACT_VALUE_CHARACTERS} characters or holds control characters");
-                    return Err((format!(".facts[{key}]"), rule));
-                }
-            }
-            Ok(())
-        }
+        StateBody::Facts { facts } => check_facts(facts),
         StateBody::Scan { error, .. } | StateBody::Update { error, .. } => check_error(error.as_ref()),
         StateBody::Enforcement { deployment, error, .. } => {
             text(".deployment", deployment)?;
