@@ -100,7 +100,7 @@ impl<K: Object> Cache<K> {
     pub fn observe(&self, object: K) {
         let mut inner = self.lock();
         let name = object.name_any();
-        let newer = inner.objects.get(&name).is_some_and(|old| is_newer(&*object.meta(), old.meta()));
+        let newer = inner.objects.get(&name).is_some_and(|old| is_newer(object.meta(), old.meta()));
         if newer {
             inner.objects.insert(name, Arc::new(object));
         }

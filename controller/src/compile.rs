@@ -16,6 +16,7 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, PartialObjectMeta},
 };
+use patchtide_crds::software_update_point::SupRole;
 use patchtide_model::{
     ClientId, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef},
@@ -39,6 +40,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// The compiler runs this often although nothing woke it.
 const RESYNC: Duration = Duration::from_mins(1);
+/// Longest time between a change and the next run.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 /// Policies signed before they are stored: bounds memory, not the result.
@@ -128,6 +131,7 @@ pub async fn run(ctx: Arc<Context>) {
     let mut changes = ctx.store.changes();
     let mut windows = ctx.caches.maintenance_windows.version();
     let mut collections = ctx.caches.collections.version();
+    let mut points = ctx.caches.software_update_points.version();
     loop {
         changes.mark_unchanged();
         let started = Instant::now();
@@ -145,15 +149,18 @@ pub async fn run(ctx: Arc<Context>) {
                 RETRY
             }
         };
+        // State messages of a large fleet wake it all the time: it takes at most a sixth of one core.
+        let rest = DEBOUNCE.max(started.elapsed() * 5).min(LONGEST_REST);
         let wake = async {
             tokio::select! {
                 _ = changes.changed() => {}
                 _ = windows.changed() => {}
                 _ = collections.changed() => {}
+                _ = points.changed() => {}
             }
-            sleep(DEBOUNCE).await;
+            sleep(rest).await;
         };
-        let _ = timeout(pause, wake).await;
+        let _ = timeout(pause.max(rest), wake).await;
     }
 }
 
@@ -243,8 +250,10 @@ pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
     let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
     let clients = ctx.store.clients().await.map_err(store("load clients"))?;
     let lines = ctx.store.lines().await.map_err(store("load lines"))?;
+    let offered = offered_lines(ctx);
     let lines = lines
         .into_iter()
+        .filter(|line| offered.contains(line.line.as_str()))
         .filter_map(|line| {
             let catalogue = line.catalogue?;
             Some(LinePolicy {
@@ -262,6 +271,22 @@ pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
     let required_leaves = ctx.store.required_leaves(&ids).await.map_err(store("load required leaves"))?;
     let dependencies = if ids.is_empty() { Vec::new() } else { dependencies(ctx).await? };
     Ok(SiteInput { site: ctx.site.clone(), objects, clients, lines, updates, required_leaves, dependencies })
+}
+
+/// Lines of the sources of active software update points: a line whose source is gone, or only a spare one's, is kept
+/// but not scanned.
+fn offered_lines(ctx: &Context) -> BTreeSet<String> {
+    let points = ctx.caches.software_update_points.all();
+    let active = points.iter().filter(|point| point.spec.role == SupRole::Active);
+    let sources = active.flat_map(|point| &point.spec.sources);
+    sources
+        .filter_map(|source| source.apt.as_ref().map(|apt| (&source.name, apt)))
+        .flat_map(|(name, apt)| {
+            apt.suites.iter().flat_map(move |suite| {
+                apt.components.iter().map(move |component| format!("{name}/{suite}/{component}"))
+            })
+        })
+        .collect()
 }
 
 /// Packages that updates newly depend on, as clients named them, where the catalogue knows them.

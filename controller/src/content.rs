@@ -61,7 +61,7 @@ pub async fn run(ctx: Arc<Context>) {
         changes.mark_unchanged();
         match fetch_all(&ctx, &fetcher).await {
             Ok(0) => {}
-            Ok(fetched) => tracing::info!(fetched, "content fetched"),
+            Ok(files) => tracing::info!(files, "content fetched"),
             Err(error) => tracing::warn!(error = %chain(&error), "content not fetched; tried again"),
         }
         if collected.elapsed() > COLLECT {
@@ -99,11 +99,11 @@ async fn fetch_all(ctx: &Context, fetcher: &Fetcher) -> Result<usize, StoreError
         missing.into_iter().filter(|content| wanted.contains(&content.wanted.digest) && is_due(content, now)).collect();
     let results: Vec<Result<bool, StoreError>> =
         stream::iter(due).map(|content| fetch_one(ctx, fetcher, content)).buffer_unordered(PARALLEL).collect().await;
-    let mut fetched = 0;
+    let mut files = 0;
     for result in results {
-        fetched += usize::from(result?);
+        files += usize::from(result?);
     }
-    Ok(fetched)
+    Ok(files)
 }
 
 /// Failed files wait; what a process that died was fetching is taken up again.
@@ -128,10 +128,10 @@ async fn fetch_one(ctx: &Context, fetcher: &Fetcher, content: Content) -> Result
             }
         }
     };
-    let fetched = state == ContentState::Present;
+    let here = state == ContentState::Present;
     ctx.store.set_content_state(wanted.digest, state, ctx.clock.now()).await?;
     ctx.content_progress.send_modify(|version| *version += 1);
-    Ok(fetched)
+    Ok(here)
 }
 
 async fn fetch_file(

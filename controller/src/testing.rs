@@ -1,5 +1,7 @@
 //! What unit tests need again and again.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use patchtide_model::{
     Digest, UpdateId,
@@ -25,8 +27,8 @@ pub(crate) fn update(id: &str) -> Update {
         classification: Classification::SecurityUpdates,
         product: "Debian 12".into(),
         severity: Severity::None,
-        cves: Default::default(),
-        bulletins: Default::default(),
+        cves: BTreeSet::default(),
+        bulletins: BTreeSet::default(),
         posted: Timestamp::UNIX_EPOCH,
         leaves: vec![leaf],
         maximum_run_time: None,

@@ -72,6 +72,7 @@ fn requirement(wished: &FactExpression) -> Result<FactRequirement, Failure> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
     fn collection(yaml: &str) -> Result<Collection, Failure> {
         validate(&ObjectName::new("web").unwrap(), &serde_saphyr::from_str(yaml).unwrap())
     }

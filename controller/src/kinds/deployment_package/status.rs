@@ -28,15 +28,15 @@ pub async fn fill(
     next: &Next,
 ) -> Result<Outcome, Failure> {
     let digests: Vec<Digest> = next.files.keys().copied().collect();
-    let states = ctx.store.content_states(&digests).await.map_err(|error| database(&error))?;
+    let content = ctx.store.content_states(&digests).await.map_err(|error| database(&error))?;
     let total: u64 = next.files.values().map(|file| file.size).sum();
-    let present = |digest: &Digest| states.get(digest) == Some(&ContentState::Present);
+    let present = |digest: &Digest| content.get(digest) == Some(&ContentState::Present);
     let fetched: u64 = next.files.iter().filter(|(digest, _)| present(digest)).map(|(_, file)| file.size).sum();
     let here = next.files.keys().filter(|digest| present(digest)).count();
     let missing: Vec<MissingFile> = next
         .files
         .iter()
-        .filter_map(|(digest, file)| match states.get(digest) {
+        .filter_map(|(digest, file)| match content.get(digest) {
             Some(ContentState::Failed(error)) => Some(MissingFile {
                 update: file.update.to_string(),
                 file: file.path.clone(),
@@ -91,11 +91,11 @@ async fn points(
     let mut complete = 0;
     let mut now_there = Vec::new();
     for point in points {
-        let states = ctx.store.dp_states(point).await.map_err(|error| database(&error))?;
+        let files = ctx.store.dp_states(point).await.map_err(|error| database(&error))?;
         let held = |digest: &Digest| holders.get(digest).is_some_and(|holders| holders.contains(point));
         let sent: u64 = next.files.iter().filter(|(digest, _)| held(digest)).map(|(_, file)| file.size).sum();
         let all = next.files.keys().all(held);
-        let error = next.files.keys().find_map(|digest| states.errors.get(digest)).cloned();
+        let error = next.files.keys().find_map(|digest| files.errors.get(digest)).cloned();
         complete += usize::from(all);
         let before = status.distribution_points.iter().find(|old| old.name == point.as_str());
         let state = match (&error, all) {

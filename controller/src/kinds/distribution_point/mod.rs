@@ -50,21 +50,21 @@ impl Reconciler for DistributionPoints {
         }
         kinds::keep(ctx, DISTRIBUTION_POINT, object, &valid).await?;
         let point = kinds::object_name(&name)?;
-        let states = ctx.store.dp_states(&point).await.map_err(|error| database(&error))?;
-        let (held, pending) = packages(ctx, &point).await?;
+        let files = ctx.store.dp_states(&point).await.map_err(|error| database(&error))?;
+        let (held, pending) = packages(ctx, &point);
         status.packages = Some(held);
         status.packages_pending = Some(pending);
-        status.bytes_used = Some(states.bytes);
+        status.bytes_used = Some(files.bytes);
         let capacity = object.spec.capacity.as_ref().and_then(|size| size.bytes().ok());
-        status.bytes_free = capacity.map(|capacity| capacity.saturating_sub(states.bytes));
+        status.bytes_free = capacity.map(|capacity| capacity.saturating_sub(files.bytes));
         status.free = status.bytes_free.map(bytes);
-        let first = states.errors.values().next();
+        let first = files.errors.values().next();
         let health = match first {
-            None => (true, "Working", format!("holds {} of {} files", states.present, states.wanted)),
-            Some(error) => (false, "ContentFailed", format!("{} files could not be taken: {error}", states.errors.len())),
+            None => (true, "Working", format!("holds {} of {} files", files.present, files.wanted)),
+            Some(error) => (false, "ContentFailed", format!("{} files could not be taken: {error}", files.errors.len())),
         };
         flag(status, HEALTHY, generation, &now, Some((health.0, health.1, &health.2)));
-        Ok(Outcome::ready(format!("{held} packages, {} of {} files", states.present, states.wanted)))
+        Ok(Outcome::ready(format!("{held} packages, {} of {} files", files.present, files.wanted)))
     }
 
     async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
@@ -73,7 +73,7 @@ impl Reconciler for DistributionPoints {
 }
 
 /// Packages that are complete on the point, and those on their way.
-async fn packages(ctx: &Context, point: &ObjectName) -> Result<(u64, u64), Failure> {
+fn packages(ctx: &Context, point: &ObjectName) -> (u64, u64) {
     let (mut held, mut pending) = (0, 0);
     for package in ctx.caches.deployment_packages.all() {
         let Some(status) = &package.status else {
@@ -85,5 +85,5 @@ async fn packages(ctx: &Context, point: &ObjectName) -> Result<(u64, u64), Failu
             None => {}
         }
     }
-    Ok((held, pending))
+    (held, pending)
 }

@@ -129,6 +129,7 @@ pub fn time_of_day(field: &str, text: &str) -> Result<civil::Time, Failure> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
     fn window(yaml: &str) -> Result<Window, Failure> {
         validate("night", &serde_saphyr::from_str(yaml).unwrap())
     }

@@ -1,10 +1,10 @@
 //! The enrolment loop: tokens from their Secrets, requests decided, certificates issued, clients revoked.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use kube::{Api, ResourceExt};
 use patchtide_crds::{
     Site,
     site::{EnrolmentToken, TokenUse},
@@ -12,7 +12,7 @@ use patchtide_crds::{
 use patchtide_model::{ClientId, Digest, client::ClientState};
 use patchtide_signer::SignerError;
 use patchtide_store::{
-    StoreError,
+    ObjectRow, StoreError,
     clients::{EnrolmentRow, EnrolmentState, TokenRow},
 };
 use tokio::time::{sleep, timeout};
@@ -29,6 +29,9 @@ use crate::{context::Context, error::chain};
 const PERIOD: Duration = Duration::from_secs(30);
 /// Changes that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Kind of the rows in which the management point asks for a new certificate of a client: named by the client's id, the
+/// UID is the id of its enrolment, the content is the signing request (PEM) as a JSON string.
+pub const RENEWAL: &str = "Renewal";
 /// Key of a token in its Secret.
 const KEY: &str = "token";
 /// Shortest token, in bytes.
@@ -52,13 +55,14 @@ pub async fn run(ctx: Arc<Context>) {
     let mut changes = ctx.store.changes();
     let mut sites = ctx.caches.sites.version();
     let mut secrets = ctx.caches.secrets.subscribe();
+    let mut told = BTreeSet::new();
     loop {
         changes.mark_unchanged();
-        if let Some(site) = in_force(&ctx) {
-            if let Err(error) = once(&ctx, &site).await {
-                tracing::warn!(error = %chain(&error), "enrolments not decided; tried again");
-                sleep(Duration::from_secs(1)).await;
-            }
+        if let Some(site) = in_force(&ctx)
+            && let Err(error) = once(&ctx, &site, &mut told).await
+        {
+            tracing::warn!(error = %chain(&error), "enrolments not decided; tried again");
+            sleep(Duration::from_secs(1)).await;
         }
         let wake = async {
             tokio::select! {
@@ -72,19 +76,25 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
-async fn once(ctx: &Context, site: &Site) -> Result<(), EnrolmentError> {
+/// One look at everything that waits. `told` holds the requests whose waiting has been told.
+async fn once(ctx: &Context, site: &Site, told: &mut BTreeSet<Digest>) -> Result<(), EnrolmentError> {
     let now = ctx.clock.now();
     revoke(ctx, site).await?;
     let by_hand = words(site, APPROVE);
     let mut requests = ctx.store.open_enrolments().await?;
     requests.extend(refused_but_named(ctx, &by_hand).await?);
+    told.retain(|id| requests.iter().any(|request| request.id == *id));
     if !requests.is_empty() {
         let (tokens, complete) = tokens(ctx, &site.spec.enrolment.tokens).await?;
         for request in requests {
             let decision = decide(&request, &site.spec.enrolment.approval, &tokens, complete, &by_hand, now);
+            if decision == Decision::Wait && told.insert(request.id) {
+                tell(ctx, site, &request).await;
+            }
             carry_out(ctx, site, &request, decision, now).await?;
         }
     }
+    renew(ctx, site, now).await?;
     let pending = site.spec.enrolment.pending_lifetime.seconds().unwrap_or(7 * 86_400);
     let before = now.saturating_sub(SignedDuration::from_secs(pending)).unwrap_or(Timestamp::MIN);
     ctx.store.expire_enrolments(before).await?;
@@ -95,10 +105,10 @@ async fn once(ctx: &Context, site: &Site) -> Result<(), EnrolmentError> {
 async fn refused_but_named(ctx: &Context, by_hand: &[&str]) -> Result<Vec<EnrolmentRow>, EnrolmentError> {
     let mut rows = Vec::new();
     for id in by_hand.iter().filter_map(|word| word.parse::<Digest>().ok()) {
-        if let Some(enrolment) = ctx.store.enrolment(id).await? {
-            if matches!(enrolment.state, EnrolmentState::Refused { .. }) {
-                rows.push(enrolment.request);
-            }
+        if let Some(enrolment) = ctx.store.enrolment(id).await?
+            && matches!(enrolment.state, EnrolmentState::Refused { .. })
+        {
+            rows.push(enrolment.request);
         }
     }
     Ok(rows)
@@ -143,6 +153,20 @@ fn digests(text: &str, usage: TokenUse) -> Vec<Digest> {
     texts.into_iter().filter(|token| token.len() >= SHORTEST).map(|token| Digest::of(token.as_bytes())).collect()
 }
 
+/// Says that a machine waits for a person, and how to let it in.
+async fn tell(ctx: &Context, site: &Site, request: &EnrolmentRow) {
+    let id = request.id.to_string();
+    let address = request.address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
+    let note = format!(
+        "{} at {address} waits for approval: kubectl annotate site {} {APPROVE}={}",
+        request.name,
+        site.name_any(),
+        &id[..16]
+    );
+    tracing::info!(id, name = request.name, address, "enrolment waits for approval");
+    ctx.events.publish(site, false, "EnrolmentPending", "Enrol", &note).await;
+}
+
 async fn carry_out(
     ctx: &Context,
     site: &Site,
@@ -160,8 +184,7 @@ async fn carry_out(
         }
         Decision::Approve { consume } => consume,
     };
-    let lifetime = site.spec.enrolment.certificate_lifetime.seconds().unwrap_or(90 * 86_400);
-    let lifetime = SignedDuration::from_secs(lifetime);
+    let lifetime = lifetime(site);
     let client = identity(ctx, request).await?;
     let issued = ctx.signer.issue_client_certificate(&request.csr_pem, client, &ctx.site, lifetime, now);
     let certificate = match issued {
@@ -176,11 +199,11 @@ async fn carry_out(
         }
     };
     // Used up before the client exists: of two machines with the same token one gets in.
-    if let Some(token) = consume {
-        if !ctx.store.consume_token(token, now).await? {
-            let reason = "the token is good for one machine and was used: ask for another one";
-            return Ok(ctx.store.refuse_enrolment(request.id, reason).await?);
-        }
+    if let Some(token) = consume
+        && !ctx.store.consume_token(token, now).await?
+    {
+        let reason = "the token is good for one machine and was used: ask for another one";
+        return Ok(ctx.store.refuse_enrolment(request.id, reason).await?);
     }
     let not_after = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
     ctx.store.approve_enrolment(request.id, client, &certificate, not_after, now).await?;
@@ -188,6 +211,46 @@ async fn carry_out(
     let note = format!("{} is client {client}", request.name);
     ctx.events.publish(site, false, "ClientEnrolled", "Enrol", &note).await;
     Ok(())
+}
+
+/// Issues new certificates for active clients that ask with the key they enrolled with.
+async fn renew(ctx: &Context, site: &Site, now: Timestamp) -> Result<(), EnrolmentError> {
+    for row in ctx.store.objects(RENEWAL).await? {
+        if let Some((client, csr)) = renewable(ctx, &row).await? {
+            let lifetime = lifetime(site);
+            match ctx.signer.issue_client_certificate(&csr, client, &ctx.site, lifetime, now) {
+                Ok(certificate) => {
+                    let not_after = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+                    ctx.store.renew_client(client, &certificate, not_after).await?;
+                    tracing::info!(%client, "certificate renewed");
+                }
+                Err(error) => tracing::warn!(error = %chain(&error), %client, "certificate not renewed"),
+            }
+        } else {
+            tracing::warn!(client = row.name, "renewal refused: not an active client with the key it enrolled with");
+        }
+        ctx.store.delete_object(RENEWAL, &row.name).await?;
+    }
+    Ok(())
+}
+
+/// The client and request of a renewal, when the request is for the key that the client enrolled with. The management
+/// point's word alone is not enough.
+async fn renewable(ctx: &Context, row: &ObjectRow) -> Result<Option<(ClientId, String)>, EnrolmentError> {
+    let (Ok(client), Ok(id), Ok(csr)) =
+        (row.name.parse::<ClientId>(), row.uid.parse::<Digest>(), serde_json::from_str::<String>(&row.json))
+    else {
+        return Ok(None);
+    };
+    let enrolled = ctx.store.enrolment(id).await?.map(|enrolment| enrolment.state);
+    let same_client = matches!(enrolled, Some(EnrolmentState::Approved { client: of, .. }) if of == client);
+    let same_key = patchtide_signer::spki_digest(&csr).is_ok_and(|key| key == id);
+    let active = ctx.store.client(client).await?.is_some_and(|client| client.state == ClientState::Active);
+    Ok((same_client && same_key && active).then_some((client, csr)))
+}
+
+fn lifetime(site: &Site) -> SignedDuration {
+    SignedDuration::from_secs(site.spec.enrolment.certificate_lifetime.seconds().unwrap_or(90 * 86_400))
 }
 
 /// The client's identity: random and never reused; that of a request that was approved before stays.

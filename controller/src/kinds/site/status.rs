@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Clients become inactive without any event.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(60);
+pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// A role that was not heard of for this long does not work.
 const SILENT: SignedDuration = SignedDuration::from_mins(2);
 
@@ -119,7 +119,7 @@ mod tests {
             id: ClientId(Uuid::from_u128(n)),
             name: "c".into(),
             state,
-            facts: Default::default(),
+            facts: std::collections::BTreeMap::default(),
             address: None,
             last_contact: last.map(|last| last.parse().unwrap()),
         };

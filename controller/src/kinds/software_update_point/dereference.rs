@@ -56,14 +56,13 @@ async fn read(
     keyrings: &mut BTreeMap<String, Keys>,
 ) -> Result<AptSource, String> {
     let place = serde_json::to_string(&apt.keyring).unwrap_or_default();
-    let keyring = match keyrings.get(&place) {
-        Some(known) => known.clone(),
-        None => {
-            let bytes = keyring(ctx, &apt.keyring).await?;
-            let keys = Keys::parse(&bytes).map_err(|error| format!("keyring: {}", chain(&error)))?;
-            keyrings.insert(place, keys.clone());
-            keys
-        }
+    let keyring = if let Some(known) = keyrings.get(&place) {
+        known.clone()
+    } else {
+        let bytes = keyring(ctx, &apt.keyring).await?;
+        let keys = Keys::parse(&bytes).map_err(|error| format!("keyring: {}", chain(&error)))?;
+        keyrings.insert(place, keys.clone());
+        keys
     };
     let url = format!("{}/", apt.url.trim_end_matches('/'));
     let url = url.parse().map_err(|error| format!("apt.url: {}: {error}", apt.url))?;

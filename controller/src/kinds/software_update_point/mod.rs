@@ -10,7 +10,7 @@ pub mod status;
 pub mod sync;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -88,6 +88,14 @@ impl Reconciler for SoftwareUpdatePoints {
     fn wakes(&self, ctx: &Context) -> Vec<watch::Receiver<u64>> {
         // Keyrings may lie in Secrets and ConfigMaps.
         vec![ctx.caches.secrets.subscribe(), ctx.caches.config_maps.subscribe(), ctx.sync_progress.subscribe()]
+    }
+
+    /// What runs for an object that is gone is broken off.
+    async fn sweep(&self, ctx: &Context, _: &BTreeSet<String>) -> Result<(), Failure> {
+        let there: BTreeSet<String> =
+            ctx.caches.software_update_points.all().iter().filter_map(|object| object.uid()).collect();
+        self.jobs().retain(|uid, _| there.contains(uid));
+        Ok(())
     }
 
     async fn reconcile(

@@ -54,13 +54,12 @@ pub fn next(
         let kind = if memory.last_full.is_none() { SyncKind::Full } else { SyncKind::Delta };
         return Ok(Next { at, kind });
     }
-    let full = match &spec.schedule.full {
-        Some(calendar) => by_calendar(calendar, last_full)?,
-        None => {
-            let period = spec.schedule.full_interval.as_ref();
-            let period = period.map_or(Ok(FULL), |text| duration("schedule.fullInterval", text))?;
-            last_full.checked_add(period).unwrap_or(Timestamp::MAX)
-        }
+    let full = if let Some(calendar) = &spec.schedule.full {
+        by_calendar(calendar, last_full)?
+    } else {
+        let period = spec.schedule.full_interval.as_ref();
+        let period = period.map_or(Ok(FULL), |text| duration("schedule.fullInterval", text))?;
+        last_full.checked_add(period).unwrap_or(Timestamp::MAX)
     };
     let period = duration("schedule.deltaInterval", &spec.schedule.delta_interval)?;
     let last = memory.last_delta.max(memory.last_full).unwrap_or(now);

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use patchtide_catalog::apt::{ClassificationRule, ProductRule, Rules};
 use patchtide_crds::{
     SoftwareUpdatePointSpec,
-    software_update_point::{RestartRule as Wished, SupRole, UpdateMatch, UpdateRule, UpdateSource},
+    software_update_point::{ClientTypes, RestartRule as Wished, UpdateMatch, UpdateRule, UpdateSource},
 };
 use patchtide_model::{
     Digest,
@@ -95,8 +95,7 @@ pub fn without_effect(spec: &SoftwareUpdatePointSpec) -> Vec<&'static str> {
         spec.sources.iter().filter_map(|source| source.apt.as_ref()).any(has)
     };
     [
-        ("role: Spare", spec.role == SupRole::Spare),
-        ("clientTypes", spec.client_types != Default::default()),
+        ("clientTypes", spec.client_types != ClientTypes::default()),
         ("sources.rpm", kinds(|source| source.rpm.is_some())),
         ("sources.wsus", kinds(|source| source.wsus.is_some())),
         ("sources.custom", kinds(|source| source.custom.is_some())),

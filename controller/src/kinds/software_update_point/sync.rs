@@ -81,7 +81,7 @@ pub async fn run(ctx: Arc<Context>, run: Run) {
         Ok(expired) => changes.expired += expired,
         Err(failure) => errors.push(failure.message),
     }
-    finish(&mut memory, &run, changes, errors, ctx.clock.now());
+    finish(&mut memory, &run, changes, &errors, ctx.clock.now());
     if let Err(failure) = memory.save(&ctx, &run.uid).await {
         tracing::warn!(error = %failure, "end of the synchronisation not remembered: it is repeated");
     }
@@ -89,7 +89,7 @@ pub async fn run(ctx: Arc<Context>, run: Run) {
 }
 
 /// What is remembered after a run. Pure.
-fn finish(memory: &mut Memory, run: &Run, changes: Changes, errors: Vec<String>, now: Timestamp) {
+fn finish(memory: &mut Memory, run: &Run, changes: Changes, errors: &[String], now: Timestamp) {
     memory.generation = Some(run.generation);
     memory.last_run = Some(now);
     memory.request.clone_from(&run.request);

@@ -79,6 +79,12 @@ impl Reconciler for UpdateDeployments {
         if !compiled.has(&object.name_any(), &uid, generation) {
             return Ok(Outcome::Progressing { message: "policies are being compiled".to_owned(), again: None });
         }
+        if let Some((clients, why)) = status::withheld(&deployment, &compiled) {
+            return Err(Failure::wait(
+                reason::DEPENDENCY_NOT_READY,
+                format!("no new policy goes to {clients} clients: {why}"),
+            ));
+        }
         let updates = deployment.updates.len();
         let targeted = status.targeted.unwrap_or_default();
         let message = format!("{updates} updates for {targeted} clients");

@@ -16,8 +16,9 @@ use patchtide_model::{
     deployment::Deployment,
     state::{Compliance, DeploymentEnforcement},
 };
-use patchtide_planner::site::status::{
-    DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of,
+use patchtide_planner::site::{
+    Verdict,
+    status::{DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of},
 };
 
 use crate::{
@@ -42,8 +43,8 @@ pub async fn fill(
 ) -> Result<(), Failure> {
     let nobody = BTreeSet::new();
     let targeted = compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
-    let states = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
-    let states: Vec<ReportedState> = states
+    let clients = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
+    let reports: Vec<ReportedState> = clients
         .into_iter()
         .map(|state| ReportedState {
             client: state.client,
@@ -55,7 +56,7 @@ pub async fn fill(
         })
         .collect();
     // The next window is that of those who wait for one, if any does.
-    let waiting: BTreeSet<ClientId> = states
+    let waiting: BTreeSet<ClientId> = reports
         .iter()
         .filter(|state| state.enforcement == Some(DeploymentEnforcement::WaitingForWindow))
         .map(|state| state.client)
@@ -64,16 +65,27 @@ pub async fn fill(
     let bound = if waiting.is_empty() { targeted } else { &waiting };
     let windows = compiled.plan.as_ref().map(|plan| windows_of(plan, &compiled.clients, bound)).unwrap_or_default();
     let now = ctx.clock.now();
-    let input = StatusInput { deployment, targeted, states: &states, windows: &windows, now };
+    let input = StatusInput { deployment, targeted, states: &reports, windows: &windows, now };
     let numbers = deployment_status(&input);
     let before = counts(status);
-    write(status, &numbers, &states, targeted, compiled);
+    write(status, &numbers, &reports, targeted, compiled);
     if counts(status) != before || status.counted_time.is_none() {
         status.counted_time = Some(time(now));
     }
     status.content_bytes = Some(content_bytes(ctx, deployment).await?);
     rollout(status, generation, ctx, &numbers);
     Ok(())
+}
+
+/// Targeted clients that get no new policy, and why the first of them does not.
+pub fn withheld(deployment: &Deployment, compiled: &Compiled) -> Option<(usize, String)> {
+    let plan = compiled.plan.as_ref()?;
+    let mut reasons = plan.targets.get(&deployment.name)?.iter().filter_map(|id| match plan.policies.get(id) {
+        Some(Verdict::Withheld { reason }) => Some(reason),
+        _ => None,
+    });
+    let first = reasons.next()?.clone();
+    Some((1 + reasons.count(), first))
 }
 
 /// What a change of counts is recognised by.
@@ -84,7 +96,7 @@ fn counts(status: &UpdateDeploymentStatus) -> (Option<u64>, Vec<StateCount>, Vec
 fn write(
     status: &mut UpdateDeploymentStatus,
     numbers: &DeploymentNumbers,
-    states: &[ReportedState],
+    reports: &[ReportedState],
     targeted: &BTreeSet<ClientId>,
     compiled: &Compiled,
 ) {
@@ -105,7 +117,7 @@ fn write(
         .filter(|count| count.clients > 0)
         .collect();
     let mut by_compliance: BTreeMap<Compliance, u64> = BTreeMap::new();
-    for state in states.iter().filter(|state| targeted.contains(&state.client)) {
+    for state in reports.iter().filter(|state| targeted.contains(&state.client)) {
         *by_compliance.entry(state.compliance.unwrap_or(Compliance::Unknown)).or_default() += 1;
     }
     let heard: u64 = by_compliance.values().sum();

@@ -82,6 +82,7 @@ mod tests {
 
     const OPENSSL: &str = "debian/bookworm-security/main:openssl@3.0.22-1";
 
+    #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
     fn deployment(spec: &str, collections: &[&str], known: &[&str]) -> Result<Deployment, Failure> {
         let yaml = format!(
             "apiVersion: patchtide.dev/v1alpha1\nkind: UpdateDeployment\nmetadata: {{name: tuesday, namespace: prod, uid: u-1, generation: 3}}\nspec: {spec}\n"

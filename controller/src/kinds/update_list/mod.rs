@@ -135,7 +135,11 @@ pub fn identities(texts: &[String]) -> Result<BTreeSet<UpdateId>, Failure> {
 
 /// `sha256:` over members, one a line.
 pub fn digest(members: &BTreeSet<UpdateId>) -> String {
-    let text: String = members.iter().map(|id| format!("{id}\n")).collect();
+    let mut text = String::new();
+    for member in members {
+        text.push_str(&member.to_string());
+        text.push('\n');
+    }
     format!("sha256:{}", Digest::of(text.as_bytes()))
 }
 
