@@ -103,6 +103,56 @@ pub fn release_date(suite: &Suite) -> Result<String> {
         .with_context(|| format!("{} has no Date", suite.file("InRelease")))
 }
 
+/// A package that apt would bring to a newer version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Package name; with `:architecture` for a foreign one.
+    pub package: String,
+    /// Version installed.
+    pub from: String,
+    /// Version in the suite.
+    pub to: String,
+}
+
+/// What this machine's own apt would upgrade in the root `root` from `suite` alone: the second opinion on a scan.
+pub fn pending_upgrades(suite: &Suite, root: &Path) -> Result<Vec<Upgrade>> {
+    let folder = tempfile::tempdir().context("cannot create a folder")?;
+    let path = |name: &str| folder.path().join(name);
+    for name in ["lists/partial", "cache/archives/partial", "state"] {
+        fs::create_dir_all(path(name)).context("cannot create a folder for apt")?;
+    }
+    fs::write(path("sources.list"), suite.source_line() + "\n").context("cannot write a sources.list")?;
+    let settings = [
+        ("Dir::Etc::SourceList", path("sources.list")),
+        ("Dir::Etc::SourceParts", PathBuf::from("/dev/null")),
+        ("Dir::Etc::Preferences", PathBuf::from("/dev/null")),
+        ("Dir::Etc::PreferencesParts", PathBuf::from("/dev/null")),
+        ("Dir::State::Lists", path("lists")),
+        ("Dir::State", path("state")),
+        ("Dir::State::Status", root.join("var/lib/dpkg/status")),
+        ("Dir::Cache", path("cache")),
+    ];
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.args(["--quiet", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=true"]);
+        for (name, value) in &settings {
+            command.arg("-o").arg(format!("{name}={}", value.display()));
+        }
+        command
+    };
+    run(apt().arg("update")).context("cannot fetch the suite's indices")?;
+    let text = run(apt().args(["--simulate", "--with-new-pkgs", "upgrade"])).context("cannot ask apt")?;
+    Ok(text.lines().filter_map(upgrade).collect())
+}
+
+/// `Inst apt [2.6.1] (2.6.2 Debian-Security:12/... [amd64])`; a new package has no version in brackets.
+fn upgrade(line: &str) -> Option<Upgrade> {
+    let (package, rest) = line.strip_prefix("Inst ")?.split_once(" [")?;
+    let (from, rest) = rest.split_once("] (")?;
+    let to = rest.split_whitespace().next()?;
+    Some(Upgrade { package: package.to_owned(), from: from.to_owned(), to: to.to_owned() })
+}
+
 /// All enabled `deb` suites of an apt configuration folder, in apt's order.
 fn read_configuration(folder: &Path) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
@@ -215,6 +265,15 @@ mod tests {
             short[0].source_line(),
             "deb [signed-by=/k.gpg] http://archive.example/debian bookworm main"
         );
+    }
+
+    #[test]
+    fn upgrades_are_read_and_new_packages_left_out() {
+        let line = "Inst apt [2.6.1] (2.6.2 Debian-Security:12/oldstable-security [amd64])";
+        let expected = Upgrade { package: "apt".into(), from: "2.6.1".into(), to: "2.6.2".into() };
+        assert_eq!(upgrade(line), Some(expected));
+        assert_eq!(upgrade("Inst new (1.0 Debian [amd64])"), None);
+        assert_eq!(upgrade("Conf apt (2.6.2 Debian [amd64])"), None);
     }
 
     #[test]

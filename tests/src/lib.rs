@@ -11,6 +11,7 @@
 //! when its value is dropped, and also when the test process is killed (parent-death signals and PID namespaces).
 
 pub mod archive;
+pub mod clock;
 pub mod control_plane;
 pub mod demo;
 pub mod git;

@@ -1,9 +1,10 @@
 //! The demo and the measurements: the product's programs are built, then the test bed is called.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::metadata;
 use crate::setup;
@@ -33,7 +34,8 @@ impl Demo {
         if self.keep {
             command.arg("--keep");
         }
-        run(&mut command)
+        // In our place, so that Ctrl-C reaches the one process that tidies up.
+        Err(command.exec()).context("cannot start the test bed")
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use patchtide_tests::progress::Step;
-use patchtide_tests::{archive, control_plane, host};
+use patchtide_tests::{archive, control_plane, demo, host};
 
 /// The test bed of Patchtide.
 #[derive(Debug, Parser)]
@@ -16,6 +16,12 @@ struct Arguments {
 enum Subcommands {
     /// Build what is kept in the cache: the control plane's programs and the client root.
     Setup,
+    /// From a Git commit to patched machines, in `.demo/` of the checkout.
+    Demo {
+        /// Keep everything running until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+    },
     /// End what a killed run left behind: hosts, bridges, network namespaces.
     Sweep,
 }
@@ -30,6 +36,7 @@ fn main() -> Result<()> {
             step.done(root.path().display());
             Ok(())
         }
+        Subcommands::Demo { keep } => demo::run(keep),
         Subcommands::Sweep => {
             let swept = host::sweep()?;
             println!("{swept} left-over networks ended");

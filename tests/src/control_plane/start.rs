@@ -155,6 +155,17 @@ impl ControlPlane {
         Ok(text.trim().trim_start_matches("namespace/").to_owned())
     }
 
+    /// Writes a kubeconfig with the rights of a service account to `path`: for programs that are to have no others.
+    pub fn service_account_kubeconfig(&self, namespace: &str, name: &str, path: &Path) -> Result<()> {
+        let text = self.kubectl(&["config", "view", "--minify", "--raw", "-o", "json"])?;
+        let mut config: Value =
+            serde_json::from_str(&text).context("kubectl printed something that is not JSON")?;
+        let token = self.kubectl(&["create", "token", name, "--namespace", namespace, "--duration=24h"])?;
+        config["users"][0]["user"] = serde_json::json!({"token": token.trim()});
+        fs::write(path, serde_json::to_vec_pretty(&config)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// An error with the end of its log if one of our processes has ended.
     pub fn check(&self) -> Result<()> {
         for daemon in [&self.etcd, &self.apiserver, &self.controllers].into_iter().flatten() {

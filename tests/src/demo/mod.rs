@@ -1,1 +1,68 @@
-//! d
+//! From a Git commit to patched machines: the path that `make demo` shows and that the end-to-end test holds on to.
+//!
+//! [`Line::start`] makes the ground (cluster, server, repository, hosts); [`Line::follow`] watches until every host is
+//! compliant, and fails when something happens that must not; [`Line::verify`] looks at the hosts themselves.
+
+mod follow;
+mod line;
+mod outcome;
+mod quickstart;
+
+pub use follow::Followed;
+pub use line::{Line, NAMESPACE};
+pub use outcome::{HostOutcome, Outcome};
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::paths;
+
+/// Runs the demo in `.demo/` of the checkout; an error when anything was not as it should be.
+pub fn run(keep: bool) -> Result<()> {
+    let start = Instant::now();
+    let folder = paths::workspace().join(".demo");
+    crate::host::sweep()?;
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    println!(
+        "Patchtide: from a Git commit to patched machines. Everything of it lies in {}.",
+        folder.display()
+    );
+    let mut line = Line::start(&folder)?;
+    let followed = line.follow(Duration::from_mins(8)).inspect_err(|_| line.print_logs())?;
+    let outcome = line.verify(&followed).inspect_err(|_| line.print_logs())?;
+    outcome.print(&line)?;
+    println!("\nAll of it was checked. {:.0} s in all.", start.elapsed().as_secs_f64());
+    line.print_how_to_look(&folder);
+    if keep || std::io::stdin().is_terminal() {
+        println!("\nEverything keeps running. Ctrl-C stops it.");
+        wait_for_interrupt()?;
+    } else {
+        println!("\nNot on a terminal: everything is stopped now; `KEEP=1 make demo` keeps it running.");
+    }
+    drop(line);
+    println!("Stopped. {} holds the logs; `make clean` removes it.", Path::new(".demo").display());
+    Ok(())
+}
+
+/// Returns after Ctrl-C or SIGTERM.
+fn wait_for_interrupt() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for signals")?;
+    runtime
+        .block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                result = tokio::signal::ctrl_c() => result,
+                _ = terminate.recv() => Ok(()),
+            }
+        })
+        .context("cannot wait for signals")
+}
