@@ -5,7 +5,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::root::Root;
 
 /// The present instant by the machine's clock.
-#[expect(clippy::disallowed_methods, reason = "the edge of the binary; everything else takes the time as a value")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge of the binary; everything else takes the time as a value"
+)]
 pub fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use patchtide_model::client::Facts;
+use patchtide_protocol::check::is_plain;
 
 use crate::root::Root;
 
@@ -36,6 +37,7 @@ pub fn collect(root: &Root, architecture: Option<&str>) -> Facts {
         }
         facts.insert(format!("label/{key}"), value);
     }
+    facts.retain(|_, value| is_plain(value));
     facts
 }
 
@@ -76,7 +78,8 @@ fn key_values(text: &str) -> BTreeMap<String, String> {
 /// The labels of `/etc/patchtide/labels.d`; later files win.
 fn labels(root: &Root) -> BTreeMap<String, String> {
     let Ok(entries) = fs::read_dir(root.path(LABELS)) else { return BTreeMap::new() };
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    let mut files: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();
     let mut labels = BTreeMap::new();
     for file in files {
@@ -105,7 +108,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         fs::create_dir_all(root.path(LABELS)).unwrap();
-        fs::write(root.path("/etc/os-release"), "ID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n").unwrap();
+        fs::write(root.path("/etc/os-release"), "ID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n")
+            .unwrap();
         fs::write(root.path("/etc/hostname"), "web-1\n").unwrap();
         fs::write(root.path(LABELS).join("10-a"), "# x\nring = one\nrole=workstation\nbad key=1\n").unwrap();
         fs::write(root.path(LABELS).join("20-b"), "ring=two\n").unwrap();

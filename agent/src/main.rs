@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Run { bundle, state, log_format } => {
             log(log_format);
-            run(Config {
+            run(&Config {
                 bundle: root.path(bundle),
                 state: root.path(state),
                 socket,
@@ -115,13 +115,29 @@ fn log(format: LogFormat) {
     }
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(config: &Config) -> ExitCode {
     // One thread is enough: what takes long runs beside it.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let result = runtime.block_on(run::run(config, stopped()));
+    let result = runtime.block_on(async {
+        let stop = stopped();
+        tokio::pin!(stop);
+        loop {
+            match run::run(config.clone(), stop.as_mut()).await {
+                // All that matters is on disk, so that starting anew loses nothing; a full disk is waited for.
+                Err(error @ run::RunError::State(_)) => {
+                    tracing::error!(error = %chain(&error), "starting anew in 15 seconds");
+                    tokio::select! {
+                        () = tokio::time::sleep(std::time::Duration::from_secs(15)) => {}
+                        () = stop.as_mut() => return Ok(()),
+                    }
+                }
+                result => return result,
+            }
+        }
+    });
     // An installation is not waited for: its supervisor goes on by itself.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

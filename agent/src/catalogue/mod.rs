@@ -10,11 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-use patchtide_model::{
-    Digest, LineId,
-    catalogue::ScanUpdate,
-    policy::LinePolicy,
-};
+use patchtide_model::{Digest, LineId, catalogue::ScanUpdate, policy::LinePolicy};
 use patchtide_protocol::{limits, path};
 use sha2::{Digest as _, Sha256};
 
@@ -27,7 +23,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     /// No software update point is known.
-    #[error("no software update point is known for the line {0}: check that one is running and has an endpoint")]
+    #[error(
+        "no software update point is known for the line {0}: check that one is running and has an endpoint"
+    )]
     NoSource(LineId),
     /// No software update point gave it.
     #[error("the catalogue of {line} could not be fetched")]
@@ -39,7 +37,9 @@ pub enum CatalogueError {
         source: TransportError,
     },
     /// Other bytes than the policy names.
-    #[error("the catalogue of {line} that {url} serves is not the one that the policy names: its digest is {found}")]
+    #[error(
+        "the catalogue of {line} that {url} serves is not the one that the policy names: its digest is {found}"
+    )]
     Digest {
         /// Line.
         line: LineId,
@@ -135,7 +135,11 @@ impl Catalogues {
     }
 
     /// Reads the line's catalogue and calls `visit` for each update. The bytes are verified again first.
-    pub fn for_each(&self, line: &LinePolicy, visit: &mut dyn FnMut(ScanUpdate)) -> Result<(), CatalogueError> {
+    pub fn for_each(
+        &self,
+        line: &LinePolicy,
+        visit: &mut dyn FnMut(ScanUpdate),
+    ) -> Result<(), CatalogueError> {
         let name = &line.line;
         let broken = |source| CatalogueError::Read { line: name.clone(), source };
         let path = self.file(&line.digest);
@@ -151,7 +155,8 @@ impl Catalogues {
             return Err(CatalogueError::Missing(name.clone()));
         }
         io::Seek::rewind(&mut file).map_err(broken)?;
-        let decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(64 * 1024, file)).map_err(broken)?;
+        let decoder =
+            zstd::Decoder::with_buffer(BufReader::with_capacity(64 * 1024, file)).map_err(broken)?;
         let bounded = decoder.take(limits::CATALOGUE_EXPANDED_BYTES as u64);
         let head = stream::read(BufReader::with_capacity(64 * 1024, bounded), visit)
             .map_err(|source| CatalogueError::Form { line: name.clone(), source })?;

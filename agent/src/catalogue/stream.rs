@@ -12,10 +12,7 @@ pub(super) struct Head {
 }
 
 /// Reads one catalogue and calls `visit` for each of its updates.
-pub(super) fn read(
-    reader: impl Read,
-    visit: &mut dyn FnMut(ScanUpdate),
-) -> Result<Head, serde_json::Error> {
+pub(super) fn read(reader: impl Read, visit: &mut dyn FnMut(ScanUpdate)) -> Result<Head, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_reader(reader);
     let head = Whole(visit).deserialize(&mut json)?;
     json.end()?;

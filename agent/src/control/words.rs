@@ -35,7 +35,9 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
     let mut out = String::new();
     say!(out, "client      {} of site {}", s.client, s.site);
     match s.policy {
-        None => { say!(out, "policy      none yet"); }
+        None => {
+            say!(out, "policy      none yet");
+        }
         Some(policy) => {
             say!(out, "policy      {}.{} of {}", policy.epoch, policy.number, policy.issued_at);
         }
@@ -45,18 +47,35 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
     say!(out, "reports     {} waiting, {} acknowledged", s.waiting, s.acknowledged);
     let scan = &s.view.scan;
     let last = scan.last.map_or("never".to_owned(), |at| at.to_string());
-    say!(out, "scan        last {last}{}", scan.failure.as_ref().map(|f| format!("; failed {} times: {}", f.count, f.error.message)).unwrap_or_default());
+    say!(
+        out,
+        "scan        last {last}{}",
+        scan.failure
+            .as_ref()
+            .map(|f| format!("; failed {} times: {}", f.count, f.error.message))
+            .unwrap_or_default()
+    );
     for (line, version) in &scan.covered {
         say!(out, "            {line} version {version}");
     }
     let count = |state| s.view.detected.values().filter(|found| found.state == state).count();
-    say!(out, "updates     {} required, {} installed", count(Detection::Required), count(Detection::Installed));
+    say!(
+        out,
+        "updates     {} required, {} installed",
+        count(Detection::Required),
+        count(Detection::Installed)
+    );
     say!(out, "running     {}", running(s.view));
     if let Some(lock) = &s.view.lock {
         say!(out, "lock        dpkg's lock is held by {} since {}", lock.holder, lock.at);
     }
     if let Some(recovery) = &s.view.recovery {
-        say!(out, "recovery    dpkg was interrupted, found {}, {} failed tries", recovery.since, recovery.failures);
+        say!(
+            out,
+            "recovery    dpkg was interrupted, found {}, {} failed tries",
+            recovery.since,
+            recovery.failures
+        );
     }
     for reason in &s.view.restart_reasons {
         say!(out, "restart     {reason:?}");
@@ -68,12 +87,18 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
         say!(out, "{}", gate_line(gate, s.now));
     }
     for (uid, verdict) in &s.decision.deployments {
-        let suspended = s.policy.is_some_and(|p| p.body.deployments.iter().any(|d| d.uid == *uid && d.suspend));
+        let suspended =
+            s.policy.is_some_and(|p| p.body.deployments.iter().any(|d| d.uid == *uid && d.suspend));
         let state = verdict.enforcement.map_or("nothing to enforce", |state| state.name());
         let until = verdict.until.map(|at| format!(", until {at}")).unwrap_or_default();
         let compliance = verdict.compliance.map_or("Compliance state unknown", |state| state.name());
-        say!(out, "deployment  {}: {compliance}; {state}{until}{}{}", verdict.name,
-            if suspended { "; suspended" } else { "" }, lease_words(verdict.lease.as_ref()));
+        say!(
+            out,
+            "deployment  {}: {compliance}; {state}{until}{}{}",
+            verdict.name,
+            if suspended { "; suspended" } else { "" },
+            lease_words(verdict.lease.as_ref())
+        );
     }
     if let Some(at) = s.failure.at {
         say!(out, "last failed transaction {at}; the end of its output:\n{}", s.failure.output);
@@ -122,8 +147,11 @@ pub(crate) fn why(decision: &Decision, view: &ClientView, update: Option<&str>, 
         let state = verdict.state.map_or("nothing to enforce", |state| state.name());
         say!(out, "{id}\n  {}; {state}{}", verdict.detection.name(), lease_words(verdict.lease.as_ref()));
         if let Some(found) = view.detected.get(*id).filter(|found| !found.leaves.is_empty()) {
-            let leaves: Vec<String> =
-                found.leaves.iter().map(|l| format!("{}:{} {}", l.package, l.architecture, l.version)).collect();
+            let leaves: Vec<String> = found
+                .leaves
+                .iter()
+                .map(|l| format!("{}:{} {}", l.package, l.architecture, l.version))
+                .collect();
             say!(out, "  needs {}", leaves.join(", "));
         }
         if let Some(error) = &verdict.error {
@@ -135,7 +163,9 @@ pub(crate) fn why(decision: &Decision, view: &ClientView, update: Option<&str>, 
     }
     if chosen.is_empty() {
         match update {
-            None => { say!(out, "nothing is deployed to this machine"); }
+            None => {
+                say!(out, "nothing is deployed to this machine");
+            }
             Some(part) => {
                 let known: Vec<_> =
                     view.detected.iter().filter(|(id, _)| id.to_string().contains(part)).collect();
@@ -150,7 +180,8 @@ pub(crate) fn why(decision: &Decision, view: &ClientView, update: Option<&str>, 
             }
         }
     }
-    let data = json!({ "machine": decision.machine, "updates": chosen.into_iter().collect::<BTreeMap<_, _>>() });
+    let data =
+        json!({ "machine": decision.machine, "updates": chosen.into_iter().collect::<BTreeMap<_, _>>() });
     Answer { ok: true, text: out, data }
 }
 
@@ -171,7 +202,8 @@ fn gate_line(gate: &Gate, now: Timestamp) -> String {
             format!("closed; nothing will open it, the longest opening is {} to {}", span.start, span.end)
         }
     };
-    let set_by = if gate.object.is_empty() { String::new() } else { format!(" [{} {}]", gate.object, gate.field) };
+    let set_by =
+        if gate.object.is_empty() { String::new() } else { format!(" [{} {}]", gate.object, gate.field) };
     let kind = format!("{:?}", gate.kind).to_lowercase();
     format!("  {kind:<11} {status}: {}{set_by}", gate.reason)
 }

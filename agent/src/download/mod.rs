@@ -27,13 +27,17 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// No distribution point may be used, or none is known.
-    #[error("no distribution point that this client may use is known: check boundaries and the fallback setting of the deployment")]
+    #[error(
+        "no distribution point that this client may use is known: check boundaries and the fallback setting of the deployment"
+    )]
     NoSource,
     /// No distribution point has the file yet.
     #[error("no distribution point has {0} yet: the package is still on its way")]
     NotOffered(String),
     /// More or fewer bytes than the index says.
-    #[error("{url} serves {path} with another length than the index says (PKG-LEN): redistribute the package")]
+    #[error(
+        "{url} serves {path} with another length than the index says (PKG-LEN): redistribute the package"
+    )]
     Length {
         /// Address.
         url: String,
@@ -91,7 +95,9 @@ impl DownloadError {
             Self::Hash { .. } => ("PKG-HASH", 0x8024_6002),
             Self::Transport { .. } => ("NET-DOWNLOAD", 0x87D0_0653),
             Self::Disk { .. } => ("PRE-DISK", 0x87D0_1201),
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => ("PRE-DISK", 0x87D0_1201),
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ("PRE-DISK", 0x87D0_1201)
+            }
             Self::Write { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 ("PRE-RO", 0x87D0_0653)
             }
@@ -101,10 +107,7 @@ impl DownloadError {
 
     /// Whether another distribution point may do better.
     fn is_of_the_source(&self) -> bool {
-        matches!(
-            self,
-            Self::NotOffered(_) | Self::Length { .. } | Self::Hash { .. } | Self::Transport { .. }
-        )
+        matches!(self, Self::NotOffered(_) | Self::Length { .. } | Self::Hash { .. } | Self::Transport { .. })
     }
 }
 
@@ -137,7 +140,7 @@ pub async fn fetch(
                     let broke = matches!(error, DownloadError::Transport { .. });
                     let moved = cache.partial_len(&file.sha256) > before;
                     sources.bad(&base, &error);
-                    last = prefer(last, error);
+                    last = Some(prefer(last, error));
                     if !(broke && moved) {
                         break;
                     }
@@ -150,15 +153,15 @@ pub async fn fetch(
 }
 
 /// Of two errors the one that says more: a wrong file before a broken connection before one that is not there yet.
-fn prefer(held: Option<DownloadError>, new: DownloadError) -> Option<DownloadError> {
+fn prefer(held: Option<DownloadError>, new: DownloadError) -> DownloadError {
     let weight = |error: &DownloadError| match error {
         DownloadError::NotOffered(_) => 0,
         DownloadError::Transport { .. } => 1,
         _ => 2,
     };
     match held {
-        Some(held) if weight(&held) > weight(&new) => Some(held),
-        _ => Some(new),
+        Some(held) if weight(&held) > weight(&new) => held,
+        _ => new,
     }
 }
 
@@ -194,8 +197,7 @@ async fn fetch_from(
             remove(&partial)?;
             return Err(length_error());
         }
-        let mut out =
-            OpenOptions::new().create(true).append(true).open(&partial).map_err(write_error)?;
+        let mut out = OpenOptions::new().create(true).append(true).open(&partial).map_err(write_error)?;
         let mut response = response;
         loop {
             let chunk = match response.chunk().await {

@@ -24,7 +24,9 @@ pub enum EnrolError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The management point serves another site than the bundle's.
-    #[error("the management point serves the site {found}, the bundle is for {expected}: fetch the right bundle")]
+    #[error(
+        "the management point serves the site {found}, the bundle is for {expected}: fetch the right bundle"
+    )]
     OtherSite {
         /// The bundle's.
         expected: String,
@@ -32,7 +34,9 @@ pub enum EnrolError {
         found: String,
     },
     /// The site speaks other versions of the protocol.
-    #[error("the site speaks protocol versions {oldest} to {newest}, this agent {VERSION}: update the agent or the site")]
+    #[error(
+        "the site speaks protocol versions {oldest} to {newest}, this agent {VERSION}: update the agent or the site"
+    )]
     Versions {
         /// Oldest served.
         oldest: u32,

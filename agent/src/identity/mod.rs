@@ -169,7 +169,9 @@ impl Identity {
     /// When it is to be renewed: after two thirds of its life.
     pub fn renew_at(&self) -> Timestamp {
         let life = self.not_after.duration_since(self.not_before);
-        self.not_before.checked_add(SignedDuration::from_secs(life.as_secs() / 3 * 2)).unwrap_or(self.not_after)
+        self.not_before
+            .checked_add(SignedDuration::from_secs(life.as_secs() / 3 * 2))
+            .unwrap_or(self.not_after)
     }
 }
 
@@ -177,22 +179,26 @@ impl Identity {
 mod tests {
     use super::*;
 
-    fn bundle_with(change: impl FnOnce(&mut serde_json::Value)) -> Result<Bundle, IdentityError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bundle.json");
-        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+    fn bundle_with(
+        folder: &Path,
+        change: impl FnOnce(&mut serde_json::Value),
+    ) -> Result<Bundle, IdentityError> {
+        let path = folder.join("bundle.json");
+        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()])
+            .map_or_else(|_| String::new(), |c| c.cert.pem());
         let mut value = serde_json::json!({
             "site": "lab", "management_points": ["https://mp.example:8443"], "ca_pem": ca,
             "policy_keys": [{"key_id": "0123456789abcdef", "public_key": "AAAA"}],
         });
         change(&mut value);
-        std::fs::write(&path, value.to_string()).unwrap();
+        write_file(&path, value.to_string().as_bytes(), 0o600)?;
         load_bundle(&path)
     }
 
     #[test]
     fn a_bundle_that_pins_nothing_is_refused() {
-        assert!(bundle_with(|_| {}).is_ok());
+        let folder = tempfile::tempdir().unwrap();
+        assert!(bundle_with(folder.path(), |_| {}).is_ok());
         for (change, word) in [
             (("management_points", serde_json::json!([])), "management point"),
             (("management_points", serde_json::json!(["http://mp.example"])), "https"),
@@ -200,7 +206,9 @@ mod tests {
             (("ca_pem", serde_json::json!("")), "CA"),
             (("surprise", serde_json::json!(1)), "version"),
         ] {
-            let error = bundle_with(|value| value[change.0] = change.1.clone()).unwrap_err().to_string();
+            let error = bundle_with(folder.path(), |value| value[change.0] = change.1.clone())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(word), "{error}");
         }
         let missing = load_bundle(Path::new("/nonexistent/bundle.json")).unwrap_err();

@@ -36,7 +36,9 @@ pub enum InstallError {
         what: String,
     },
     /// A cached file is not what it was when it came.
-    #[error("the downloaded file of {package} changed on this machine's disk: it is fetched anew; check the disk")]
+    #[error(
+        "the downloaded file of {package} changed on this machine's disk: it is fetched anew; check the disk"
+    )]
     Changed {
         /// Package.
         package: String,
@@ -125,7 +127,9 @@ pub enum InstallError {
         output: String,
     },
     /// The state folder has a name that apt's files cannot hold.
-    #[error("{0} cannot be named in apt's configuration: use a state folder of letters, digits and / . - _ +")]
+    #[error(
+        "{0} cannot be named in apt's configuration: use a state folder of letters, digits and / . - _ +"
+    )]
     FolderName(PathBuf),
 }
 

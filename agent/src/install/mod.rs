@@ -25,6 +25,7 @@ use patchtide_model::{
     catalogue::{Leaf, LeafRef},
     policy::PolicyBody,
 };
+use patchtide_packaging::status::StatusEntry;
 use patchtide_planner::client::{ClientView, InstallBatch, LockFact};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,8 @@ pub enum Prepared {
     Started,
     /// Another process holds dpkg's lock: wait.
     Locked(LockFact),
+    /// While it was being checked it became forbidden: the policy changed, or the window is too short now.
+    Withdrawn,
 }
 
 /// Each update of a batch with the leaves that this machine needs of it: what success is measured by.
@@ -68,13 +71,14 @@ pub fn leaves_of(batch: &InstallBatch, view: &ClientView) -> LeavesOf {
         .collect()
 }
 
-/// Checks a batch to the last detail and starts it. Blocks for seconds.
+/// Checks a batch to the last detail and starts it, if `allowed` still says yes at the last moment. Blocks for seconds.
 pub fn prepare(
     site: &Site,
     body: &PolicyBody,
     batch: &InstallBatch,
     leaves_of: LeavesOf,
     now: Timestamp,
+    allowed: &dyn Fn() -> bool,
 ) -> Result<Prepared, InstallError> {
     if let Some(holder) = lock::holder(&site.root)? {
         return Ok(Prepared::Locked(LockFact { at: now, holder }));
@@ -95,12 +99,17 @@ pub fn prepare(
 
     let automatic = automatic(site, &transaction);
     let mut steps = vec![Step {
-        arguments: site.root_arguments("apt-get", &repository.install_arguments(&requests, batch.allow_remove)),
+        arguments: site
+            .root_arguments("apt-get", &repository.install_arguments(&requests, batch.allow_remove)),
         required: true,
     }];
     if !automatic.is_empty() {
-        let arguments: Vec<String> = ["-qq".to_owned(), "auto".to_owned()].into_iter().chain(automatic).collect();
+        let arguments: Vec<String> =
+            ["-qq".to_owned(), "auto".to_owned()].into_iter().chain(automatic).collect();
         steps.push(Step { arguments: site.root_arguments("apt-mark", &arguments), required: false });
+    }
+    if !allowed() {
+        return Ok(Prepared::Withdrawn);
     }
     let record = Record { kind: Kind::Install, batch: Some(batch.clone()), leaves_of, started: now };
     operation::start(site, &record, &Plan { steps })?;
@@ -137,7 +146,7 @@ fn request_of(leaf: &LeafRef, machine: &Machine) -> String {
 fn check_holds(machine: &Machine, wanted: &BTreeSet<LeafRef>) -> Result<(), InstallError> {
     let held: Vec<String> = wanted
         .iter()
-        .filter(|leaf| machine.matching(&leaf.package, &leaf.architecture).any(|entry| entry.is_held()))
+        .filter(|leaf| machine.matching(&leaf.package, &leaf.architecture).any(StatusEntry::is_held))
         .map(|leaf| leaf.package.clone())
         .collect();
     if held.is_empty() { Ok(()) } else { Err(InstallError::Held(held)) }
@@ -161,9 +170,7 @@ fn check_pins(
     let candidates = simulate::candidates(&String::from_utf8_lossy(&text.stdout));
     let pinned: Vec<String> = wanted
         .iter()
-        .filter(|leaf| {
-            candidates.get(&leaf.package).is_some_and(|found| !found.contains(&leaf.version))
-        })
+        .filter(|leaf| candidates.get(&leaf.package).is_some_and(|found| !found.contains(&leaf.version)))
         .map(|leaf| leaf.package.clone())
         .collect();
     if pinned.is_empty() { Ok(()) } else { Err(InstallError::Pinned(pinned)) }
@@ -202,15 +209,15 @@ fn check_disk(site: &Site, machine: &Machine, approved: &[&Leaf]) -> Result<(), 
     }
     // dpkg unpacks a package beside the old one and then replaces it: the largest counts once, new ones fully.
     let mut largest = 0;
-    let mut new = 0;
+    let mut added = 0;
     for leaf in approved {
-        let size = repository::installed_bytes(&leaf.stanza);
+        let bytes = repository::installed_bytes(&leaf.stanza);
         if machine.matching(&leaf.package, &leaf.architecture).next().is_none() {
-            new += size;
+            added += bytes;
         }
-        largest = largest.max(size);
+        largest = largest.max(bytes);
     }
-    let (needed, free) = (largest + new + MARGIN, found.f_bfree.saturating_mul(found.f_frsize));
+    let (needed, free) = (largest + added + MARGIN, found.f_bfree.saturating_mul(found.f_frsize));
     if needed > free {
         return Err(InstallError::NoSpace { needed, free, folder });
     }

@@ -96,8 +96,7 @@ pub fn output(site: &Site) -> Vec<u8> {
 /// Writes the operation down and starts its supervisor. Returns at once.
 pub fn start(site: &Site, record: &Record, plan: &Plan) -> Result<(), InstallError> {
     let folder = folder(site);
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| StateError::Write { path: folder.clone(), source })?;
+    std::fs::create_dir_all(&folder).map_err(|source| StateError::Write { path: folder.clone(), source })?;
     for old in [RESULT, OUTPUT, RECORD] {
         remove(&folder.join(old))?;
     }

@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use patchtide_model::{UpdateId, catalogue::LeafRef, state::StateError};
 use patchtide_packaging::Version;
 
-use super::{
-    InstallError, LeavesOf,
-    error::reported,
-    operation::Ended,
-};
+use super::{InstallError, LeavesOf, error::reported, operation::Ended};
 use crate::{scan::Machine, transport::error::chain};
 
 /// Bytes of output that are kept with a failure.
@@ -21,7 +17,9 @@ pub fn has(machine: &Machine, leaf: &LeafRef) -> bool {
     let mut entries = machine.matching(&leaf.package, &leaf.architecture).peekable();
     entries.peek().is_some()
         && entries.all(|entry| {
-            entry.is_installed() && !entry.is_broken() && entry.version.as_ref().is_some_and(|have| *have >= wanted)
+            entry.is_installed()
+                && !entry.is_broken()
+                && entry.version.as_ref().is_some_and(|have| *have >= wanted)
         })
 }
 
@@ -110,7 +108,8 @@ pub fn refused(error: &InstallError, leaves_of: &LeavesOf) -> BTreeMap<UpdateId,
     let (symbol, code) = error.code();
     let words = reported(symbol, code, &chain(error));
     let packages = error.packages();
-    let about = |leaves: &BTreeSet<LeafRef>| leaves.iter().any(|leaf| packages.contains(&leaf.package.as_str()));
+    let about =
+        |leaves: &BTreeSet<LeafRef>| leaves.iter().any(|leaf| packages.contains(&leaf.package.as_str()));
     let named: BTreeMap<_, _> = leaves_of
         .iter()
         .filter(|(_, leaves)| about(leaves))

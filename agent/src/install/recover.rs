@@ -41,8 +41,12 @@ pub fn start(site: &Site, now: Timestamp) -> Result<Prepared, InstallError> {
     let mut arguments: Vec<String> = OPTIONS.map(str::to_owned).to_vec();
     arguments.extend(["--configure".to_owned(), "-a".to_owned()]);
     steps.push(Step { arguments: site.root_arguments("dpkg", &arguments), required: true });
-    let record =
-        Record { kind: Kind::Recover, batch: None, leaves_of: std::collections::BTreeMap::new(), started: now };
+    let record = Record {
+        kind: Kind::Recover,
+        batch: None,
+        leaves_of: std::collections::BTreeMap::new(),
+        started: now,
+    };
     operation::start(site, &record, &Plan { steps })?;
     Ok(Prepared::Started)
 }

@@ -130,7 +130,12 @@ fn file_name(leaf: &Leaf) -> String {
     };
     // The digest keeps apart what differs by epoch alone.
     let digest = &leaf.file.sha256.to_string()[..8];
-    format!("{}_{}_{}_{digest}.deb", plain(&leaf.package), plain(&version.replace('~', "-")), plain(&leaf.architecture))
+    format!(
+        "{}_{}_{}_{digest}.deb",
+        plain(&leaf.package),
+        plain(&version.replace('~', "-")),
+        plain(&leaf.architecture)
+    )
 }
 
 /// Puts the cached file there under its name, after its bytes were verified once more.
@@ -217,9 +222,8 @@ fn check_archive(path: &Path) -> Result<(), &'static str> {
 fn stanza_with(leaf: &Leaf, name: &str) -> Result<String, InstallError> {
     let differs = |what: String| InstallError::Identity { package: leaf.package.clone(), what };
     let mut reader = StanzaReader::new(leaf.stanza.as_bytes());
-    let stanza = match reader.next_stanza() {
-        Some(Ok(stanza)) => stanza,
-        _ => return Err(differs("its stanza cannot be read".to_owned())),
+    let Some(Ok(stanza)) = reader.next_stanza() else {
+        return Err(differs("its stanza cannot be read".to_owned()));
     };
     let package = BinaryPackage::parse(&stanza).map_err(|error| differs(error.to_string()))?;
     let same = package.package == leaf.package

@@ -6,7 +6,7 @@ use std::{
 };
 
 use patchtide_model::catalogue::{Leaf, LeafRef};
-use patchtide_packaging::Version;
+use patchtide_packaging::{Version, status::StatusEntry};
 
 use super::{
     error::{InstallError, Missing},
@@ -177,14 +177,16 @@ pub fn judge(
     named(older.map(|i| i.package.clone()).collect(), InstallError::Downgrade)?;
 
     let held = transaction.installs.iter().filter(|install| {
-        machine.matching(&install.package, &install.architecture).any(|entry| entry.is_held())
+        machine.matching(&install.package, &install.architecture).any(StatusEntry::is_held)
     });
     named(held.map(|i| i.package.clone()).collect(), InstallError::Held)?;
 
     let plain = |name: &String| name.split(':').next().unwrap_or(name).to_owned();
-    let vital = transaction.removals.iter().map(plain).filter(|name| {
-        name == "patchtide-agent" || machine.named(name).any(|entry| entry.essential)
-    });
+    let vital = transaction
+        .removals
+        .iter()
+        .map(plain)
+        .filter(|name| name == "patchtide-agent" || machine.named(name).any(|entry| entry.essential));
     named(vital.collect(), InstallError::Dangerous)?;
     if !allow_remove {
         named(transaction.removals.clone(), InstallError::Removal)?;
@@ -231,14 +233,15 @@ mod tests {
         let text = "The following packages have unmet dependencies:\n perl : Depends: perl-base (= 5.36.0-7+deb12u3) but it is not installable\n        \
                     Depends: libperl5.36 (= 2) but 1 is to be installed\n other:i386 : PreDepends: x but it is not installable\n";
         let errors = "E: Unable to correct problems, you have held broken packages.\n";
-        let Err(InstallError::Missing(found)) = parse(&output(100, text, errors), &BTreeSet::new()) else { panic!() };
+        let Err(InstallError::Missing(found)) = parse(&output(100, text, errors), &BTreeSet::new()) else {
+            panic!()
+        };
         let found: Vec<String> = found.iter().map(|m| format!("{}>{}", m.package, m.needs)).collect();
-        assert_eq!(
-            found,
-            ["perl>perl-base (= 5.36.0-7+deb12u3)", "perl>libperl5.36 (= 2)", "other>x"]
-        );
+        assert_eq!(found, ["perl>perl-base (= 5.36.0-7+deb12u3)", "perl>libperl5.36 (= 2)", "other>x"]);
         let errors = "E: Version '2' for 'a:amd64' was not found\nE: Unable to locate package b\n";
-        let Err(InstallError::Missing(found)) = parse(&output(100, "", errors), &BTreeSet::new()) else { panic!() };
+        let Err(InstallError::Missing(found)) = parse(&output(100, "", errors), &BTreeSet::new()) else {
+            panic!()
+        };
         assert_eq!(found.iter().map(|m| m.package.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     }
 

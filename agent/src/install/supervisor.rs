@@ -20,10 +20,8 @@ pub fn supervise(folder: &Path) -> Result<(), StateError> {
     // Fails only when this process leads a group already, which is as good.
     let _ = rustix::process::setsid();
     let path = folder.join(operation::PLAN);
-    let plan: Plan = read_json(&path)?.ok_or_else(|| StateError::Read {
-        path,
-        source: std::io::ErrorKind::NotFound.into(),
-    })?;
+    let plan: Plan = read_json(&path)?
+        .ok_or_else(|| StateError::Read { path, source: std::io::ErrorKind::NotFound.into() })?;
     let log = folder.join(operation::OUTPUT);
     let mut ended = Ended { success: true, status: "done".to_owned() };
     for step in &plan.steps {

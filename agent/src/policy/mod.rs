@@ -31,7 +31,9 @@ pub enum PolicyError {
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
     /// It is for someone else.
-    #[error("the policy is for {found}, this is {expected}: the management point mixes clients up; tell the site's administrator")]
+    #[error(
+        "the policy is for {found}, this is {expected}: the management point mixes clients up; tell the site's administrator"
+    )]
     Other {
         /// This client or site.
         expected: String,
@@ -39,7 +41,9 @@ pub enum PolicyError {
         found: String,
     },
     /// It is older than the one in force.
-    #[error("the policy {found:?} is older than {held:?}, which this machine has already seen: someone replays old policy, or the site was restored without a new epoch")]
+    #[error(
+        "the policy {found:?} is older than {held:?}, which this machine has already seen: someone replays old policy, or the site was restored without a new epoch"
+    )]
     Older {
         /// Epoch and number seen.
         held: (u64, u64),

@@ -65,7 +65,8 @@ pub fn detections(
                     leaves: found.leaves.iter().cloned().collect(),
                 })
                 .collect();
-            let needs: BTreeSet<LeafRef> = of_line().flat_map(|(_, found)| found.needs.iter().cloned()).collect();
+            let needs: BTreeSet<LeafRef> =
+                of_line().flat_map(|(_, found)| found.needs.iter().cloned()).collect();
             let report = DetectionReport {
                 line: line.clone(),
                 catalogue_version: *version,

@@ -79,9 +79,8 @@ impl Outbox {
         let mut pending = VecDeque::new();
         for file in files {
             match read_json::<Vec<StateMessage>>(&file) {
-                Ok(messages) => pending.extend(
-                    messages.unwrap_or_default().into_iter().filter(|m| m.seq > books.acknowledged),
-                ),
+                Ok(messages) => pending
+                    .extend(messages.unwrap_or_default().into_iter().filter(|m| m.seq > books.acknowledged)),
                 // The gap makes the site ask for a resync.
                 Err(StateError::Damaged { .. }) => remove(&file)?,
                 Err(error) => return Err(error),
@@ -91,7 +90,14 @@ impl Outbox {
         let last = pending.back().map_or(0, |message| message.seq);
         books.next = books.next.max(last + 1).max(books.acknowledged + 1);
         state.save(BOOKS, &books)?;
-        Ok(Self { state: state.clone(), folder, incarnation, books, current: state.load_or_default(CURRENT)?, pending })
+        Ok(Self {
+            state: state.clone(),
+            folder,
+            incarnation,
+            books,
+            current: state.load_or_default(CURRENT)?,
+            pending,
+        })
     }
 
     /// Messages that the site has not acknowledged.

@@ -28,7 +28,11 @@ const T: Timestamp = Timestamp::UNIX_EPOCH;
 #[test]
 fn only_changes_are_sent_and_kept_until_acknowledged() {
     let (_folder, state, mut outbox) = open();
-    assert!(outbox.enter([compliance("a", Compliance::Compliant), compliance("b", Compliance::Unknown)], T).unwrap());
+    assert!(
+        outbox
+            .enter([compliance("a", Compliance::Compliant), compliance("b", Compliance::Unknown)], T)
+            .unwrap()
+    );
     assert!(!outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap());
     assert!(outbox.enter([compliance("a", Compliance::NonCompliant)], T).unwrap());
     assert_eq!(seqs(&outbox), [1, 2, 3]);
@@ -59,7 +63,9 @@ fn numbers_go_on_when_the_books_were_not_written() {
 #[test]
 fn a_resync_sends_every_current_state_once() {
     let (_folder, _state, mut outbox) = open();
-    outbox.enter([compliance("a", Compliance::Compliant), compliance("b", Compliance::Compliant)], T).unwrap();
+    outbox
+        .enter([compliance("a", Compliance::Compliant), compliance("b", Compliance::Compliant)], T)
+        .unwrap();
     outbox.forget(|key| !key.ends_with("/b")).unwrap();
     outbox.acknowledge(&ack(2, true), T).unwrap();
     assert_eq!(seqs(&outbox), [3]);
@@ -100,5 +106,10 @@ fn a_large_detection_travels_in_parts_within_the_limits() {
     }
     assert_eq!((states, needs), (3000, 3000));
     assert!(reports > 1 && parts.len() > 2);
-    assert!(parts.iter().enumerate().all(|(n, (part, last))| n == usize::from(*part) && *last == (n + 1 == parts.len())));
+    assert!(
+        parts
+            .iter()
+            .enumerate()
+            .all(|(n, (part, last))| n == usize::from(*part) && *last == (n + 1 == parts.len()))
+    );
 }

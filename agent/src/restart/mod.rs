@@ -44,8 +44,7 @@ pub fn boot_id(root: &Root) -> Result<(Uuid, bool), StateError> {
     }
     let id = Uuid::new_v4();
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .map_err(|source| StateError::Write { path: folder.to_owned(), source })?;
+        fs::create_dir_all(folder).map_err(|source| StateError::Write { path: folder.to_owned(), source })?;
     }
     write_file(&path, format!("{id}\n").as_bytes(), 0o644)?;
     Ok((id, true))
@@ -95,11 +94,11 @@ fn kernel(running: &str, build: &str, machine: &Machine) -> Option<RestartReason
             found = Some(reason(release));
         }
         // The same release rebuilt: `#1 SMP Debian 6.1.140-1 (2025-05-22)` says which build runs.
-        let built = build.split("Debian ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let runs = build.split("Debian ").nth(1).and_then(|rest| rest.split_whitespace().next());
         if found.is_none()
             && release == running
-            && let (Some(built), Some(installed)) = (built.and_then(|b| Version::parse(b).ok()), &entry.version)
-            && *installed > built
+            && let (Some(runs), Some(installed)) = (runs.and_then(|b| Version::parse(b).ok()), &entry.version)
+            && *installed > runs
         {
             found = Some(reason(installed.as_str()));
         }
@@ -119,12 +118,11 @@ fn maps_deleted(maps: &str) -> bool {
 /// Asks init for a restart, and only init: services end in their order.
 pub fn restart(root: &Root) -> Result<(), RestartError> {
     let systemd: PathBuf = root.path("/run/systemd/system");
-    let words: &[&str] = if Path::exists(&systemd) { &["systemctl", "reboot"] } else { &["shutdown", "-r", "now"] };
+    let words: &[&str] =
+        if Path::exists(&systemd) { &["systemctl", "reboot"] } else { &["shutdown", "-r", "now"] };
     let command = words.join(" ");
-    let output = root
-        .command(words)
-        .output()
-        .map_err(|source| RestartError::Start(command.clone(), source))?;
+    let output =
+        root.command(words).output().map_err(|source| RestartError::Start(command.clone(), source))?;
     if output.status.success() {
         return Ok(());
     }
@@ -139,11 +137,13 @@ mod tests {
     use super::*;
 
     fn machine(kernels: &[(&str, &str)]) -> Machine {
-        let mut text = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n".to_owned();
+        let mut text =
+            "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n".to_owned();
         for (name, version) in kernels {
-            text.push_str(&format!(
+            let stanza = format!(
                 "Package: linux-image-{name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n"
-            ));
+            );
+            text.push_str(&stanza);
         }
         Machine::new(Status::read(text.as_bytes()).unwrap()).unwrap()
     }

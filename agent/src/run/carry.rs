@@ -1,11 +1,16 @@
 //! Carrying out what was decided: nothing here decides.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use patchtide_model::{UpdateId, policy::LinePolicy};
+use patchtide_model::policy::LinePolicy;
 use patchtide_planner::client::{Action, Fetch, InstallBatch, RunningInstall, ScanRequest};
-use patchtide_protocol::state::Acknowledgement;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
@@ -15,13 +20,12 @@ use super::{
     site::locate,
 };
 use crate::{
-    control::{Answer, Question, words},
+    clock,
     download::{self, locality},
     install::{self, InstallError, Prepared, operation, outcome, recover},
-    report::{self, ReportError},
     restart,
     scan::{Machine, scan},
-    transport::{error::chain, retry::dice},
+    transport::error::chain,
 };
 
 /// Downloads at a time.
@@ -32,7 +36,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 const LOCATIONS: Duration = Duration::from_mins(5);
 
 impl Engine {
-    pub(super) fn carry_out(&mut self, now: Timestamp) -> Result<(), RunError> {
+    pub(super) fn carry_out(&mut self, now: Timestamp) {
         let actions = std::mem::take(&mut self.decision.actions);
         self.stop_unwanted_downloads();
         let restart = actions.iter().any(|action| matches!(action, Action::Restart { .. }));
@@ -49,7 +53,6 @@ impl Engine {
             }
         }
         self.decision.actions = actions;
-        Ok(())
     }
 
     fn stop_unwanted_downloads(&mut self) {
@@ -162,8 +165,16 @@ impl Engine {
         self.view.running.install = Some(RunningInstall { batch: batch.clone(), since: now });
         let leaves_of = install::leaves_of(batch, &self.view);
         let (site, batch, events) = (self.site.clone(), batch.clone(), self.events.clone());
+        let withdrawn = Arc::new(AtomicBool::new(false));
+        self.withdraw = Some(Arc::clone(&withdrawn));
         tokio::task::spawn_blocking(move || {
-            let result = install::prepare(&site, &policy.body, &batch, leaves_of, now);
+            let fits = || {
+                batch
+                    .window_end
+                    .is_none_or(|end| clock::now().checked_add(batch.expected).is_ok_and(|ends| ends <= end))
+            };
+            let allowed = || !withdrawn.load(Ordering::SeqCst) && fits();
+            let result = install::prepare(&site, &policy.body, &batch, leaves_of, now, &allowed);
             let _ = events.blocking_send(Event::Prepared(result));
         });
     }
@@ -186,8 +197,13 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), RunError> {
         let install = self.view.running.install.clone();
+        self.withdraw = None;
         match result {
             Ok(Prepared::Started) => self.watch_operation(),
+            Ok(Prepared::Withdrawn) => {
+                tracing::info!("the batch was withdrawn before it started");
+                self.view.running.install = None;
+            }
             Ok(Prepared::Locked(lock)) => {
                 tracing::info!(holder = %lock.holder, "waiting for another installation");
                 self.view.running.install = None;
@@ -200,20 +216,17 @@ impl Engine {
                     self.site.cache.discard(digest)?;
                     self.view.present.remove(digest);
                 }
-                match install {
-                    Some(install) => {
-                        let leaves_of = install::leaves_of(&install.batch, &self.view);
-                        let failed = outcome::refused(&error, &leaves_of);
-                        // The others were not tried: they are neither installed nor failed.
-                        let mut batch = install.batch;
-                        batch.updates.retain(|id, _| failed.contains_key(id));
-                        self.view.install_finished(&batch, &failed, now);
-                    }
-                    None => {
-                        let (symbol, code) = error.code();
-                        let words = install::error::reported(symbol, code, &chain(&error));
-                        self.view.recovery_finished(Err(words), now);
-                    }
+                if let Some(install) = install {
+                    let leaves_of = install::leaves_of(&install.batch, &self.view);
+                    let failed = outcome::refused(&error, &leaves_of);
+                    // The others were not tried: they are neither installed nor failed.
+                    let mut batch = install.batch;
+                    batch.updates.retain(|id, _| failed.contains_key(id));
+                    self.view.install_finished(&batch, &failed, now);
+                } else {
+                    let (symbol, code) = error.code();
+                    let words = install::error::reported(symbol, code, &chain(&error));
+                    self.view.recovery_finished(Err(words), now);
                 }
             }
         }
@@ -247,7 +260,8 @@ impl Engine {
         if self.view.running.restart_at.is_none() {
             tracing::info!(%at, ?because, "a restart is announced");
             self.view.running.restart_at = Some(at);
-            let message = format!("This machine restarts at {at} to complete updates ({}).", because.join(", "));
+            let message =
+                format!("This machine restarts at {at} to complete updates ({}).", because.join(", "));
             let root = self.site.root.clone();
             tokio::task::spawn_blocking(move || drop(root.command(&["wall", &message]).output()));
             return;
@@ -268,116 +282,5 @@ impl Engine {
                 tracing::error!(error = %chain(&error), "no restart");
             }
         });
-    }
-
-    pub(super) fn send_report(&mut self, now: Timestamp) -> Result<(), RunError> {
-        let sending = &mut self.sending;
-        let cycle = self.policy.as_ref().map_or(Duration::from_mins(15), |policy| {
-            policy.body.settings.state_message_cycle.try_into().unwrap_or(Duration::from_mins(15))
-        });
-        let due = sending.urgent || sending.last.elapsed() >= cycle;
-        if sending.running || !due || Instant::now() < sending.not_before {
-            return Ok(());
-        }
-        let number = self.policy.as_ref().map(|policy| (policy.epoch, policy.number));
-        let Some(mut report) = self.outbox.next_report(self.view.boot, number, now) else {
-            sending.urgent = false;
-            return Ok(());
-        };
-        report.messages.truncate(sending.limit.max(1));
-        sending.running = true;
-        sending.sent = report.messages.len();
-        let (transport, events) = (self.transport.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let result = report::send(&transport, report).await;
-            let _ = events.send(Event::Reported(result)).await;
-        });
-        Ok(())
-    }
-
-    pub(super) fn reported(
-        &mut self,
-        result: Result<Acknowledgement, ReportError>,
-        now: Timestamp,
-    ) -> Result<(), RunError> {
-        let sending = &mut self.sending;
-        sending.running = false;
-        match result {
-            Ok(answer) => {
-                sending.backoff.reset();
-                sending.limit = patchtide_protocol::limits::STATE_ITEMS;
-                sending.last_at = now;
-                if self.outbox.waiting() <= sending.sent {
-                    sending.last = Instant::now();
-                }
-                self.outbox.acknowledge(&answer, now)?;
-                self.sending.urgent = self.outbox.waiting() > 0;
-            }
-            Err(error) => {
-                let (status, retry_after) = match &error {
-                    ReportError::Transport(error) => (error.status(), error.retry_after()),
-                    ReportError::Encoding(_) => (None, None),
-                };
-                let mut wait = sending.backoff.next(retry_after, dice());
-                tracing::warn!(error = %chain(&error), ?wait, "report not taken");
-                if matches!(status, Some(400 | 413 | 422)) {
-                    // One bad message must not keep back all others: it is narrowed down, and dropped at last.
-                    if sending.sent <= 1 {
-                        tracing::error!("the site refuses one message for good: it is dropped");
-                        self.outbox.drop_first()?;
-                    }
-                    self.sending.limit = (self.sending.sent / 2).max(1);
-                    wait = wait.min(Duration::from_secs(5));
-                }
-                self.sending.not_before = Instant::now() + wait;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn answer(&mut self, question: &Question, now: Timestamp) -> Answer {
-        match question {
-            Question::Status => words::status(&words::Status {
-                client: self.client,
-                site: &self.site_name,
-                policy: self.policy.as_ref(),
-                view: &self.view,
-                decision: &self.decision,
-                contact: self.contact.last,
-                contact_error: self.contact.error.as_deref(),
-                waiting: self.outbox.waiting(),
-                acknowledged: self.outbox.acknowledged(),
-                scores: self.sources.scores(),
-                failure: self.last_failure(),
-                now,
-            }),
-            Question::Why { update } => words::why(&self.decision, &self.view, update.as_deref(), now),
-            Question::Scan => {
-                self.view.scan_requested = Some(now);
-                Answer::said("a scan is asked for; see `patchtide-agent status`")
-            }
-            Question::Evaluate => {
-                self.view.evaluation_requested = Some(now);
-                Answer::said("an evaluation is asked for; see `patchtide-agent status`")
-            }
-            Question::Install { updates } => self.request(updates),
-        }
-    }
-
-    /// A person at the machine wants updates now, before their deadline (R-DEPL-33).
-    fn request(&mut self, updates: &[UpdateId]) -> Answer {
-        let of_policy: BTreeMap<&UpdateId, ()> =
-            self.policy.iter().flat_map(|policy| policy.body.updates.keys()).map(|id| (id, ())).collect();
-        let chosen: Vec<UpdateId> = if updates.is_empty() {
-            of_policy.keys().map(|id| (*id).clone()).collect()
-        } else {
-            updates.to_vec()
-        };
-        if let Some(unknown) = chosen.iter().find(|id| !of_policy.contains_key(id)) {
-            return Answer::refused(format!("{unknown} is not deployed to this machine; `patchtide-agent why` lists what is"));
-        }
-        let count = chosen.len();
-        self.view.requested.extend(chosen);
-        Answer::said(format!("{count} updates are asked for; see `patchtide-agent why`"))
     }
 }

@@ -4,6 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,35 +15,30 @@ use jiff::Timestamp;
 use patchtide_model::{
     ClientId, Digest, LineId, SiteName,
     policy::{LinePolicy, Policy},
-    state::Scan as ScanState,
 };
-use patchtide_planner::client::{
-    self, ClientView, Decision, Recovery, RunningInstall, ScanRequest, StaleReason,
-};
+use patchtide_planner::client::{self, ClientView, Decision, Recovery, StaleReason};
 use patchtide_protocol::{location::Locations, state::StateBody};
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 use uuid::Uuid;
 
-use super::{RunError, events::{Event, ScanFailed, Scanned}, until};
+use super::{RunError, events::Event, until};
 use crate::{
     catalogue::Catalogues,
     clock,
     download::{Sources, locality},
     facts,
-    install::{self, LastFailure, Site, error::reported, lock, operation::{self, Kind, Record, Standing}, outcome},
+    install::{LastFailure, Site, error::reported, lock},
     report::{self, Outbox},
     restart,
     scan::{self, Machine},
-    state::remove,
     transport::{Transport, error::chain, retry::Backoff},
     updaters,
 };
 
-const VIEW: &str = "view.json";
-const CACHED: &str = "cached-lines.json";
-const LOST: &str = "lost-operation.json";
+pub(super) const VIEW: &str = "view.json";
+pub(super) const CACHED: &str = "cached-lines.json";
 /// The last 4 KiB of output of the last failed operation, for `status`.
-const FAILURE: &str = "last-failure.json";
+pub(super) const FAILURE: &str = "last-failure.json";
 /// How often the machine is looked at for what nobody tells: packages changed by hand, reasons to restart.
 const LOOK: Duration = Duration::from_secs(20);
 /// How often slow things are looked at: facts, other updaters, the cache.
@@ -86,6 +85,8 @@ pub(super) struct Engine {
     pub(super) contact: Contact,
     pub(super) sending: Sending,
     pub(super) restart_asked: Option<Instant>,
+    /// Set to keep a batch that is still being checked from starting.
+    pub(super) withdraw: Option<Arc<AtomicBool>>,
     stamp: Option<Stamp>,
     looked: Option<Instant>,
     looked_slowly: Option<Instant>,
@@ -116,7 +117,8 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Result<Self, RunError> {
         let now = clock::now();
         let state = &parts.site.state;
-        let workstation = facts::collect(&parts.site.root, None).get("role").is_some_and(|r| r == "workstation");
+        let workstation =
+            facts::collect(&parts.site.root, None).get("role").is_some_and(|r| r == "workstation");
         let mut view = state
             .load_or_default::<Option<ClientView>>(VIEW)?
             .unwrap_or_else(|| ClientView::new(parts.boot, workstation));
@@ -159,6 +161,7 @@ impl Engine {
                 sent: 0,
             },
             restart_asked: None,
+            withdraw: None,
             stamp: None,
             looked: None,
             looked_slowly: None,
@@ -205,18 +208,20 @@ impl Engine {
             self.decision = client::decide(policy, &self.view, now, &zone);
             let states = report::of_decision(&self.decision);
             self.outbox.forget(|key| {
-                states.contains_key(key) || !matches!(key.split_once('/'), Some((kind, _)) if kind != "detection")
+                states.contains_key(key)
+                    || !matches!(key.split_once('/'), Some((kind, _)) if kind != "detection")
             })?;
             if self.outbox.enter(states, now)? {
                 self.sending.urgent = true;
             }
-            self.carry_out(now)?;
+            self.carry_out(now);
         }
         if self.saved.as_ref() != Some(&self.view) {
             self.site.state.save(VIEW, &self.view)?;
             self.saved = Some(self.view.clone());
         }
-        self.send_report(now)
+        self.send_report(now);
+        Ok(())
     }
 
     fn next_wake(&self, now: Timestamp) -> Duration {
@@ -229,7 +234,12 @@ impl Engine {
             wake = wake.min(until(at, now) + Duration::from_millis(5));
         }
         if self.outbox.waiting() > 0 && !self.sending.running {
-            wake = wake.min(self.sending.not_before.saturating_duration_since(Instant::now()).max(Duration::from_millis(50)));
+            wake = wake.min(
+                self.sending
+                    .not_before
+                    .saturating_duration_since(Instant::now())
+                    .max(Duration::from_millis(50)),
+            );
         }
         wake
     }
@@ -272,11 +282,11 @@ impl Engine {
     }
 
     /// After something of our own changed the machine, the next look comes at once.
-    fn look_again(&mut self) {
+    pub(super) fn look_again(&mut self) {
         self.looked = None;
     }
 
-    fn note_interruption(&mut self, machine: &Machine, lost: bool, now: Timestamp) {
+    pub(super) fn note_interruption(&mut self, machine: &Machine, lost: bool, now: Timestamp) {
         if let Some(what) = scan::interrupted(&self.site.root, machine, lost) {
             tracing::warn!("dpkg was interrupted ({what}): it is recovered first");
             self.view.recovery = Some(Recovery { since: now, failures: 0, last: None, error: None });
@@ -314,10 +324,19 @@ impl Engine {
     fn handle(&mut self, event: Event, now: Timestamp) -> Result<(), RunError> {
         match event {
             Event::Policy(policy) => {
-                tracing::info!(epoch = policy.epoch, number = policy.number,
-                    deployments = policy.body.deployments.len(), updates = policy.body.updates.len(), "new policy");
+                tracing::info!(
+                    epoch = policy.epoch,
+                    number = policy.number,
+                    deployments = policy.body.deployments.len(),
+                    updates = policy.body.updates.len(),
+                    "new policy"
+                );
                 self.contact = Contact { last: Some(now), error: None };
                 self.policy = Some(*policy);
+                // What is being checked was decided under the old one: it is decided anew.
+                if let Some(withdraw) = &self.withdraw {
+                    withdraw.store(true, Ordering::SeqCst);
+                }
                 self.looked_slowly = None;
                 self.look_again();
             }
@@ -337,7 +356,8 @@ impl Engine {
                     Err(error) => {
                         let not_offered = matches!(
                             error,
-                            crate::download::DownloadError::NotOffered(_) | crate::download::DownloadError::NoSource
+                            crate::download::DownloadError::NotOffered(_)
+                                | crate::download::DownloadError::NoSource
                         );
                         let (symbol, code) = error.code();
                         let words = reported(symbol, code, &chain(&error));
@@ -358,165 +378,6 @@ impl Engine {
         Ok(())
     }
 
-    fn scanned(
-        &mut self,
-        request: &ScanRequest,
-        result: Result<Box<Scanned>, ScanFailed>,
-        now: Timestamp,
-    ) -> Result<(), RunError> {
-        let state = match result {
-            Ok(scanned) => {
-                let Scanned { policy: under, found, lines } = *scanned;
-                tracing::info!(kind = ?request.kind, purpose = ?request.purpose, lines = found.covered.len(),
-                    updates = found.detected.len(), "scan completed");
-                self.cached.extend(lines);
-                if let Some(policy) = &self.policy {
-                    let lines = &policy.body.lines;
-                    self.cached.retain(|id, _| lines.iter().any(|line| line.line == *id));
-                }
-                self.site.state.save(CACHED, &self.cached)?;
-                self.catalogues.keep(&self.cached.values().cloned().collect::<Vec<_>>())?;
-                let detections = report::detections(&found.detected, &found.covered);
-                self.view.scan_completed(&under, request, found.detected, found.covered, now);
-                self.view.scan.cached =
-                    self.cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
-                self.outbox.enter(detections, now)?;
-                self.settle_lost(now)?;
-                let error = found.errors.first().map(|first| {
-                    let words = format!("{} stanzas of dpkg's status cannot be read; first: {first}", found.errors.len());
-                    reported("SCAN-PARTIAL", 0x87D0_0695, &words)
-                });
-                let state = if error.is_some() { ScanState::CompletedWithErrors } else { ScanState::Completed };
-                StateBody::Scan { state, error }
-            }
-            Err(error) => {
-                let (symbol, code) = error.code();
-                let words = chain(&error);
-                tracing::error!(error = %words, "scan failed");
-                let error = reported(symbol, code, &words);
-                self.view.scan_failed(error.clone(), now);
-                self.located = None;
-                let waits = symbol == "SCAN-SOURCE";
-                let state = if waits { ScanState::WaitingForCatalogue } else { ScanState::Failed };
-                StateBody::Scan { state, error: Some(error) }
-            }
-        };
-        self.outbox.enter_always([("scan".to_owned(), state)], now)?;
-        self.sending.urgent = true;
-        Ok(())
-    }
-
-    /// Takes up the operation that an agent before this one left.
-    fn find_operation(&mut self, now: Timestamp) -> Result<(), RunError> {
-        match operation::look(&self.site)? {
-            None => {}
-            Some(Standing::Running(record)) => {
-                tracing::info!(kind = ?record.kind, since = %record.started, "an operation still runs: waiting for it");
-                self.runs(&record);
-                self.watch_operation();
-            }
-            Some(ended) => {
-                tracing::info!("an operation ended while no agent was there");
-                self.ended(ended, now)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn runs(&mut self, record: &Record) {
-        match (record.kind, &record.batch) {
-            (Kind::Install, Some(batch)) => {
-                self.view.running.install = Some(RunningInstall { batch: batch.clone(), since: record.started });
-            }
-            _ => self.view.running.recovery = true,
-        }
-    }
-
-    fn ended(&mut self, standing: Standing, now: Timestamp) -> Result<(), RunError> {
-        self.look_again();
-        let (record, ended) = match standing {
-            Standing::Running(record) => {
-                self.runs(&record);
-                return Ok(());
-            }
-            Standing::Lost(record) => {
-                tracing::warn!(started = %record.started, "an operation was cut off");
-                if record.kind == Kind::Install {
-                    self.site.state.save(LOST, &Some(&record))?;
-                }
-                let machine = Machine::read(&self.site.root).map_err(install::InstallError::from)?;
-                self.view.running.install = None;
-                self.view.running.recovery = false;
-                self.note_interruption(&machine, true, now);
-                self.view.scan.stale = Some(StaleReason::Recovered);
-                operation::close(&self.site)?;
-                return Ok(());
-            }
-            Standing::Ended(record, ended) => (record, ended),
-        };
-        let machine = Machine::read(&self.site.root).map_err(install::InstallError::from)?;
-        let output = operation::output(&self.site);
-        match (record.kind, &record.batch) {
-            (Kind::Install, Some(batch)) => match outcome::judge(&machine, &record.leaves_of, &ended, &output) {
-                outcome::Verdict::Locked => {
-                    self.view.running.install = None;
-                    let holder = lock::holder(&self.site.root)?.unwrap_or_else(|| "another process".to_owned());
-                    self.view.lock = Some(client::LockFact { at: now, holder });
-                }
-                outcome::Verdict::Done(failed) => {
-                    tracing::info!(updates = batch.updates.len(), failed = failed.len(), status = %ended.status,
-                        "transaction ended");
-                    if !failed.is_empty() {
-                        let kept = LastFailure { at: Some(now), output: outcome::tail(&output) };
-                        self.site.state.save(FAILURE, &kept)?;
-                    }
-                    self.view.install_finished(batch, &failed, now);
-                    self.note_interruption(&machine, false, now);
-                }
-            },
-            _ => {
-                let result = match scan::interrupted(&self.site.root, &machine, false) {
-                    None => Ok(()),
-                    Some(what) => {
-                        let said = outcome::tail(&output);
-                        Err(reported("PRE-DPKG", 0x87D0_0654, &format!(
-                            "dpkg could not be put right ({what}; {}): run `dpkg --audit`. Output:\n{said}", ended.status
-                        )))
-                    }
-                };
-                tracing::info!(ok = result.is_ok(), "recovery ended");
-                self.view.recovery_finished(result, now);
-            }
-        }
-        // The books before the record: after a kill in between the end is looked at twice, never not at all.
-        self.site.state.save(VIEW, &self.view)?;
-        operation::close(&self.site)?;
-        Ok(())
-    }
-
-    /// After an operation that was cut off, and a scan: what it did install counts as installed by it.
-    fn settle_lost(&mut self, now: Timestamp) -> Result<(), RunError> {
-        if self.view.recovery.is_some() {
-            return Ok(());
-        }
-        let Some(record) = self.site.state.load_or_default::<Option<Record>>(LOST)? else { return Ok(()) };
-        let machine = Machine::read(&self.site.root).map_err(install::InstallError::from)?;
-        if let Some(mut batch) = record.batch {
-            batch.updates.retain(|id, _| {
-                record.leaves_of.get(id).is_some_and(|leaves| leaves.iter().all(|leaf| outcome::has(&machine, leaf)))
-            });
-            if !batch.updates.is_empty() {
-                let running = self.view.running.install.take();
-                self.view.install_finished(&batch, &BTreeMap::new(), now);
-                self.view.running.install = running;
-                // This scan already saw them.
-                self.view.scan.stale = None;
-            }
-        }
-        remove(&self.site.state.path(LOST))?;
-        Ok(())
-    }
-
     /// The last failed transaction's output.
     pub(super) fn last_failure(&self) -> LastFailure {
         self.site.state.load_or_default(FAILURE).unwrap_or_default()
@@ -527,4 +388,3 @@ fn stamp(site: &Site) -> Option<Stamp> {
     let found = fs::metadata(site.root.path(scan::STATUS)).ok()?;
     Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
-

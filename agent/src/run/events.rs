@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use patchtide_model::{Digest, LineId, policy::{LinePolicy, Policy}};
+use patchtide_model::{
+    Digest, LineId,
+    policy::{LinePolicy, Policy},
+};
 use patchtide_planner::client::ScanRequest;
 use patchtide_protocol::{location::Locations, state::Acknowledgement};
 use tokio::sync::oneshot;
@@ -68,9 +71,8 @@ impl ScanFailed {
     /// Symbol and published code (domain.md 8).
     pub(crate) fn code(&self) -> (&'static str, u32) {
         match self {
-            Self::Catalogue(CatalogueError::NoSource(_)) | Self::Scan(ScanError::Catalogue(CatalogueError::NoSource(_))) => {
-                ("SCAN-SOURCE", 0x87D0_0691)
-            }
+            Self::Catalogue(CatalogueError::NoSource(_))
+            | Self::Scan(ScanError::Catalogue(CatalogueError::NoSource(_))) => ("SCAN-SOURCE", 0x87D0_0691),
             Self::Catalogue(CatalogueError::Digest { .. }) => ("SCAN-HASH", 0x8024_6002),
             Self::Catalogue(_) | Self::Scan(ScanError::Catalogue(_)) => ("SCAN-CATALOGUE", 0x87D0_0602),
             Self::Scan(ScanError::Machine(_)) => ("PRE-DPKG", 0x87D0_0657),

@@ -1,8 +1,11 @@
 //! The agent's life: enrol, then look, decide, do, report, until it is told to stop.
 
+mod asked;
+mod books;
 mod carry;
 mod engine;
 mod events;
+mod reports;
 mod site;
 
 pub(crate) use events::Event;
@@ -26,7 +29,11 @@ use crate::{
     root::Root,
     scan::Machine,
     state::{StateError, StateFolder},
-    transport::{Transport, TransportError, error::chain, retry::{Backoff, dice}},
+    transport::{
+        Transport, TransportError,
+        error::chain,
+        retry::{Backoff, dice},
+    },
 };
 
 /// What the agent is started with.
@@ -99,7 +106,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let policy = policies.load()?;
     let cache = Cache::open(&state)?;
     let engine = engine::Engine::new(engine::Parts {
-        site: Site { root: config.root.clone(), state: state.clone(), cache, program: config.program.clone() },
+        site: Site {
+            root: config.root.clone(),
+            state: state.clone(),
+            cache,
+            program: config.program.clone(),
+        },
         catalogues: Catalogues::open(&state)?,
         outbox: Outbox::open(&state)?,
         transport: transport.clone(),

@@ -93,7 +93,8 @@ pub(super) async fn keep_identity(
             tokio::time::sleep(wait.min(Duration::from_hours(1))).await;
             continue;
         }
-        let step = if asked { enrol::poll(&transport, &key).await } else { enrol::renew(&transport, &key).await };
+        let step =
+            if asked { enrol::poll(&transport, &key).await } else { enrol::renew(&transport, &key).await };
         match step {
             Ok(enrol::Standing::Approved(renewed)) if renewed.not_after > identity.not_after => {
                 let kept = renewed.save(&state).map_err(|error| chain(&error)).and_then(|()| {
@@ -113,7 +114,8 @@ pub(super) async fn keep_identity(
             Ok(enrol::Standing::Approved(_) | enrol::Standing::Pending(_)) => {
                 let first = !asked;
                 asked = true;
-                tokio::time::sleep(if first { Duration::from_secs(2) } else { backoff.next(None, dice()) }).await;
+                tokio::time::sleep(if first { Duration::from_secs(2) } else { backoff.next(None, dice()) })
+                    .await;
             }
             Ok(enrol::Standing::NotAsked) => {
                 asked = false;

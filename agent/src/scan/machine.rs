@@ -29,7 +29,9 @@ pub enum MachineError {
         source: io::Error,
     },
     /// Without it no architecture is known.
-    #[error("{0} does not list the package dpkg: the package database is damaged, restore it from /var/backups")]
+    #[error(
+        "{0} does not list the package dpkg: the package database is damaged, restore it from /var/backups"
+    )]
     NoDpkg(PathBuf),
 }
 
@@ -81,7 +83,11 @@ impl Machine {
 
     /// Those of this name that a leaf of this architecture is a version of. `all` stands for the machine's own
     /// architecture: a package may turn from one to the other.
-    pub fn matching<'m>(&'m self, package: &str, architecture: &'m str) -> impl Iterator<Item = &'m StatusEntry> {
+    pub fn matching<'m>(
+        &'m self,
+        package: &str,
+        architecture: &'m str,
+    ) -> impl Iterator<Item = &'m StatusEntry> {
         let own = move |name: &'m str| if name == "all" { self.native.as_str() } else { name };
         self.named(package).filter(move |entry| own(&entry.architecture) == own(architecture))
     }

@@ -132,7 +132,9 @@ fn note(
     leaves: Vec<ScanLeaf>,
 ) {
     let refs = leaves.iter().map(leaf_ref).collect();
-    found.detected.insert(id.clone(), Detected { state, leaves: refs, needs: std::collections::BTreeSet::new() });
+    found
+        .detected
+        .insert(id.clone(), Detected { state, leaves: refs, needs: std::collections::BTreeSet::new() });
     if state == Detection::Required {
         required.push(Required { id, leaves });
     }
@@ -152,9 +154,10 @@ fn detect(machine: &Machine, update: &ScanUpdate) -> Option<(Detection, Vec<Scan
         any = true;
         // Half installed at this very version is not installed: the transaction completes it.
         let lacks = |entry: &patchtide_packaging::status::StatusEntry| {
-            entry.version.as_ref().is_some_and(|have| {
-                *have < version || (entry.is_broken() && *have == version)
-            })
+            entry
+                .version
+                .as_ref()
+                .is_some_and(|have| *have < version || (entry.is_broken() && *have == version))
         };
         if entries.any(lacks) {
             needed.push(leaf.clone());

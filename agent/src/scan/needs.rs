@@ -189,9 +189,8 @@ fn collect<E>(
             }
             let key = (leaf.package.clone(), leaf.architecture.clone());
             let newer = offers.get(&key).is_none_or(|held| {
-                Version::parse(&leaf.version).is_ok_and(|new| {
-                    Version::parse(&held.version).is_ok_and(|held| new > held)
-                })
+                Version::parse(&leaf.version)
+                    .is_ok_and(|new| Version::parse(&held.version).is_ok_and(|held| new > held))
             });
             if newer {
                 offers.insert(key, leaf);

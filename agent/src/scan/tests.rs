@@ -3,11 +3,13 @@ use patchtide_packaging::status::Status;
 use super::*;
 
 fn machine(packages: &[(&str, &str, &str, &str)]) -> Machine {
-    let mut text = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.21\n\n".to_owned();
+    let mut text =
+        "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.21\n\n".to_owned();
     for (name, arch, version, status) in packages {
-        text.push_str(&format!(
+        let stanza = format!(
             "Package: {name}\nStatus: {status}\nArchitecture: {arch}\nVersion: {version}\nMulti-Arch: same\n\n"
-        ));
+        );
+        text.push_str(&stanza);
     }
     Machine::new(Status::read(text.as_bytes()).unwrap()).unwrap()
 }
@@ -47,11 +49,19 @@ fn detection_follows_the_definition() {
     assert_eq!(state(&m, one("libx", "i386")), Some((Detection::Installed, 0)));
     assert_eq!(state(&m, one("libx", "arm64")), None);
     assert_eq!(state(&m, one("gone", "amd64")), None, "configuration files are not an installation");
-    assert_eq!(state(&m, one("half", "amd64")), Some((Detection::Required, 1)), "half configured is not installed");
+    assert_eq!(
+        state(&m, one("half", "amd64")),
+        Some((Detection::Required, 1)),
+        "half configured is not installed"
+    );
     assert_eq!(state(&m, vec![leaf("half", "amd64", "1", "", "")]), Some((Detection::Installed, 0)));
     assert_eq!(state(&m, one("newer", "amd64")), Some((Detection::Installed, 0)), "from whichever line");
     assert_eq!(state(&m, one("data", "amd64")), Some((Detection::Required, 1)), "all turned into amd64");
-    assert_eq!(state(&m, one("linux-image-6.1.0-40-amd64", "amd64")), None, "a new kernel is nobody's update");
+    assert_eq!(
+        state(&m, one("linux-image-6.1.0-40-amd64", "amd64")),
+        None,
+        "a new kernel is nobody's update"
+    );
     let both = vec![leaf("libx", "amd64", "2", "", ""), leaf("libx", "i386", "2", "", "")];
     assert_eq!(state(&m, both), Some((Detection::Required, 1)), "only the architecture that lags");
 }
@@ -64,11 +74,7 @@ fn needs(machine: &Machine, required: ScanUpdate, catalogue: &[ScanUpdate]) -> V
         Ok::<(), ()>(())
     })
     .unwrap();
-    found
-        .into_values()
-        .flatten()
-        .map(|l| format!("{}:{}={}", l.package, l.architecture, l.version))
-        .collect()
+    found.into_values().flatten().map(|l| format!("{}:{}={}", l.package, l.architecture, l.version)).collect()
 }
 
 #[test]

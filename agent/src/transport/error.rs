@@ -76,7 +76,9 @@ pub enum TransportError {
         problem: Option<Box<Problem>>,
     },
     /// More bytes than allowed.
-    #[error("the answer of {url} is larger than {limit} bytes: update the agent, or tell the site's administrator")]
+    #[error(
+        "the answer of {url} is larger than {limit} bytes: update the agent, or tell the site's administrator"
+    )]
     TooLarge {
         /// Address.
         url: String,

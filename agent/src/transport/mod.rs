@@ -21,7 +21,7 @@ pub use error::TransportError;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Total time of a short request.
-pub const SHORT: Duration = Duration::from_secs(60);
+pub const SHORT: Duration = Duration::from_mins(1);
 /// Longest silence while content arrives.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Bytes of a [`Problem`] that are read.

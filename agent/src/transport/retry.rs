@@ -21,7 +21,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// How long to wait now, with `random` in 0..=u32::MAX as the throw of the dice. What the site asks for is kept,
+    /// How long to wait now, with `random` in `0..=u32::MAX` as the throw of the dice. What the site asks for is kept,
     /// with up to a quarter more.
     pub fn next(&mut self, retry_after: Option<Duration>, random: u32) -> Duration {
         let share = f64::from(random) / f64::from(u32::MAX);

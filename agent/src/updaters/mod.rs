@@ -9,6 +9,7 @@ use std::{
 };
 
 use patchtide_model::object::OtherUpdaters;
+use patchtide_packaging::status::StatusEntry;
 
 use crate::{
     root::Root,
@@ -41,7 +42,7 @@ pub enum UpdatersError {
 /// Those that are active on this machine.
 pub fn active(root: &Root, machine: &Machine) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
-    let unattended = machine.named("unattended-upgrades").any(|entry| entry.is_installed());
+    let unattended = machine.named("unattended-upgrades").any(StatusEntry::is_installed);
     if unattended && !periodic_is_off(root) {
         found.insert("unattended-upgrades");
     }
@@ -65,7 +66,9 @@ fn periodic_is_off(root: &Root) -> bool {
     for text in files.iter().filter_map(|file| fs::read_to_string(file).ok()) {
         for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
             let value = || {
-                line.split('"').nth(1).is_some_and(|value| !matches!(value.trim(), "0" | "" | "never" | "false"))
+                line.split('"')
+                    .nth(1)
+                    .is_some_and(|value| !matches!(value.trim(), "0" | "" | "never" | "false"))
             };
             if line.starts_with("APT::Periodic::Unattended-Upgrade") {
                 on = value();
@@ -103,7 +106,9 @@ pub fn follow(root: &Root, machine: &Machine, wanted: OtherUpdaters) -> Result<b
             // A unit file of the owner's own stays: the switch keeps it from doing anything.
             let to_mask: Vec<&str> = TIMERS
                 .into_iter()
-                .filter(|timer| timer_is_on(root, timer) && fs::symlink_metadata(mask_of(root, timer)).is_err())
+                .filter(|timer| {
+                    timer_is_on(root, timer) && fs::symlink_metadata(mask_of(root, timer)).is_err()
+                })
                 .collect();
             if switch.parent().is_some_and(Path::is_dir) {
                 let mut text = fs::read_to_string(&switch).unwrap_or_else(|_| SWITCH_TEXT.to_owned());

@@ -11,7 +11,10 @@ use patchtide_agent::{
     transport::{SHORT, Transport, TransportError, error::chain, read_json},
 };
 use patchtide_model::{Digest, catalogue::ContentFile};
-use patchtide_protocol::{Problem, bundle::{Bundle, PolicyKey}};
+use patchtide_protocol::{
+    Problem,
+    bundle::{Bundle, PolicyKey},
+};
 use reqwest::Method;
 
 use crate::server::{Ca, Reply, Request, serve, serve_valid};
@@ -41,7 +44,8 @@ fn bed() -> Bed {
     let state = StateFolder::open(folder.path()).unwrap();
     let ca = Ca::new();
     let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-    let file = ContentFile { sha256: Digest::of(&bytes), size: bytes.len() as u64, path: "pool/x.deb".to_owned() };
+    let file =
+        ContentFile { sha256: Digest::of(&bytes), size: bytes.len() as u64, path: "pool/x.deb".to_owned() };
     let transport = Transport::new(&bundle(&ca, &[])).unwrap();
     let cache = Cache::open(&state).unwrap();
     Bed { _folder: folder, ca, cache, sources: Sources::default(), transport, file, bytes }
@@ -63,9 +67,21 @@ async fn bad_input_59_wrong_bytes_come_from_another_distribution_point() {
     wrong[70_000] ^= 1;
     let longer = [&good[..], b"x"].concat();
     let shorter = good[1..].to_vec();
-    let liar = serve(&bed.ca, move |r| { let b = wrong.clone(); async move { Reply::file(&r, &b) } }).await;
-    let long = serve(&bed.ca, move |r| { let b = longer.clone(); async move { Reply::file(&r, &b) } }).await;
-    let short = serve(&bed.ca, move |r| { let b = shorter.clone(); async move { Reply::file(&r, &b) } }).await;
+    let liar = serve(&bed.ca, move |r| {
+        let b = wrong.clone();
+        async move { Reply::file(&r, &b) }
+    })
+    .await;
+    let long = serve(&bed.ca, move |r| {
+        let b = longer.clone();
+        async move { Reply::file(&r, &b) }
+    })
+    .await;
+    let short = serve(&bed.ca, move |r| {
+        let b = shorter.clone();
+        async move { Reply::file(&r, &b) }
+    })
+    .await;
     let none = serve(&bed.ca, |_| async { Reply::status(404) }).await;
 
     let code = |result: Result<(), DownloadError>| result.unwrap_err().code().0;
@@ -88,7 +104,11 @@ async fn bad_input_59_wrong_bytes_come_from_another_distribution_point() {
     .await;
     bed.fetch(&[&liar.url, &honest.url]).await.unwrap();
     assert!(bed.cache.contains(&bed.file) && asked.load(Ordering::SeqCst) == 1);
-    assert_eq!(bed.sources.order(&[liar.url.clone(), honest.url.clone()])[0], honest.url, "the liar is asked last now");
+    assert_eq!(
+        bed.sources.order(&[liar.url.clone(), honest.url.clone()])[0],
+        honest.url,
+        "the liar is asked last now"
+    );
 }
 
 #[tokio::test]
@@ -134,15 +154,24 @@ async fn a_download_that_breaks_goes_on_where_it_was() {
 async fn a_server_without_ranges_and_a_rotten_beginning_are_no_obstacle() {
     let bed = bed();
     let good = bed.bytes.clone();
-    let plain = serve(&bed.ca, move |_| { let b = good.clone(); async move { Reply::bytes(&b) } }).await;
-    let partial = bed.cache.path(&bed.file.sha256).parent().unwrap().join("partial").join(bed.file.sha256.to_string());
+    let plain = serve(&bed.ca, move |_| {
+        let b = good.clone();
+        async move { Reply::bytes(&b) }
+    })
+    .await;
+    let partial =
+        bed.cache.path(&bed.file.sha256).parent().unwrap().join("partial").join(bed.file.sha256.to_string());
     std::fs::write(&partial, &bed.bytes[..1000]).unwrap();
     bed.fetch(&[&plain.url]).await.unwrap();
 
     bed.cache.discard(&bed.file.sha256).unwrap();
     std::fs::write(&partial, vec![0; 1000]).unwrap();
     let good = bed.bytes.clone();
-    let ranges = serve(&bed.ca, move |r| { let b = good.clone(); async move { Reply::file(&r, &b) } }).await;
+    let ranges = serve(&bed.ca, move |r| {
+        let b = good.clone();
+        async move { Reply::file(&r, &b) }
+    })
+    .await;
     assert_eq!(bed.fetch(&[&ranges.url]).await.unwrap_err().code().0, "PKG-HASH");
     bed.fetch(&[&ranges.url]).await.unwrap();
 }
@@ -161,7 +190,11 @@ async fn bad_input_91_only_the_pinned_site_is_believed() {
     assert!(matches!(error, TransportError::NotPinned { .. }), "{}", chain(&error));
     let early = serve_valid(&ca, (2, 30), |_| async { Reply::json(&1) }).await;
     let error = ask(early.url, Arc::clone(&ca)).await.unwrap_err();
-    assert!(matches!(error, TransportError::Clock { .. }) && error.to_string().contains("TLS-TIME"), "{}", chain(&error));
+    assert!(
+        matches!(error, TransportError::Clock { .. }) && error.to_string().contains("TLS-TIME"),
+        "{}",
+        chain(&error)
+    );
     let html = serve(&ca, |_| async { Reply::bytes(b"<html>please log in</html>") }).await;
     let error = ask(html.url, Arc::clone(&ca)).await.unwrap_err();
     assert!(error.to_string().contains("NET-CAPTIVE"), "{}", chain(&error));
@@ -195,4 +228,34 @@ async fn the_next_management_point_is_asked_when_one_is_gone() {
     let transport = Transport::new(&bundle(&ca, &[gone, &there.url])).unwrap();
     let response = transport.ask(Method::GET, "/v1/site", SHORT, |r| r).await.unwrap();
     assert_eq!(read_json::<u32>(response, 100).await.unwrap(), 7);
+}
+
+/// A file system that is too small, unmounted when the test is over.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(folder.path());
+        patchtide_tests::process::run(&mut mount).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+/// reliability.md 4 #69.
+#[tokio::test]
+async fn bad_input_69_a_disk_that_is_too_small_is_named_before_a_byte_comes() {
+    let mut bed = bed();
+    let small = Small::new();
+    bed.cache = Cache::open(&StateFolder::open(small.0.path()).unwrap()).unwrap();
+    let error = bed.fetch(&["https://127.0.0.1:9"]).await.unwrap_err();
+    assert_eq!(error.code().0, "PRE-DISK");
+    assert!(error.to_string().contains("make room"), "{error}");
 }

@@ -82,7 +82,7 @@ fn build() -> anyhow::Result<Fixture> {
         ] {
             command.arg("-o").arg(option);
         }
-        Ok(run(command.arg("-q").args(arguments).env("LC_ALL", "C"))?)
+        run(command.arg("-q").args(arguments).env("LC_ALL", "C"))
     };
     fs::create_dir_all(folder.path().join("state"))?;
     apt(&["update"])?;
@@ -139,7 +139,15 @@ fn upgrades(text: &str) -> Oracle {
             let mut words = line.strip_prefix("Inst ")?.split_whitespace();
             let name = words.next()?.split(':').next()?.to_owned();
             let new = line.split_once('(')?.1.split_whitespace().next()?.to_owned();
-            let architecture = line.split_once('(')?.1.split_once(')')?.0.rsplit_once('[')?.1.trim_end_matches(']').to_owned();
+            let architecture = line
+                .split_once('(')?
+                .1
+                .split_once(')')?
+                .0
+                .rsplit_once('[')?
+                .1
+                .trim_end_matches(']')
+                .to_owned();
             Some(((name, architecture), new))
         })
         .collect()
@@ -325,10 +333,7 @@ impl Ground {
         run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&file)).unwrap();
         let bytes = fs::read(file).unwrap();
         let digest = self.site.cache.put(&bytes).unwrap();
-        let stanza = format!(
-            "{control}Filename: pool/{name}.deb\nSize: {}\nSHA256: {digest}\n",
-            bytes.len()
-        );
+        let stanza = format!("{control}Filename: pool/{name}.deb\nSize: {}\nSHA256: {digest}\n", bytes.len());
         let mut reader = StanzaReader::new(stanza.as_bytes());
         leaf_of(BinaryPackage::parse(&reader.next_stanza().unwrap().unwrap()).unwrap())
     }
@@ -364,7 +369,7 @@ impl Ground {
 
     pub(crate) fn prepare(&self, batch: &InstallBatch) -> Result<Prepared, InstallError> {
         let body = body(&self.updates, self.dependencies.clone());
-        install::prepare(&self.site, &body, batch, self.leaves_of(), jiff::Timestamp::UNIX_EPOCH)
+        install::prepare(&self.site, &body, batch, self.leaves_of(), jiff::Timestamp::UNIX_EPOCH, &|| true)
     }
 
     /// Waits for the operation's end.
@@ -375,7 +380,7 @@ impl Ground {
                 operation::Standing::Running(_) => std::thread::sleep(Duration::from_millis(50)),
                 ended => return ended,
             }
-            assert!(start.elapsed() < Duration::from_secs(180), "the operation does not end");
+            assert!(start.elapsed() < Duration::from_mins(3), "the operation does not end");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
 
-use patchtide_agent::install::{InstallError, Prepared, outcome::{Verdict, refused}};
+use patchtide_agent::install::{
+    InstallError, Prepared,
+    outcome::{Verdict, refused},
+};
 use patchtide_model::Digest;
 
 use crate::fixture::{Ground, fixture};
@@ -18,7 +21,11 @@ fn approved_content_is_installed_and_nothing_else() {
     for leaf in ground.updates.values().flatten() {
         assert_eq!(ground.version(&leaf.package), format!("installed {}", leaf.version));
     }
-    assert_eq!(ground.run(&["apt-mark", "showmanual"]), manual, "no package turned into one that was asked for");
+    assert_eq!(
+        ground.run(&["apt-mark", "showmanual"]),
+        manual,
+        "no package turned into one that was asked for"
+    );
     assert_eq!(ground.run(&["dpkg-query", "-W", "-f", "${Package}\\n"]).lines().count(), count);
     assert_eq!(ground.run(&["dpkg", "--audit"]), "");
     assert!(fixture().pending.len() > 3);
@@ -128,7 +135,11 @@ fn bad_input_65_a_failing_maintainer_script_is_reported() {
     let Verdict::Done(failed) = ground.install() else { panic!("locked") };
     let error = &failed[&bad];
     assert_eq!(error.symbol, "INSTALL-SCRIPT");
-    assert!(error.message.contains("the reason of the failure") && error.message.contains("demo-bad"), "{}", error.message);
+    assert!(
+        error.message.contains("the reason of the failure") && error.message.contains("demo-bad"),
+        "{}",
+        error.message
+    );
     assert!(error.message.len() <= 1024);
     assert!(!failed.contains_key(&good), "{failed:?}");
     assert_eq!(ground.version("demo-good"), "installed 2");
@@ -201,7 +212,10 @@ fn bad_input_68_a_downgrade_is_not_planned() {
     ground.approve(ground.package("demo-a", "2", "", &[]));
     ground.approve(ground.package("demo-b", "2", "", &[]));
     assert_eq!(ground.install(), Verdict::Done(BTreeMap::new()), "what is newer already is done");
-    assert_eq!((ground.version("demo-a"), ground.version("demo-b")), ("installed 3".into(), "installed 2".into()));
+    assert_eq!(
+        (ground.version("demo-a"), ground.version("demo-b")),
+        ("installed 3".into(), "installed 2".into())
+    );
 
     // Only a downgrade of another package would let it in.
     let mut ground = Ground::new();
@@ -212,4 +226,51 @@ fn bad_input_68_a_downgrade_is_not_planned() {
     let error = ground.prepare(&ground.batch()).unwrap_err();
     assert!(["PLAN-DOWNGRADE", "PLAN-MISSING"].contains(&error.code().0), "{error}");
     assert_eq!(ground.version("demo-a"), "installed 3");
+}
+
+/// reliability.md 4 #69.
+#[test]
+fn bad_input_69_no_room_is_seen_before_anything_starts() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "Installed-Size: 999999999999\n", &[]));
+    let error = ground.prepare(&ground.batch()).unwrap_err();
+    assert_eq!(error.code().0, "PRE-DISK", "{error}");
+    assert_eq!(ground.version("demo-a"), "installed 1");
+}
+
+/// A policy that changes while a batch is being checked keeps it from starting.
+#[test]
+fn what_is_withdrawn_at_the_last_moment_does_not_start() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "", &[]));
+    let body = crate::fixture::body(&ground.updates, vec![]);
+    let leaves_of = ground.leaves_of();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let prepared =
+        patchtide_agent::install::prepare(&ground.site, &body, &ground.batch(), leaves_of, now, &|| false)
+            .unwrap();
+    assert!(matches!(prepared, Prepared::Withdrawn));
+    assert_eq!(patchtide_agent::install::operation::look(&ground.site).unwrap(), None);
+    assert_eq!(ground.version("demo-a"), "installed 1");
+}
+
+/// The machine's own hooks run as in any other transaction.
+#[test]
+fn dpkg_hooks_of_the_machine_run() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "", &[]));
+    let root = &ground.site.root;
+    fs::write(root.path("/etc/apt/apt.conf.d/99own"), "DPkg::Post-Invoke { \"touch /run/hook\"; };\n")
+        .unwrap();
+    assert_eq!(ground.install(), Verdict::Done(BTreeMap::new()));
+    assert!(ground.site.root.path("/run/hook").exists());
+    assert!(
+        fs::read_dir(ground.site.root.path("/var/lib/apt/lists"))
+            .unwrap()
+            .flatten()
+            .all(|e| !e.file_name().to_string_lossy().contains("repo"))
+    );
 }

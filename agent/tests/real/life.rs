@@ -1,7 +1,14 @@
 //! The whole life of an agent, as the binary that is shipped, against a site: enrolled, scanned, told, patched,
 //! restarted, reported; and killed on the way.
 
-use std::{collections::{BTreeMap, BTreeSet}, fs, os::unix::fs::PermissionsExt as _, path::{Path, PathBuf}, process::Command, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use patchtide_agent::control::{Question, ask};
@@ -33,7 +40,8 @@ impl Machine {
         let root = &ground.site.root;
         fs::create_dir_all(root.path("/etc/patchtide/labels.d")).unwrap();
         fs::write(root.path("/etc/patchtide/labels.d/ring"), "ring=test\n").unwrap();
-        fs::write(root.path("/etc/patchtide/bundle.json"), serde_json::to_vec(&site.bundle()).unwrap()).unwrap();
+        fs::write(root.path("/etc/patchtide/bundle.json"), serde_json::to_vec(&site.bundle()).unwrap())
+            .unwrap();
         // The root has no init: what it is asked for is written down, and the test does it.
         let shutdown = root.path("/usr/sbin/shutdown");
         fs::write(&shutdown, "#!/bin/sh\necho \"$@\" >>/run/asked\n").unwrap();
@@ -107,7 +115,11 @@ fn settings() -> DeploymentSettings {
 }
 
 /// A policy that deploys the updates now.
-fn deploying(base: &PolicyBody, updates: &BTreeMap<UpdateId, Vec<Leaf>>, always: Option<&UpdateId>) -> PolicyBody {
+fn deploying(
+    base: &PolicyBody,
+    updates: &BTreeMap<UpdateId, Vec<Leaf>>,
+    always: Option<&UpdateId>,
+) -> PolicyBody {
     let mut policy = body(updates, vec![]);
     policy.lines.clone_from(&base.lines);
     policy.settings.restart_countdown = SignedDuration::from_secs(1);
@@ -145,7 +157,9 @@ async fn from_enrolment_to_a_compliant_machine() {
     site.set_policy(1, scanning.clone());
     machine.start();
 
-    let scanned = site.said("scan", 0, &machine.log, |body| matches!(body, StateBody::Scan { state: Scan::Completed, .. })).await;
+    let scanned = site
+        .said("scan", 0, &machine.log, |body| matches!(body, StateBody::Scan { state: Scan::Completed, .. }))
+        .await;
     let required: BTreeSet<String> = site
         .messages()
         .into_iter()
@@ -153,18 +167,24 @@ async fn from_enrolment_to_a_compliant_machine() {
             StateBody::Detection(report) => Some(report),
             _ => None,
         })
-        .flat_map(|report| report.states.into_iter().filter(|s| s.state == Detection::Required).map(|s| s.source))
+        .flat_map(|report| {
+            report.states.into_iter().filter(|s| s.state == Detection::Required).map(|s| s.source)
+        })
         .collect();
     let pending: BTreeSet<String> = fixture().pending.keys().map(|id| id.source.clone()).collect();
     assert!(required.is_superset(&pending), "{required:?} {pending:?}");
-    site.said("facts", 0, &machine.log, |body| matches!(body, StateBody::Facts { facts } if facts["label/ring"] == "test")).await;
+    site.said(
+        "facts",
+        0,
+        &machine.log,
+        |body| matches!(body, StateBody::Facts { facts } if facts["label/ring"] == "test"),
+    )
+    .await;
     assert!(machine.ask(&Question::Status).contains("policy      1.1"));
 
     let always = fixture().pending.keys().next().unwrap();
     site.set_policy(2, deploying(&scanning, &fixture().pending, Some(always)));
-    let pending_restart = |body: &StateBody| {
-        matches!(body, StateBody::Update { update, state: UpdateEnforcement::PendingRestart, .. } if update == always)
-    };
+    let pending_restart = |body: &StateBody| matches!(body, StateBody::Update { update, state: UpdateEnforcement::PendingRestart, .. } if update == always);
     let waiting = site.said("pending restart", scanned, &machine.log, pending_restart).await;
     machine.until("the restart is asked of init", |root| root.join("run/asked").exists()).await;
     assert_eq!(fs::read_to_string(machine.path("/run/asked")).unwrap(), "-r now\n", "once");
@@ -187,8 +207,10 @@ async fn from_enrolment_to_a_compliant_machine() {
     site.set_policy(3, scanning);
     machine.ask(&Question::Scan);
     site.said("resync", before as u64, &machine.log, |body| matches!(body, StateBody::Facts { .. })).await;
-    let status = fs::read_to_string(format!("/proc/{}/status", machine.agent.as_ref().unwrap().pid())).unwrap();
-    let memory = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", machine.agent.as_ref().unwrap().pid())).unwrap();
+    let memory =
+        |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     println!("agent: {} {}", memory("VmRSS"), memory("VmHWM"));
 }
 
@@ -228,9 +250,7 @@ async fn an_agent_killed_in_the_middle_of_dpkg_reports_once() {
     assert_eq!(machine.ground.version("demo-a"), "installed 2");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let count = |want| {
-        let is = |m: &&patchtide_protocol::state::StateMessage| {
-            matches!(&m.body, StateBody::Update { state, .. } if *state == want)
-        };
+        let is = |m: &&patchtide_protocol::state::StateMessage| matches!(&m.body, StateBody::Update { state, .. } if *state == want);
         site.messages().iter().filter(is).count()
     };
     assert_eq!(count(UpdateEnforcement::Installed), 1, "reported once");
@@ -252,8 +272,10 @@ async fn suspending_stops_what_has_not_started_and_failures_are_told() {
     let mut suspended = deploying(&line, &ground.updates, None);
     suspended.deployments[0].suspend = true;
     site.set_policy(1, suspended);
-    let files: Vec<Vec<u8>> =
-        [&bad, &good].iter().map(|leaf| fs::read(ground.site.cache.path(&leaf.file.sha256)).unwrap()).collect();
+    let files: Vec<Vec<u8>> = [&bad, &good]
+        .iter()
+        .map(|leaf| fs::read(ground.site.cache.path(&leaf.file.sha256)).unwrap())
+        .collect();
     for leaf in [&bad, &good] {
         ground.site.cache.discard(&leaf.file.sha256).unwrap();
     }
@@ -265,17 +287,45 @@ async fn suspending_stops_what_has_not_started_and_failures_are_told() {
     assert!(why.contains("suspend"), "{why}");
     assert_eq!(machine.ground.version("demo-b"), "installed 1");
 
-    files.iter().for_each(|bytes| drop(site.put(bytes)));
+    for bytes in &files {
+        site.put(bytes);
+    }
     site.set_policy(2, deploying(&line, &machine.ground.updates, None));
     let failed = |body: &StateBody| {
         matches!(body, StateBody::Update { update, state: UpdateEnforcement::InstallFailed, error: Some(error) }
             if *update == bad_id && error.symbol == "INSTALL-SCRIPT" && error.message.contains("broken by design"))
     };
     site.said("the failure", 0, &machine.log, failed).await;
-    site.said("the deployment's failure", 0, &machine.log, enforcement(DeploymentEnforcement::InstallFailed)).await;
+    site.said("the deployment's failure", 0, &machine.log, enforcement(DeploymentEnforcement::InstallFailed))
+        .await;
     assert_eq!(machine.ground.version("demo-b"), "installed 2");
     let status = machine.ask(&Question::Status);
     assert!(status.contains("broken by design"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_installation_is_waited_for_and_said() {
+    let site = Site::start().await;
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    let leaf = ground.package("demo-a", "2", "", &[]);
+    let slow = ground.package("demo-slow", "1", "", &[("postinst", "sleep 12")]);
+    let slow_file = ground.site.root.path("/slow.deb");
+    fs::copy(ground.site.cache.path(&slow.file.sha256), slow_file).unwrap();
+    site.put(&fs::read(ground.site.cache.path(&leaf.file.sha256)).unwrap());
+    let line = demo_line(&site, &[&leaf]);
+    ground.approve(leaf);
+    site.set_policy(1, deploying(&line, &ground.updates, None));
+    let mut other = ground.site.root.command(&["dpkg", "-i", "/slow.deb"]);
+    let mut other = other.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut machine = Machine::new(ground, &site);
+    machine.start();
+    let waiting = enforcement(DeploymentEnforcement::WaitingForAnother);
+    let seq = site.said("waiting for another installation", 0, &machine.log, waiting).await;
+    assert!(machine.ask(&Question::Status).contains("dpkg"));
+    other.wait().unwrap();
+    site.said("installed", seq, &machine.log, enforcement(DeploymentEnforcement::Installed)).await;
+    assert_eq!(machine.ground.version("demo-a"), "installed 2");
 }
 
 /// A certificate that is past two thirds of its life is renewed over itself.

@@ -1,6 +1,8 @@
 //! The agent on real ground: a Debian root made from `bookworm main` alone, the archive's own security updates, real
 //! apt and dpkg, real TLS. Needs root, mmdebstrap and the archive of this machine's apt configuration.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests and their helpers")]
+
 mod download;
 mod fixture;
 mod install;

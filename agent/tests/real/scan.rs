@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use patchtide_agent::{catalogue::Catalogues, scan::{Machine, scan}};
+use patchtide_agent::{
+    catalogue::Catalogues,
+    scan::{Machine, scan},
+};
 use patchtide_model::state::Detection;
 use patchtide_packaging::Version;
 
@@ -30,7 +33,8 @@ fn a_scan_finds_what_apt_would_upgrade() {
         }
     }
     // What apt would newly install is not required but needed.
-    let needed: Vec<_> = found.detected.values().flat_map(|d| &d.needs).map(|leaf| leaf.package.as_str()).collect();
+    let needed: Vec<_> =
+        found.detected.values().flat_map(|d| &d.needs).map(|leaf| leaf.package.as_str()).collect();
     let upgraded: Oracle = fixture()
         .oracle
         .clone()
@@ -39,7 +43,10 @@ fn a_scan_finds_what_apt_would_upgrade() {
         .collect();
     assert_eq!(required, upgraded);
     for (package, _) in fixture().oracle.keys().filter(|key| !upgraded.contains_key(key)) {
-        assert!(needed.contains(&package.as_str()), "{package} would be installed and is not named as needed");
+        assert!(
+            needed.contains(&package.as_str()),
+            "{package} would be installed and is not named as needed"
+        );
     }
     // Everything else of the root is installed or not required; nothing is both.
     let security = found.detected.iter().filter(|(id, _)| id.line.as_str() == SECURITY);

@@ -1,6 +1,6 @@
 //! A small HTTPS server whose every byte the tests decide.
 
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
@@ -190,24 +190,21 @@ async fn answer(
     let reply = handler(request).await;
     let mut out = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
     if !reply.headers.iter().any(|(name, _)| *name == "content-length") && reply.status != 304 {
-        out.push_str(&format!("content-length: {}\r\n", reply.body.len()));
+        let _ = write!(out, "content-length: {}\r\n", reply.body.len());
     }
     for (name, value) in &reply.headers {
-        out.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(out, "{name}: {value}\r\n");
     }
     out.push_str("\r\n");
     stream.write_all(out.as_bytes()).await?;
-    match reply.cut {
-        Some(cut) => {
-            stream.write_all(&reply.body[..cut.min(reply.body.len())]).await?;
-            stream.flush().await?;
-            // Without a goodbye, as when the other machine dies.
-            drop(stream.into_inner().0);
-        }
-        None => {
-            stream.write_all(&reply.body).await?;
-            stream.shutdown().await?;
-        }
+    if let Some(cut) = reply.cut {
+        stream.write_all(&reply.body[..cut.min(reply.body.len())]).await?;
+        stream.flush().await?;
+        // Without a goodbye, as when the other machine dies.
+        drop(stream.into_inner().0);
+    } else {
+        stream.write_all(&reply.body).await?;
+        stream.shutdown().await?;
     }
     Ok(())
 }

@@ -43,7 +43,6 @@ pub(crate) struct Site {
     state: Arc<Mutex<State>>,
     policy: watch::Sender<Option<(u64, PolicyBody)>>,
     server: Server,
-    pub(crate) client: ClientId,
 }
 
 impl Site {
@@ -60,15 +59,22 @@ impl Site {
         let (policy, changes) = watch::channel(None);
         let client = ClientId(uuid::Uuid::new_v4());
         let own = Arc::new(Mutex::new(String::new()));
-        let context =
-            Context { ca: Arc::clone(&ca), key: Arc::clone(&key), state: Arc::clone(&state), changes, client, hours, own: Arc::clone(&own) };
+        let context = Context {
+            ca: Arc::clone(&ca),
+            key: Arc::clone(&key),
+            state: Arc::clone(&state),
+            changes,
+            client,
+            hours,
+            own: Arc::clone(&own),
+        };
         let server = serve(&ca, move |request| {
             let context = context.clone();
             async move { context.answer(request).await }
         })
         .await;
         own.lock().unwrap().clone_from(&server.url);
-        Self { ca, key, state, policy, server, client }
+        Self { ca, key, state, policy, server }
     }
 
     pub(crate) fn bundle(&self) -> Bundle {
@@ -106,14 +112,21 @@ impl Site {
     }
 
     /// Waits until a message says it; returns its number.
-    pub(crate) async fn said(&self, what: &str, after: u64, log: &std::path::Path, says: impl Fn(&StateBody) -> bool) -> u64 {
+    pub(crate) async fn said(
+        &self,
+        what: &str,
+        after: u64,
+        log: &std::path::Path,
+        says: impl Fn(&StateBody) -> bool,
+    ) -> u64 {
         for _ in 0..1200 {
             if let Some(found) = self.messages().iter().find(|m| m.seq > after && says(&m.body)) {
                 return found.seq;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let messages: Vec<String> = self.messages().iter().map(|m| format!("{} {:?}", m.seq, m.body)).collect();
+        let messages: Vec<String> =
+            self.messages().iter().map(|m| format!("{} {:?}", m.seq, m.body)).collect();
         panic!("not reported: {what}; reported: {messages:#?}\n{}", patchtide_tests::process::tail(log, 60));
     }
 }
@@ -199,7 +212,8 @@ impl Context {
 
     fn certificate(&self, hours: i64) -> Reply {
         let csr = self.state.lock().unwrap().csr.clone().unwrap();
-        let state = EnrolmentState::Approved { client: self.client, certificate_pem: self.ca.client(&csr, hours) };
+        let state =
+            EnrolmentState::Approved { client: self.client, certificate_pem: self.ca.client(&csr, hours) };
         Reply::json(&EnrolmentAnswer { id: Digest::of(b""), state })
     }
 
@@ -214,7 +228,10 @@ impl Context {
                 {
                     return (number, body);
                 }
-                changes.changed().await.unwrap();
+                if changes.changed().await.is_err() {
+                    // The test is over.
+                    std::future::pending::<()>().await;
+                }
             }
         })
         .await;

@@ -1,0 +1,201 @@
+//! Taking the ends of things into the books: scans, transactions, recoveries, and what an agent before this one left.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use patchtide_model::state::Scan as ScanState;
+use patchtide_planner::client::{LockFact, RunningInstall, ScanRequest, StaleReason};
+use patchtide_protocol::state::StateBody;
+
+use super::{
+    RunError,
+    engine::{CACHED, Engine, FAILURE, VIEW},
+    events::{ScanFailed, Scanned},
+};
+use crate::{
+    install::{
+        self, LastFailure,
+        error::reported,
+        lock,
+        operation::{self, Kind, Record, Standing},
+        outcome,
+    },
+    report,
+    scan::{self, Machine},
+    state::remove,
+    transport::error::chain,
+};
+
+/// The operation that was cut off, until a scan has told what it did.
+const LOST: &str = "lost-operation.json";
+
+impl Engine {
+    pub(super) fn scanned(
+        &mut self,
+        request: &ScanRequest,
+        result: Result<Box<Scanned>, ScanFailed>,
+        now: Timestamp,
+    ) -> Result<(), RunError> {
+        let state = match result {
+            Ok(scanned) => {
+                let Scanned { policy: under, found, lines } = *scanned;
+                tracing::info!(kind = ?request.kind, purpose = ?request.purpose, lines = found.covered.len(),
+                    updates = found.detected.len(), "scan completed");
+                self.cached.extend(lines);
+                if let Some(policy) = &self.policy {
+                    let lines = &policy.body.lines;
+                    self.cached.retain(|id, _| lines.iter().any(|line| line.line == *id));
+                }
+                self.site.state.save(CACHED, &self.cached)?;
+                self.catalogues.keep(&self.cached.values().cloned().collect::<Vec<_>>())?;
+                let detections = report::detections(&found.detected, &found.covered);
+                self.view.scan_completed(&under, request, found.detected, found.covered, now);
+                self.view.scan.cached =
+                    self.cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
+                self.outbox.enter(detections, now)?;
+                self.settle_lost(now)?;
+                let error = found.errors.first().map(|first| {
+                    let words = format!(
+                        "{} stanzas of dpkg's status cannot be read; first: {first}",
+                        found.errors.len()
+                    );
+                    reported("SCAN-PARTIAL", 0x87D0_0695, &words)
+                });
+                let state =
+                    if error.is_some() { ScanState::CompletedWithErrors } else { ScanState::Completed };
+                StateBody::Scan { state, error }
+            }
+            Err(error) => {
+                let (symbol, code) = error.code();
+                let words = chain(&error);
+                tracing::error!(error = %words, "scan failed");
+                let error = reported(symbol, code, &words);
+                self.view.scan_failed(error.clone(), now);
+                self.located = None;
+                let waits = symbol == "SCAN-SOURCE";
+                let state = if waits { ScanState::WaitingForCatalogue } else { ScanState::Failed };
+                StateBody::Scan { state, error: Some(error) }
+            }
+        };
+        self.outbox.enter_always([("scan".to_owned(), state)], now)?;
+        self.sending.urgent = true;
+        Ok(())
+    }
+
+    /// Takes up the operation that an agent before this one left.
+    pub(super) fn find_operation(&mut self, now: Timestamp) -> Result<(), RunError> {
+        match operation::look(&self.site)? {
+            None => {}
+            Some(Standing::Running(record)) => {
+                tracing::info!(kind = ?record.kind, since = %record.started, "an operation still runs: waiting for it");
+                self.runs(&record);
+                self.watch_operation();
+            }
+            Some(ended) => {
+                tracing::info!("an operation ended while no agent was there");
+                self.ended(ended, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn runs(&mut self, record: &Record) {
+        match (record.kind, &record.batch) {
+            (Kind::Install, Some(batch)) => {
+                self.view.running.install =
+                    Some(RunningInstall { batch: batch.clone(), since: record.started });
+            }
+            _ => self.view.running.recovery = true,
+        }
+    }
+
+    pub(super) fn ended(&mut self, standing: Standing, now: Timestamp) -> Result<(), RunError> {
+        self.look_again();
+        let (record, ended) = match standing {
+            Standing::Running(record) => {
+                self.runs(&record);
+                return Ok(());
+            }
+            Standing::Lost(record) => {
+                tracing::warn!(started = %record.started, "an operation was cut off");
+                if record.kind == Kind::Install {
+                    self.site.state.save(LOST, &Some(&record))?;
+                }
+                let machine = Machine::read(&self.site.root).map_err(install::InstallError::from)?;
+                self.view.running.install = None;
+                self.view.running.recovery = false;
+                self.note_interruption(&machine, true, now);
+                self.view.scan.stale = Some(StaleReason::Recovered);
+                operation::close(&self.site)?;
+                return Ok(());
+            }
+            Standing::Ended(record, ended) => (record, ended),
+        };
+        let machine = Machine::read(&self.site.root).map_err(install::InstallError::from)?;
+        let output = operation::output(&self.site);
+        if let (Kind::Install, Some(batch)) = (record.kind, &record.batch) {
+            match outcome::judge(&machine, &record.leaves_of, &ended, &output) {
+                outcome::Verdict::Locked => {
+                    self.view.running.install = None;
+                    let holder =
+                        lock::holder(&self.site.root)?.unwrap_or_else(|| "another process".to_owned());
+                    self.view.lock = Some(LockFact { at: now, holder });
+                }
+                outcome::Verdict::Done(failed) => {
+                    tracing::info!(updates = batch.updates.len(), failed = failed.len(), status = %ended.status,
+                        "transaction ended");
+                    if !failed.is_empty() {
+                        let kept = LastFailure { at: Some(now), output: outcome::tail(&output) };
+                        self.site.state.save(FAILURE, &kept)?;
+                    }
+                    self.view.install_finished(batch, &failed, now);
+                    self.note_interruption(&machine, false, now);
+                }
+            }
+        } else {
+            let result = match scan::interrupted(&self.site.root, &machine, false) {
+                None => Ok(()),
+                Some(what) => {
+                    let said = outcome::tail(&output);
+                    let words = format!(
+                        "dpkg could not be put right ({what}; {}): run `dpkg --audit`. Output:\n{said}",
+                        ended.status
+                    );
+                    Err(reported("PRE-DPKG", 0x87D0_0654, &words))
+                }
+            };
+            tracing::info!(ok = result.is_ok(), "recovery ended");
+            self.view.recovery_finished(result, now);
+        }
+        // The books before the record: after a kill in between the end is looked at twice, never not at all.
+        self.site.state.save(VIEW, &self.view)?;
+        operation::close(&self.site)?;
+        Ok(())
+    }
+
+    /// After an operation that was cut off, and a scan: what it did install counts as installed by it.
+    fn settle_lost(&mut self, now: Timestamp) -> Result<(), RunError> {
+        if self.view.recovery.is_some() {
+            return Ok(());
+        }
+        let Some(record) = self.site.state.load_or_default::<Option<Record>>(LOST)? else { return Ok(()) };
+        let machine = Machine::read(&self.site.root).map_err(install::InstallError::from)?;
+        if let Some(mut batch) = record.batch {
+            batch.updates.retain(|id, _| {
+                record
+                    .leaves_of
+                    .get(id)
+                    .is_some_and(|leaves| leaves.iter().all(|leaf| outcome::has(&machine, leaf)))
+            });
+            if !batch.updates.is_empty() {
+                let running = self.view.running.install.take();
+                self.view.install_finished(&batch, &BTreeMap::new(), now);
+                self.view.running.install = running;
+                // This scan already saw them.
+                self.view.scan.stale = None;
+            }
+        }
+        remove(&self.site.state.path(LOST))?;
+        Ok(())
+    }
+}
