@@ -1,6 +1,6 @@
 //! What can go wrong with the site database.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use patchtide_model::{ClientId, client::ClientState};
 
@@ -51,6 +51,9 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// The commit that a report was part of failed; the client is to send it again.
+    #[error("the report was not kept: send it again")]
+    Intake(#[source] Arc<StoreError>),
     /// The intake queue is full.
     #[error("the site database has more state messages waiting than it takes: send again in {retry_after:?}")]
     Busy {
@@ -114,6 +117,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Busy { .. } => true,
+            Self::Intake(source) => source.is_transient(),
             Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. } => match source {
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
                 // PostgreSQL: serialisation, deadlock, connection classes; SQLite: busy, locked, full.

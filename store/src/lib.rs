@@ -3,11 +3,15 @@
 //! [`Store`] is one database; [`SiteStore`] is one site in it, and everything else hangs on that. Time comes in as a
 //! value and is kept in microseconds.
 
+mod codec;
+mod core;
 mod error;
 mod objects;
 mod open;
 mod signal;
+mod sql;
 mod values;
+mod writer;
 
 pub mod answers;
 pub mod catalogue;
@@ -16,7 +20,11 @@ pub mod content;
 pub mod intake;
 pub mod library;
 
+use std::sync::Arc;
+
 use patchtide_model::SiteName;
+
+use crate::{core::Core, writer::Tx};
 
 pub use error::{Result, StoreError};
 pub use objects::ObjectRow;
@@ -24,7 +32,9 @@ pub use open::OpenOptions;
 
 /// An open site database. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    core: Arc<Core>,
+}
 
 /// One site in a database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,26 +44,9 @@ pub struct SiteStore {
 }
 
 impl Store {
-    /// Opens the database at `url` (`sqlite:///absolute/path.db`, `sqlite::memory:` is refused; `postgres://...`), brings
-    /// its schema up to date and starts the writer. Must be called inside a tokio runtime.
-    pub async fn open(url: &str, options: &OpenOptions) -> Result<Self> {
-        let _ = (url, options);
-        Err(StoreError::NotBuilt("Store::open"))
-    }
-
     /// The site named `site`.
     pub fn site(&self, site: &SiteName) -> SiteStore {
         SiteStore { store: self.clone(), site: site.clone() }
-    }
-
-    /// Commits what waits, flushes the counts and closes every connection. Later calls answer [`StoreError::Closed`].
-    pub async fn close(&self) -> Result<()> {
-        Err(StoreError::NotBuilt("Store::close"))
-    }
-
-    /// Whether the database answers: a read and the writer's liveness.
-    pub async fn ping(&self) -> Result<()> {
-        Err(StoreError::NotBuilt("Store::ping"))
     }
 }
 
@@ -66,5 +59,13 @@ impl SiteStore {
     /// The database it is in.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.store.core
+    }
+
+    async fn begin(&self, what: &'static str) -> Result<Tx> {
+        self.core().begin(what).await
     }
 }

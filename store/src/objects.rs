@@ -2,7 +2,12 @@
 
 use patchtide_model::object::{Blocked, SiteObjects};
 
-use crate::{Result, SiteStore, StoreError};
+use crate::{
+    Result, SiteStore,
+    core::Signal,
+    sql::{Row, json, sql},
+    writer::Tx,
+};
 
 /// An object as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,43 +28,117 @@ pub struct ObjectRow {
 impl SiteStore {
     /// Keeps `row`. True when that changed anything; an equal row is not written.
     pub async fn put_object(&self, row: ObjectRow) -> Result<bool> {
-        let _ = row;
-        Err(StoreError::NotBuilt("put_object"))
+        let mut tx = self.begin("an object").await?;
+        let put = sql("INSERT INTO object (site, kind, name, uid, generation, body) VALUES ($1, $2, $3, $4, $5, $6) \
+                       ON CONFLICT (site, kind, name) DO UPDATE \
+                       SET uid = excluded.uid, generation = excluded.generation, body = excluded.body \
+                       WHERE object.uid <> excluded.uid OR object.generation <> excluded.generation \
+                       OR object.body <> excluded.body");
+        let put = put.bind(self.site.as_str()).bind(row.kind).bind(row.name).bind(row.uid);
+        let changed = tx.execute(put.bind(row.generation).bind(row.json)).await? > 0;
+        self.end(tx, changed).await
+    }
+
+    async fn end(&self, mut tx: Tx, changed: bool) -> Result<bool> {
+        if changed {
+            tx.raise(&self.site, Signal::Site);
+        }
+        tx.commit().await?;
+        Ok(changed)
     }
 
     /// One object.
     pub async fn object(&self, kind: &str, name: &str) -> Result<Option<ObjectRow>> {
-        let _ = (kind, name);
-        Err(StoreError::NotBuilt("object"))
+        let query = sql("SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 AND name = $3");
+        let query = query.bind(self.site.as_str()).bind(kind).bind(name);
+        self.core().row("an object", query).await?.as_ref().map(object).transpose()
     }
 
     /// All objects of a kind, by name.
     pub async fn objects(&self, kind: &str) -> Result<Vec<ObjectRow>> {
-        let _ = kind;
-        Err(StoreError::NotBuilt("objects"))
+        let query = sql("SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 ORDER BY name");
+        let rows = self.core().rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
+        rows.iter().map(object).collect()
     }
 
     /// Removes an object and its blocked row. True when there was one.
     pub async fn delete_object(&self, kind: &str, name: &str) -> Result<bool> {
-        let _ = (kind, name);
-        Err(StoreError::NotBuilt("delete_object"))
+        let mut tx = self.begin("an object").await?;
+        let mut removed = 0;
+        for delete in [
+            sql("DELETE FROM object WHERE site = $1 AND kind = $2 AND name = $3"),
+            sql("DELETE FROM blocked WHERE site = $1 AND kind = $2 AND name = $3"),
+        ] {
+            removed += tx.execute(delete.bind(self.site.as_str()).bind(kind).bind(name)).await?;
+        }
+        self.end(tx, removed > 0).await
     }
 
     /// Names of the objects of a kind (blocked ones without a good row too), sorted.
     pub async fn object_names(&self, kind: &str) -> Result<Vec<String>> {
-        let _ = kind;
-        Err(StoreError::NotBuilt("object_names"))
+        let query = sql("SELECT name FROM object WHERE site = $1 AND kind = $2 \
+                         UNION SELECT name FROM blocked WHERE site = $1 AND kind = $2 ORDER BY name");
+        let rows = self.core().rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
+        rows.iter().map(|row| row.text(0)).collect()
     }
 
     /// Says that the newest generation of an object blocks policy, or no longer does. True when that changed anything.
     pub async fn set_blocked(&self, kind: &str, name: &str, blocked: Option<Blocked>) -> Result<bool> {
-        let _ = (kind, name, blocked);
-        Err(StoreError::NotBuilt("set_blocked"))
+        let mut tx = self.begin("a blocked object").await?;
+        let change = match &blocked {
+            Some(blocked) => sql("INSERT INTO blocked (site, kind, name, body) VALUES ($1, $2, $3, $4) \
+                                  ON CONFLICT (site, kind, name) DO UPDATE SET body = excluded.body \
+                                  WHERE blocked.body <> excluded.body")
+            .bind(self.site.as_str())
+            .bind(kind)
+            .bind(name)
+            .bind(json("blocked object", blocked)?),
+            None => sql("DELETE FROM blocked WHERE site = $1 AND kind = $2 AND name = $3")
+                .bind(self.site.as_str())
+                .bind(kind)
+                .bind(name),
+        };
+        let changed = tx.execute(change).await? > 0;
+        self.end(tx, changed).await
     }
 
     /// All objects policy is compiled from; `blocked` has keys `<kind>/<name>`. A row that does not read back is an error:
     /// policy must not ignore it.
     pub async fn load_objects(&self) -> Result<SiteObjects> {
-        Err(StoreError::NotBuilt("load_objects"))
+        // One statement: what is read belongs together.
+        let query = sql("SELECT kind, name, body, 0 FROM object WHERE site = $1 \
+                         UNION ALL SELECT kind, name, body, 1 FROM blocked WHERE site = $1");
+        let mut objects = SiteObjects::default();
+        for row in self.core().rows("objects", query.bind(self.site.as_str())).await? {
+            let kind = row.text(0)?;
+            if row.flag(3)? {
+                let name = row.text(1)?;
+                objects.blocked.insert(format!("{kind}/{name}"), row.json(2, "blocked object")?);
+                continue;
+            }
+            let name = || row.parse(1, "object name");
+            match kind.as_str() {
+                "Collection" => drop(objects.collections.insert(name()?, row.json(2, "Collection")?)),
+                "MaintenanceWindow" => drop(objects.windows.insert(name()?, row.json(2, "MaintenanceWindow")?)),
+                "UpdateDeployment" => drop(objects.deployments.insert(name()?, row.json(2, "UpdateDeployment")?)),
+                "ClientSettings" => drop(objects.client_settings.insert(name()?, row.json(2, "ClientSettings")?)),
+                "DistributionPoint" => {
+                    drop(objects.distribution_points.insert(name()?, row.json(2, "DistributionPoint")?));
+                }
+                "DeploymentPackage" => drop(objects.packages.insert(name()?, row.json(2, "DeploymentPackage")?)),
+                _ => {}
+            }
+        }
+        Ok(objects)
     }
+}
+
+fn object(row: &Row) -> Result<ObjectRow> {
+    Ok(ObjectRow {
+        kind: row.text(0)?,
+        name: row.text(1)?,
+        uid: row.text(2)?,
+        generation: row.int(3)?,
+        json: row.text(4)?,
+    })
 }

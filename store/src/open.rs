@@ -1,6 +1,16 @@
 //! Opening the site database.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Result, Store, StoreError,
+    core::{Core, lock},
+    intake::queue::{self, Waiting},
+    sql::{Target, shown, sql},
+    writer::Writer,
+};
 
 /// How to open a store. `OpenOptions::default()` is right for production.
 #[derive(Debug, Clone)]
@@ -38,5 +48,43 @@ impl Default for OpenOptions {
             pending_per_site: 5_000,
             history: true,
         }
+    }
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite:///absolute/path.db` or `postgres://user@host/database`), brings its schema up
+    /// to date, reads the counts and starts the writer. To be called inside a tokio runtime.
+    pub async fn open(url: &str, options: &OpenOptions) -> Result<Self> {
+        let target = Target::parse(url)?;
+        let open = |source| StoreError::Open { url: shown(url), source };
+        let mut conn = target.connect().await.map_err(open)?;
+        conn.migrate().await.map_err(|source| StoreError::Migrate { url: shown(url), source })?;
+        let core = Arc::new(Core::new(target, options.clone(), Writer::new(conn)));
+        core.load_counts().await?;
+        queue::start(&core);
+        Ok(Self { core })
+    }
+
+    /// Commits what waits, flushes the counts and closes every connection. Later calls answer [`StoreError::Closed`].
+    pub async fn close(&self) -> Result<()> {
+        let sender = lock(&self.core.queue).take();
+        if let Some(sender) = sender {
+            let (done, wait) = oneshot::channel();
+            if sender.send(Waiting::Close(done)).await.is_ok() {
+                // The answer comes after everything that was queued before.
+                let _ = wait.await;
+            }
+        }
+        let mut writer = self.core.writer.lock().await;
+        self.core.pool.close().await;
+        writer.close().await.map_err(|source| StoreError::Write { what: "the last bytes", source })
+    }
+
+    /// Whether the database answers a read and the writer is alive.
+    pub async fn ping(&self) -> Result<()> {
+        if lock(&self.core.queue).as_ref().is_none_or(mpsc::Sender::is_closed) {
+            return Err(StoreError::Closed);
+        }
+        self.core.row("a value", sql("SELECT 1")).await.map(drop)
     }
 }

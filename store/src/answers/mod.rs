@@ -1,15 +1,14 @@
 //! Questions about what clients reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod clients;
+mod counts;
+mod leaves;
 
 use jiff::Timestamp;
 use patchtide_model::{
-    ClientId, LineId, UpdateId,
-    catalogue::LeafRef,
+    ClientId, UpdateId,
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
 };
-
-use crate::{Result, SiteStore, StoreError};
 
 /// Active clients by detection state of one update; the four add up to the active clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,68 +87,4 @@ pub struct Difference {
     pub kept: i64,
     /// As recounted.
     pub recounted: i64,
-}
-
-impl SiteStore {
-    /// Active clients by detection state, for each of `updates` that the catalogue has.
-    pub async fn required_counts(&self, updates: &[UpdateId]) -> Result<BTreeMap<UpdateId, DetectionCounts>> {
-        let _ = updates;
-        Err(StoreError::NotBuilt("required_counts"))
-    }
-
-    /// The leaves that any active client requires of each of `updates`.
-    pub async fn required_leaves(&self, updates: &BTreeSet<UpdateId>) -> Result<BTreeMap<UpdateId, BTreeSet<LeafRef>>> {
-        let _ = updates;
-        Err(StoreError::NotBuilt("required_leaves"))
-    }
-
-    /// Packages that required updates would newly depend on, on any active client.
-    pub async fn needed_leaves(&self) -> Result<BTreeSet<LeafRef>> {
-        Err(StoreError::NotBuilt("needed_leaves"))
-    }
-
-    /// Clients that require `update`, by identity.
-    pub async fn requiring_clients(&self, update: &UpdateId) -> Result<Vec<ClientId>> {
-        let _ = update;
-        Err(StoreError::NotBuilt("requiring_clients"))
-    }
-
-    /// What clients reported about a deployment, by client.
-    pub async fn deployment_clients(&self, uid: &str) -> Result<Vec<DeploymentClientState>> {
-        let _ = uid;
-        Err(StoreError::NotBuilt("deployment_clients"))
-    }
-
-    /// What a client reported other than *not required*, by update.
-    pub async fn client_states(&self, client: ClientId) -> Result<Vec<ClientUpdateState>> {
-        let _ = client;
-        Err(StoreError::NotBuilt("client_states"))
-    }
-
-    /// The state of one update on one client: *unknown* beyond its watermark.
-    pub async fn client_update(&self, client: ClientId, update: &UpdateId) -> Result<Option<ClientUpdateState>> {
-        let _ = (client, update);
-        Err(StoreError::NotBuilt("client_update"))
-    }
-
-    /// Complete scans of a client: line, catalogue version, when it came in.
-    pub async fn client_scans(&self, client: ClientId) -> Result<Vec<(LineId, u64, Timestamp)>> {
-        let _ = client;
-        Err(StoreError::NotBuilt("client_scans"))
-    }
-
-    /// What every client that ever reported says about itself, by client.
-    pub async fn client_reports(&self) -> Result<Vec<ClientReport>> {
-        Err(StoreError::NotBuilt("client_reports"))
-    }
-
-    /// Compares the kept counts of the whole database with a recount from the states: no differences, ever.
-    pub async fn verify(&self) -> Result<Vec<Difference>> {
-        Err(StoreError::NotBuilt("verify"))
-    }
-
-    /// Replaces the kept counts by a recount; returns what differed.
-    pub async fn recount(&self) -> Result<Vec<Difference>> {
-        Err(StoreError::NotBuilt("recount"))
-    }
 }

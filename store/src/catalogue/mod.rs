@@ -1,15 +1,19 @@
 //! The catalogue of a site: lines, updates, leaves.
 
-use std::collections::BTreeMap;
+mod find;
+mod lines;
+mod revision;
+mod sync;
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use patchtide_model::{
     Digest, LineId, UpdateId,
-    catalogue::{Leaf, LeafRef, LineCatalogue, Update},
-    search::Criteria,
+    catalogue::{Classification, RestartRule, Severity, Update},
 };
 
-use crate::{Result, SiteStore, StoreError};
+use crate::{Result, StoreError, sql::Row};
 
 /// What a verified sync found in one line.
 #[derive(Debug, Clone)]
@@ -83,69 +87,50 @@ pub struct LineCounts {
     pub expired: u64,
 }
 
-impl SiteStore {
-    /// Takes a verified sync in, in one transaction. The version rises only when something changed.
-    pub async fn apply_line_sync(&self, sync: LineSync, now: Timestamp) -> Result<SyncOutcome> {
-        let _ = (sync, now);
-        Err(StoreError::NotBuilt("apply_line_sync"))
-    }
+/// A classification as the column keeps it: its name.
+fn classification(classification: Classification) -> String {
+    format!("{classification:?}")
+}
 
-    /// Says which compressed catalogue clients of the line scan with.
-    pub async fn set_line_catalogue(&self, line: &LineId, version: u64, digest: Digest, size: u64) -> Result<()> {
-        let _ = (line, version, digest, size);
-        Err(StoreError::NotBuilt("set_line_catalogue"))
-    }
+const CLASSIFICATIONS: [Classification; 8] = [
+    Classification::CriticalUpdates,
+    Classification::DefinitionUpdates,
+    Classification::FeaturePacks,
+    Classification::SecurityUpdates,
+    Classification::ServicePacks,
+    Classification::Tools,
+    Classification::UpdateRollups,
+    Classification::Updates,
+];
 
-    /// All lines, by name.
-    pub async fn lines(&self) -> Result<Vec<LineState>> {
-        Err(StoreError::NotBuilt("lines"))
-    }
-
-    /// What clients scan against: the current updates of a line.
-    pub async fn scan_catalogue(&self, line: &LineId) -> Result<LineCatalogue> {
-        let _ = line;
-        Err(StoreError::NotBuilt("scan_catalogue"))
-    }
-
-    /// Updates that meet `criteria`, by identity, at most `limit`, each with the number of active clients that require it.
-    /// Their leaves come without stanzas.
-    pub async fn search(&self, criteria: &Criteria, limit: usize) -> Result<Vec<(Update, u64)>> {
-        let _ = (criteria, limit);
-        Err(StoreError::NotBuilt("search"))
-    }
-
-    /// One update with its leaves.
-    pub async fn update(&self, id: &UpdateId) -> Result<Option<Update>> {
-        let _ = id;
-        Err(StoreError::NotBuilt("update"))
-    }
-
-    /// Those of `ids` that exist, with their leaves.
-    pub async fn updates(&self, ids: &[UpdateId]) -> Result<BTreeMap<UpdateId, Update>> {
-        let _ = ids;
-        Err(StoreError::NotBuilt("updates"))
-    }
-
-    /// A leaf by its name; of several with the same name, one of a current update.
-    pub async fn find_leaf(&self, leaf: &LeafRef) -> Result<Option<(UpdateId, Leaf)>> {
-        let _ = leaf;
-        Err(StoreError::NotBuilt("find_leaf"))
-    }
-
-    /// Those of `leaves` that exist.
-    pub async fn find_leaves(&self, leaves: &[LeafRef]) -> Result<BTreeMap<LeafRef, (UpdateId, Leaf)>> {
-        let _ = leaves;
-        Err(StoreError::NotBuilt("find_leaves"))
-    }
-
-    /// Expires what was superseded before `before`. Returns how many.
-    pub async fn expire_superseded(&self, before: Timestamp) -> Result<u64> {
-        let _ = before;
-        Err(StoreError::NotBuilt("expire_superseded"))
-    }
-
-    /// Numbers of updates, by line.
-    pub async fn catalogue_counts(&self) -> Result<BTreeMap<LineId, LineCounts>> {
-        Err(StoreError::NotBuilt("catalogue_counts"))
-    }
+/// What the narrow columns (from the third on: source, version, title, classification, product, severity) say of an update.
+fn narrow(row: &Row, line: &LineId) -> Result<Update> {
+    let name = row.text(5)?;
+    let classification = CLASSIFICATIONS
+        .into_iter()
+        .find(|one| classification(*one) == name)
+        .ok_or(StoreError::Damaged { what: "classification", detail: name })?;
+    let severity = match row.int(7)? {
+        2 => Severity::Low,
+        6 => Severity::Moderate,
+        8 => Severity::Important,
+        10 => Severity::Critical,
+        _ => Severity::None,
+    };
+    Ok(Update {
+        id: UpdateId { line: line.clone(), source: row.text(2)?, version: row.text(3)? },
+        title: row.text(4)?,
+        classification,
+        product: row.text(6)?,
+        severity,
+        cves: BTreeSet::new(),
+        bulletins: BTreeSet::new(),
+        posted: Timestamp::UNIX_EPOCH,
+        leaves: Vec::new(),
+        maximum_run_time: None,
+        exclusive: false,
+        restart: RestartRule::Auto,
+        superseded_by: None,
+        expired: false,
+    })
 }

@@ -1,6 +1,6 @@
 //! The clients of a site and their standing.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use patchtide_model::{
@@ -8,41 +8,120 @@ use patchtide_model::{
     client::{Client, ClientState},
 };
 
-use crate::{Result, SiteStore, StoreError};
+use crate::{
+    Result, SiteStore, StoreError,
+    core::{Signal, lock},
+    intake::{apply::Apply, batch, counts::Deltas, dirty::Dirty, load},
+    sql::{Row, parse, sql},
+    writer::Tx,
+};
+
+/// A contact is written at most once in this time.
+const CONTACT: Duration = Duration::from_secs(60);
+/// Contacts remembered at most; beyond it all are forgotten, which only costs a write each.
+const CONTACTS: usize = 200_000;
 
 impl SiteStore {
     /// All clients, by identity.
     pub async fn clients(&self) -> Result<Vec<Client>> {
-        Err(StoreError::NotBuilt("clients"))
+        let query = sql("SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 ORDER BY uuid");
+        self.core().rows("the clients", query.bind(self.site.as_str())).await?.iter().map(client).collect()
     }
 
     /// One client.
     pub async fn client(&self, id: ClientId) -> Result<Option<Client>> {
-        let _ = id;
-        Err(StoreError::NotBuilt("client"))
+        let query = sql("SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 AND uuid = $2");
+        let row = self.core().row("a client", query.bind(self.site.as_str()).bind(id)).await?;
+        row.as_ref().map(client).transpose()
     }
 
     /// Changes a client's standing; its states count only while it is active.
     pub async fn set_client_state(&self, id: ClientId, state: ClientState) -> Result<()> {
-        let _ = (id, state);
-        Err(StoreError::NotBuilt("set_client_state"))
+        let mut tx = self.begin("a client").await?;
+        self.change_state(&mut tx, id, state).await?;
+        tx.raise(&self.site, Signal::Site);
+        tx.commit().await
+    }
+
+    /// Changes a client's standing in a transaction.
+    pub(crate) async fn change_state(&self, tx: &mut Tx, id: ClientId, state: ClientState) -> Result<()> {
+        let mut cache = std::mem::take(tx.cache());
+        load::segments(tx, &mut cache.segments).await?;
+        let known = cache.sites.entry(self.site.clone()).or_default();
+        load::clients(tx, &self.site, known, [id]).await?;
+        let Some(entry) = known.clients.get_mut(&id) else { return Err(StoreError::UnknownClient(id)) };
+        let (mut dirty, mut counts) = (Dirty::default(), Deltas::default());
+        let mut apply = Apply {
+            entry,
+            lines: &mut known.lines,
+            leaf_sets: &known.leaf_sets,
+            segments: &mut cache.segments,
+            counts: &mut counts,
+            dirty: &mut dirty,
+            received_at: Timestamp::UNIX_EPOCH,
+            parked_limit: 0,
+        };
+        apply.set_state(state);
+        batch::finish(tx, known, &BTreeSet::from([id]), dirty, counts, Timestamp::UNIX_EPOCH).await?;
+        *tx.cache() = cache;
+        Ok(())
     }
 
     /// Notes a contact; written at most once a minute per client, unless the address changed.
     pub async fn touch_client(&self, id: ClientId, address: IpAddr, now: Timestamp) -> Result<()> {
-        let _ = (id, address, now);
-        Err(StoreError::NotBuilt("touch_client"))
+        let moved = {
+            let mut contacts = lock(&self.core().contacts);
+            if contacts.len() > CONTACTS {
+                contacts.clear();
+            }
+            let key = (self.site.clone(), id);
+            let before = contacts.get(&key).copied();
+            if before.is_some_and(|(at, from)| from == address && now.duration_since(at).unsigned_abs() < CONTACT) {
+                return Ok(());
+            }
+            contacts.insert(key, (now, address));
+            before.is_none_or(|(_, from)| from != address)
+        };
+        let mut tx = self.begin("a contact").await?;
+        // Where a client is decides from which distribution point it loads.
+        if moved {
+            let put = sql("UPDATE client SET address = $3 WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)");
+            if tx.execute(put.bind(self.site.as_str()).bind(id).bind(address.to_string())).await? > 0 {
+                tx.raise(&self.site, Signal::Site);
+            }
+        }
+        let put = sql("UPDATE client SET last_contact = $3 WHERE site = $1 AND uuid = $2");
+        tx.execute(put.bind(self.site.as_str()).bind(id).bind(now)).await?;
+        tx.commit().await
     }
 
     /// Keeps the certificate of a renewal.
     pub async fn renew_client(&self, id: ClientId, certificate_pem: &str, not_after: Timestamp) -> Result<()> {
-        let _ = (id, certificate_pem, not_after);
-        Err(StoreError::NotBuilt("renew_client"))
+        let mut tx = self.begin("a certificate").await?;
+        let put = sql("UPDATE client SET certificate = $3, not_after = $4 WHERE site = $1 AND uuid = $2");
+        let put = put.bind(self.site.as_str()).bind(id).bind(certificate_pem).bind(not_after);
+        if tx.execute(put).await? == 0 {
+            return Err(StoreError::UnknownClient(id));
+        }
+        tx.commit().await
     }
 
     /// A client's certificate (PEM) and its end.
     pub async fn client_certificate(&self, id: ClientId) -> Result<Option<(String, Timestamp)>> {
-        let _ = id;
-        Err(StoreError::NotBuilt("client_certificate"))
+        let query = sql("SELECT certificate, not_after FROM client WHERE site = $1 AND uuid = $2");
+        let row = self.core().row("a certificate", query.bind(self.site.as_str()).bind(id)).await?;
+        row.map(|row| Ok((row.text(0)?, row.time(1)?))).transpose()
     }
+}
+
+fn client(row: &Row) -> Result<Client> {
+    let address = row.text_option(4)?.map(|text| parse(&text, "address")).transpose()?;
+    Ok(Client {
+        id: row.parse(0, "client id")?,
+        name: row.text(1)?,
+        state: load::state_of(row.int(2)?)?,
+        facts: row.json(3, "facts")?,
+        address,
+        last_contact: row.time_option(5)?,
+    })
 }

@@ -1,11 +1,12 @@
 //! Content: what is wanted, what is here, what each distribution point has.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod distribution;
+mod wanted;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use patchtide_model::{Digest, ObjectName, UpdateId};
-
-use crate::{Result, SiteStore, StoreError};
+use patchtide_model::{Digest, UpdateId};
 
 /// A file that something resolved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,72 +58,4 @@ pub struct DpStates {
     pub bytes: u64,
     /// Files it failed to take, with the message.
     pub errors: BTreeMap<Digest, String>,
-}
-
-impl SiteStore {
-    /// Adds files to what is wanted; known ones keep their state, a failed one is wanted again when its URL changed.
-    /// Returns how many were new.
-    pub async fn put_content_wanted(&self, wanted: Vec<WantedContent>) -> Result<u64> {
-        let _ = wanted;
-        Err(StoreError::NotBuilt("put_content_wanted"))
-    }
-
-    /// One file.
-    pub async fn content(&self, digest: Digest) -> Result<Option<Content>> {
-        let _ = digest;
-        Err(StoreError::NotBuilt("content"))
-    }
-
-    /// Files that are not present yet (wanted, being fetched, failed), by digest.
-    pub async fn content_missing(&self) -> Result<Vec<Content>> {
-        Err(StoreError::NotBuilt("content_missing"))
-    }
-
-    /// The states of those of `digests` that are known.
-    pub async fn content_states(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, ContentState>> {
-        let _ = digests;
-        Err(StoreError::NotBuilt("content_states"))
-    }
-
-    /// Changes the state of a file.
-    pub async fn set_content_state(&self, digest: Digest, state: ContentState, now: Timestamp) -> Result<()> {
-        let _ = (digest, state, now);
-        Err(StoreError::NotBuilt("set_content_state"))
-    }
-
-    /// Says what a distribution point shall have, all of it. True when that changed anything.
-    pub async fn set_dp_wanted(&self, dp: &ObjectName, wanted: BTreeSet<Digest>) -> Result<bool> {
-        let _ = (dp, wanted);
-        Err(StoreError::NotBuilt("set_dp_wanted"))
-    }
-
-    /// What a distribution point shall have.
-    pub async fn dp_wanted(&self, dp: &ObjectName) -> Result<BTreeSet<Digest>> {
-        let _ = dp;
-        Err(StoreError::NotBuilt("dp_wanted"))
-    }
-
-    /// A distribution point has a file, or failed to take it.
-    pub async fn set_dp_present(
-        &self,
-        dp: &ObjectName,
-        digest: Digest,
-        outcome: Result<(), String>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let _ = (dp, digest, outcome, now);
-        Err(StoreError::NotBuilt("set_dp_present"))
-    }
-
-    /// How far a distribution point is.
-    pub async fn dp_states(&self, dp: &ObjectName) -> Result<DpStates> {
-        let _ = dp;
-        Err(StoreError::NotBuilt("dp_states"))
-    }
-
-    /// For each of `digests` the distribution points that have it (every digest of the input has an entry).
-    pub async fn dps_with(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, BTreeSet<ObjectName>>> {
-        let _ = digests;
-        Err(StoreError::NotBuilt("dps_with"))
-    }
 }

@@ -1,4 +1,16 @@
-//! State messages on their way in.
+//! State messages on their way in: [`queue`] collects what waits, [`batch`] makes one commit of it, [`sequence`] judges a
+//! report, [`apply`] changes what is remembered, [`write`](mod@write) writes it.
+
+pub(crate) mod apply;
+pub(crate) mod batch;
+pub(crate) mod cache;
+pub(crate) mod counts;
+pub(crate) mod dirty;
+mod history;
+pub(crate) mod load;
+pub(crate) mod queue;
+mod sequence;
+mod write;
 
 use jiff::Timestamp;
 use patchtide_model::{
@@ -7,9 +19,10 @@ use patchtide_model::{
     client::Facts,
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
 };
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Result, SiteStore, StoreError};
+use crate::{Result, SiteStore};
 
 /// Messages of one client. `client` is what its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +124,7 @@ pub struct DetectionReport {
 }
 
 /// One update as a scan found it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetectedUpdate {
     /// Source name within the line.
     pub source: String,
@@ -139,7 +152,26 @@ impl SiteStore {
     /// [`StoreError::UnknownClient`] and [`StoreError::NotActive`] when the client may not report (a quarantined one is
     /// answered with `quarantined`).
     pub async fn intake(&self, report: IntakeReport) -> Result<IntakeAck> {
-        let _ = report;
-        Err(StoreError::NotBuilt("intake"))
+        queue::submit(self.core(), self.site.clone(), report).await
     }
+}
+
+/// Brings a report into the form that the rest expects: messages by number, each once; leaf sets sorted.
+fn prepare(report: &mut IntakeReport) {
+    report.messages.sort_by_key(|message| message.seq);
+    report.messages.dedup_by_key(|message| message.seq);
+    for message in &mut report.messages {
+        if let IntakeBody::Detection(detection) = &mut message.body {
+            normalise(&mut detection.needs);
+            for state in &mut detection.states {
+                normalise(&mut state.leaves);
+            }
+        }
+    }
+}
+
+/// Sorts a leaf set.
+fn normalise(leaves: &mut Vec<LeafRef>) {
+    leaves.sort_unstable();
+    leaves.dedup();
 }

@@ -1,0 +1,216 @@
+//! Finding updates and leaves.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use patchtide_model::{
+    LineId, UpdateId,
+    catalogue::{Leaf, LeafRef, Update},
+    search::Criteria,
+};
+
+use super::revision::{blocking, parallel, read};
+use crate::{
+    Result, SiteStore,
+    core::lock,
+    intake::counts::REQUIRED,
+    sql::{Many, Row, Value, sql},
+};
+
+const BY_NAME: Many = Many {
+    head: "SELECT id, line, posted, superseded_by, expired, body FROM software_update \
+           WHERE (line, source, version) IN (VALUES ",
+    columns: 3,
+    tail: ")",
+};
+const BY_ID: Many = Many {
+    head: "SELECT id, line, posted, superseded_by, expired, body FROM software_update WHERE id IN (VALUES ",
+    columns: 1,
+    tail: ")",
+};
+const LEAVES: Many = Many {
+    head: "SELECT f.update_id, f.package, f.architecture, f.version, u.line, u.superseded_by, u.expired \
+           FROM leaf f JOIN software_update u ON u.id = f.update_id \
+           WHERE (f.package, f.architecture, f.version) IN (VALUES ",
+    columns: 3,
+    tail: ")",
+};
+const PLACES: Many = Many {
+    head: "SELECT u.line, u.source, u.version, s.slot, u.since_version FROM software_update u \
+           LEFT JOIN slot s ON s.update_id = u.id WHERE (u.line, u.source, u.version) IN (VALUES ",
+    columns: 3,
+    tail: ")",
+};
+
+/// Where the states of an update are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) line: i64,
+    pub(crate) slot: Option<i64>,
+    /// Catalogue version in which its applicability changed last.
+    pub(crate) since: u64,
+}
+
+impl SiteStore {
+    /// The site's lines by their numbers.
+    pub(crate) async fn line_names(&self) -> Result<HashMap<i64, LineId>> {
+        let query = sql("SELECT id, name FROM line WHERE site = $1").bind(self.site.as_str());
+        let rows = self.core().rows("the lines", query).await?;
+        rows.iter().map(|row| Ok((row.int(0)?, row.parse(1, "line")?))).collect()
+    }
+
+    async fn keys<'a>(&self, ids: impl Iterator<Item = &'a UpdateId>) -> Result<(HashMap<i64, LineId>, Vec<Value>)> {
+        let names = self.line_names().await?;
+        let lines: HashMap<&LineId, i64> = names.iter().map(|(id, name)| (name, *id)).collect();
+        let mut seen = BTreeSet::new();
+        let keys = ids
+            .filter(|id| seen.insert(*id))
+            .filter_map(|id| Some((*lines.get(&id.line)?, id)))
+            .flat_map(|(line, id)| [line.into(), id.source.as_str().into(), Value::from(id.version.as_str())])
+            .collect();
+        Ok((names, keys))
+    }
+
+    /// Where the states of `ids` are; of those that exist.
+    pub(crate) async fn places<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a UpdateId>,
+    ) -> Result<BTreeMap<UpdateId, Place>> {
+        let (names, keys) = self.keys(ids).await?;
+        let mut places = BTreeMap::new();
+        for row in self.core().rows_many("updates", PLACES, keys).await? {
+            let line = row.int(0)?;
+            let Some(name) = names.get(&line) else { continue };
+            let id = UpdateId { line: name.clone(), source: row.text(1)?, version: row.text(2)? };
+            places.insert(id, Place { line, slot: row.int_option(3)?, since: row.unsigned(4)? });
+        }
+        Ok(places)
+    }
+
+    /// One update with its leaves.
+    pub async fn update(&self, id: &UpdateId) -> Result<Option<Update>> {
+        Ok(self.updates(std::slice::from_ref(id)).await?.remove(id))
+    }
+
+    /// Those of `ids` that exist, with their leaves.
+    pub async fn updates(&self, ids: &[UpdateId]) -> Result<BTreeMap<UpdateId, Update>> {
+        let (_, keys) = self.keys(ids.iter()).await?;
+        let rows = self.core().rows_many("updates", BY_NAME, keys).await?;
+        Ok(updates(rows).await?.into_values().map(|update| (update.id.clone(), update)).collect())
+    }
+
+    /// Updates that meet `criteria`, by identity, at most `limit`, each with the number of active clients that require it.
+    /// Their leaves come without stanzas.
+    pub async fn search(&self, criteria: &Criteria, limit: usize) -> Result<Vec<(Update, u64)>> {
+        self.core().catch_up_counts().await?;
+        let names = self.line_names().await?;
+        let flag = |wanted: Option<bool>| wanted.map_or(-1, i64::from);
+        let bound = |at: Option<jiff::Timestamp>, open: i64| at.map_or(open, jiff::Timestamp::as_microsecond);
+        let query = sql("SELECT u.id, u.line, u.source, u.version, u.title, u.classification, u.product, u.severity, s.slot \
+                         FROM software_update u LEFT JOIN slot s ON s.update_id = u.id \
+                         WHERE u.line IN (SELECT id FROM line WHERE site = $1) \
+                         AND ($2 = 0 OR s.slot IS NOT NULL) \
+                         AND ($3 < 0 OR $3 = CASE WHEN u.superseded_by IS NULL THEN 0 ELSE 1 END) \
+                         AND ($4 < 0 OR $4 = u.expired) AND u.posted >= $5 AND u.posted < $6")
+        .bind(self.site.as_str())
+        .bind(criteria.required_by_at_least.is_some_and(|n| n > 0))
+        .bind(flag(criteria.superseded))
+        .bind(flag(criteria.expired))
+        .bind(bound(criteria.posted_after, i64::MIN))
+        .bind(bound(criteria.posted_before, i64::MAX));
+        // What the narrow columns can tell; the rest is asked of the documents.
+        let narrow = Criteria {
+            bulletins: BTreeSet::new(),
+            cves: BTreeSet::new(),
+            superseded: None,
+            expired: None,
+            posted_after: None,
+            posted_before: None,
+            ..criteria.clone()
+        };
+        let mut found: Vec<(UpdateId, i64, u64)> = Vec::new();
+        for row in self.core().rows("the catalogue", query).await? {
+            let Some(line) = names.get(&row.int(1)?) else { continue };
+            let required = match row.int_option(8)? {
+                None => 0,
+                Some(slot) => lock(&self.core().counts).get((slot, i64::from(REQUIRED))).max(0).cast_unsigned(),
+            };
+            let candidate = super::narrow(&row, line)?;
+            if narrow.matches(&candidate, required) {
+                found.push((candidate.id, row.int(0)?, required));
+            }
+        }
+        found.sort_unstable();
+        let mut matches = Vec::new();
+        for chunk in found.chunks(limit.clamp(1, 1_000)) {
+            let keys = chunk.iter().map(|(_, id, _)| (*id).into()).collect();
+            let mut documents = updates(self.core().rows_many("updates", BY_ID, keys).await?).await?;
+            for (_, id, required) in chunk {
+                if matches.len() >= limit {
+                    return Ok(matches);
+                }
+                let Some(mut update) = documents.remove(id).filter(|update| criteria.matches(update, *required)) else {
+                    continue;
+                };
+                update.leaves.iter_mut().for_each(|leaf| leaf.stanza = String::new());
+                matches.push((update, *required));
+            }
+        }
+        Ok(matches)
+    }
+
+    /// A leaf by its name; of several with the same name, one of a current update.
+    pub async fn find_leaf(&self, leaf: &LeafRef) -> Result<Option<(UpdateId, Leaf)>> {
+        Ok(self.find_leaves(std::slice::from_ref(leaf)).await?.remove(leaf))
+    }
+
+    /// Those of `leaves` that exist.
+    pub async fn find_leaves(&self, leaves: &[LeafRef]) -> Result<BTreeMap<LeafRef, (UpdateId, Leaf)>> {
+        let names = self.line_names().await?;
+        let wanted: BTreeSet<&LeafRef> = leaves.iter().collect();
+        let keys = wanted
+            .iter()
+            .flat_map(|leaf| [leaf.package.as_str(), leaf.architecture.as_str(), leaf.version.as_str()])
+            .map(Into::into)
+            .collect();
+        let mut best: BTreeMap<LeafRef, (bool, i64)> = BTreeMap::new();
+        for row in self.core().rows_many("leaves", LEAVES, keys).await? {
+            if !names.contains_key(&row.int(4)?) {
+                continue;
+            }
+            let leaf = LeafRef { package: row.text(1)?, architecture: row.text(2)?, version: row.text(3)? };
+            let rank = (row.text_option(5)?.is_none() && !row.flag(6)?, row.int(0)?);
+            let known = best.entry(leaf).or_insert(rank);
+            *known = (*known).max(rank);
+        }
+        let ids: BTreeSet<i64> = best.values().map(|(_, id)| *id).collect();
+        let keys = ids.into_iter().map(Into::into).collect();
+        let documents = updates(self.core().rows_many("updates", BY_ID, keys).await?).await?;
+        Ok(best
+            .into_iter()
+            .filter_map(|(name, (_, id))| {
+                let update = documents.get(&id)?;
+                let leaf = update.leaves.iter().find(|leaf| {
+                    leaf.package == name.package && leaf.architecture == name.architecture && leaf.version == name.version
+                })?;
+                Some((name, (update.id.clone(), leaf.clone())))
+            })
+            .collect())
+    }
+}
+
+/// Rows of [`BY_NAME`] or [`BY_ID`] as updates, by their numbers.
+async fn updates(rows: Vec<Row>) -> Result<HashMap<i64, Update>> {
+    let mut parts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let by = row.text_option(3)?.map(|text| crate::sql::parse::<UpdateId>(&text, "update id")).transpose()?;
+        parts.push((row.int(0)?, row.time(2)?, by, row.flag(4)?, row.blob(5)?));
+    }
+    blocking(move || {
+        parallel(parts, |(id, posted, superseded_by, expired, body)| {
+            Ok((id, Update { posted, superseded_by, expired, ..read(&body)? }))
+        })
+        .into_iter()
+        .collect()
+    })
+    .await
+}

@@ -1,0 +1,163 @@
+//! The kept counts: every transaction appends what it changed, one folder adds that up in memory, exact, and flushes the
+//! totals now and then.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::{
+    Result,
+    codec::{Decoder, Encoder},
+};
+
+/// What is counted: (slot, [`REQUIRED`], [`INSTALLED`] or [`EARLY`]), or (-line, catalogue version of the watermark).
+pub(crate) type Key = (i64, i64);
+
+/// Detection bits of *required*.
+pub(crate) const REQUIRED: u8 = 2;
+/// Detection bits of *installed*.
+pub(crate) const INSTALLED: u8 = 3;
+/// Reported before the catalogue had it: counted in addition to its state.
+pub(crate) const EARLY: u8 = 4;
+
+/// Changes of the counts by one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Deltas(HashMap<Key, i64>);
+
+impl Deltas {
+    /// One client more or less in `state` of `slot`.
+    pub(crate) fn slot(&mut self, slot: i64, state: u8, by: i64) {
+        *self.0.entry((slot, i64::from(state))).or_default() += by;
+    }
+
+    /// One client more or less whose watermark of `line` is `version`.
+    pub(crate) fn line(&mut self, line: i64, version: u64, by: i64) {
+        *self.0.entry((-line, crate::sql::int(version))).or_default() += by;
+    }
+
+    /// Takes another one's changes over.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (key, by) in other.0 {
+            *self.0.entry(key).or_default() += by;
+        }
+    }
+
+    /// The changes so far in the form of `count_delta`, when there are any.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        let mut changes: Vec<(Key, i64)> = self.0.drain().filter(|(_, n)| *n != 0).collect();
+        if changes.is_empty() {
+            return None;
+        }
+        changes.sort_unstable();
+        let mut encoder = Encoder::default();
+        for ((scope, state), n) in changes {
+            encoder.signed(scope);
+            encoder.signed(state);
+            encoder.signed(n);
+        }
+        Some(encoder.bytes)
+    }
+}
+
+/// The counts of the whole database, and what of them is not flushed.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    totals: HashMap<Key, i64>,
+    watermarks: HashMap<i64, BTreeMap<i64, i64>>,
+    dirty: HashSet<Key>,
+    seen: i64,
+}
+
+impl Counts {
+    /// Id of the last delta in it.
+    pub(crate) const fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// Says which delta the totals contain.
+    pub(crate) const fn start(&mut self, folded: i64) {
+        self.seen = folded;
+    }
+
+    /// Sets a total while loading.
+    pub(crate) fn set(&mut self, key: Key, n: i64) {
+        if key.0 < 0 {
+            self.watermarks.entry(-key.0).or_default().insert(key.1, n);
+        }
+        self.totals.insert(key, n);
+    }
+
+    /// Adds the delta `id`, when it is the next one; others are left to [`crate::core::Core::catch_up_counts`].
+    pub(crate) fn apply(&mut self, id: i64, body: &[u8]) -> Result<()> {
+        if id != self.seen + 1 {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        let mut decoder = Decoder::new("count delta", body);
+        while !decoder.is_empty() {
+            changes.push(((decoder.signed()?, decoder.signed()?), decoder.signed()?));
+        }
+        for (key, by) in changes {
+            let n = self.get(key) + by;
+            self.set(key, n);
+            self.dirty.insert(key);
+        }
+        self.seen = id;
+        Ok(())
+    }
+
+    /// A count.
+    pub(crate) fn get(&self, key: Key) -> i64 {
+        self.totals.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Clients whose watermark of `line` is at least `version`.
+    pub(crate) fn scanned(&self, line: i64, version: u64) -> i64 {
+        let from = crate::sql::int(version);
+        self.watermarks.get(&line).map_or(0, |versions| versions.range(from..).map(|(_, n)| n).sum())
+    }
+
+    /// Everything that is not zero.
+    pub(crate) fn all(&self) -> BTreeMap<Key, i64> {
+        self.totals.iter().filter(|(_, n)| **n != 0).map(|(key, n)| (*key, *n)).collect()
+    }
+
+    /// What the database's totals do not contain: the id of the last delta, and the totals that changed.
+    pub(crate) fn unflushed(&self) -> (i64, Vec<(Key, i64)>) {
+        let mut totals: Vec<_> = self.dirty.iter().map(|key| (*key, self.get(*key))).collect();
+        totals.sort_unstable();
+        (self.seen, totals)
+    }
+
+    /// The totals up to delta `seen` are in the database.
+    pub(crate) fn flushed(&mut self, seen: i64) {
+        if self.seen == seen {
+            self.dirty.clear();
+            self.totals.retain(|_, n| *n != 0);
+            for versions in self.watermarks.values_mut() {
+                versions.retain(|_, n| *n != 0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_add_up_once_each_and_in_order() {
+        let mut deltas = Deltas::default();
+        deltas.slot(7, REQUIRED, 2);
+        deltas.slot(7, INSTALLED, 1);
+        deltas.slot(7, INSTALLED, -1);
+        deltas.line(3, 5, 2);
+        let body = deltas.take().unwrap();
+        assert!(deltas.take().is_none());
+        let mut counts = Counts::default();
+        counts.apply(1, &body).unwrap();
+        counts.apply(1, &body).unwrap();
+        counts.apply(3, &body).unwrap();
+        assert_eq!((counts.get((7, 2)), counts.get((7, 3)), counts.seen()), (2, 0, 1));
+        assert_eq!((counts.scanned(3, 5), counts.scanned(3, 6), counts.scanned(4, 0)), (2, 0, 0));
+        assert_eq!(counts.unflushed(), (1, vec![((-3, 5), 2), ((7, 2), 2)]));
+    }
+}

@@ -1,0 +1,279 @@
+//! Reading what the writer does not remember about the clients, lines and updates of a batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use patchtide_model::{
+    ClientId, Digest, SiteName,
+    catalogue::LeafRef,
+    client::ClientState,
+    state::{Scan, StateError},
+};
+
+use super::cache::{ClientEntry, Detail, LineEntry, Parts, Segments, Session, SiteCache, UpdateEntry, Watermark, slot_at};
+use crate::{
+    Result, StoreError,
+    sql::{Many, Row, Value, int, json, parse, sql},
+    writer::Tx,
+};
+
+/// A standing as a number.
+pub(crate) const fn state_code(state: ClientState) -> i64 {
+    match state {
+        ClientState::Pending => 0,
+        ClientState::Active => 1,
+        ClientState::Revoked => 2,
+        ClientState::Quarantined => 3,
+    }
+}
+
+/// A number as a standing.
+pub(crate) fn state_of(code: i64) -> Result<ClientState> {
+    Ok(match code {
+        0 => ClientState::Pending,
+        1 => ClientState::Active,
+        2 => ClientState::Revoked,
+        3 => ClientState::Quarantined,
+        other => return Err(StoreError::Damaged { what: "client state", detail: other.to_string() }),
+    })
+}
+
+/// The whole of what is known of segments.
+pub(crate) async fn segments(tx: &mut Tx, segments: &mut Segments) -> Result<()> {
+    if segments.loaded {
+        return Ok(());
+    }
+    for row in tx.rows(sql("SELECT id, line, used FROM segment ORDER BY id")).await? {
+        let (id, line, used) = (row.int(0)?, row.int(1)?, row.int(2)?);
+        segments.line_of.insert(id, line);
+        segments.open.insert(line, (id, used));
+        segments.last = id;
+    }
+    segments.loaded = true;
+    Ok(())
+}
+
+macro_rules! by_client {
+    ($head:literal) => {
+        Many { head: concat!($head, " WHERE client IN (VALUES "), columns: 1, tail: ")" }
+    };
+}
+
+const CLIENTS: Many = Many {
+    head: "SELECT id, uuid, state, facts FROM client WHERE (site, uuid) IN (VALUES ",
+    columns: 2,
+    tail: ")",
+};
+const SEQUENCES: Many = by_client!("SELECT client, sequence FROM client_sequence");
+const SESSIONS: Many = by_client!(
+    "SELECT client, incarnation, boot, earlier, gap_since, asked, policy_epoch, policy_number, scan, scan_error \
+     FROM client_session"
+);
+const WATERMARKS: Many = by_client!("SELECT client, line, version, scanned_at, needs FROM client_line");
+const STATES: Many = by_client!("SELECT client, segment, states FROM seg_state");
+const SPARSE: Many = by_client!("SELECT client, slot, state FROM sparse_state");
+const DETAILS: Many = by_client!("SELECT client, slot, since, leaf_set, early, error FROM update_detail");
+const PARTS: Many = by_client!("SELECT client, line, version, parts, body FROM scan_part");
+const PARKED: Many = by_client!("SELECT client, line, source, version FROM parked");
+const DEPLOYMENTS: Many = by_client!("SELECT client, uid FROM deployment_client");
+
+/// Makes sure that those of `ids` that exist are remembered.
+pub(crate) async fn clients(
+    tx: &mut Tx,
+    site: &SiteName,
+    cache: &mut SiteCache,
+    ids: impl IntoIterator<Item = ClientId>,
+) -> Result<()> {
+    let missing: BTreeSet<ClientId> = ids.into_iter().filter(|id| !cache.clients.contains_key(id)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let keys = missing.iter().flat_map(|id| [site.as_str().into(), (*id).into()]).collect();
+    let mut found: BTreeMap<i64, (ClientId, ClientEntry)> = BTreeMap::new();
+    for row in tx.rows_many(CLIENTS, keys).await? {
+        let id = ClientId(parse(&row.text(1)?, "client id")?);
+        let entry = ClientEntry {
+            id: row.int(0)?,
+            state: state_of(row.int(2)?)?,
+            facts: row.text(3)?,
+            sequence: 0,
+            session: None,
+            lines: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            details: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            deployments: BTreeSet::new(),
+        };
+        found.insert(entry.id, (id, entry));
+    }
+    let keys: Vec<Value> = found.keys().map(|id| (*id).into()).collect();
+    for many in [SEQUENCES, SESSIONS, WATERMARKS, STATES, SPARSE, DETAILS, PARTS, PARKED, DEPLOYMENTS] {
+        for row in tx.rows_many(many, keys.clone()).await? {
+            if let Some((_, entry)) = found.get_mut(&row.int(0)?) {
+                add(entry, many.head, &row)?;
+            }
+        }
+    }
+    cache.clients.extend(found.into_values());
+    Ok(())
+}
+
+fn add(entry: &mut ClientEntry, head: &str, row: &Row) -> Result<()> {
+    if head == SEQUENCES.head {
+        entry.sequence = row.unsigned(1)?;
+    } else if head == SESSIONS.head {
+        entry.session = Some(session(row)?);
+    } else if head == WATERMARKS.head {
+        let watermark =
+            Watermark { version: row.unsigned(2)?, scanned_at: row.time(3)?, needs: row.int_option(4)? };
+        entry.lines.insert(row.int(1)?, watermark);
+    } else if head == STATES.head {
+        entry.segments.insert(row.int(1)?, row.blob(2)?);
+    } else if head == SPARSE.head {
+        entry.set_byte(row.int(1)?, u8::try_from(row.int(2)?).unwrap_or(0));
+    } else if head == DETAILS.head {
+        let detail = Detail {
+            since: row.time(2)?,
+            leaf_set: row.int_option(3)?,
+            early: row.flag(4)?,
+            error: row.text_option(5)?,
+        };
+        entry.details.insert(row.int(1)?, detail);
+    } else if head == PARTS.head {
+        let parts = Parts {
+            version: row.unsigned(2)?,
+            parts: u16::try_from(row.int(3)?).unwrap_or(u16::MAX),
+            body: row.blob(4)?,
+        };
+        entry.parts.insert(row.text(1)?, parts);
+    } else if head == PARKED.head {
+        entry.parked.insert((row.text(1)?, row.text(2)?, row.text(3)?));
+    } else {
+        entry.deployments.insert(row.text(1)?);
+    }
+    Ok(())
+}
+
+fn session(row: &Row) -> Result<Session> {
+    Ok(Session {
+        incarnation: row.parse(1, "incarnation")?,
+        boot: row.parse(2, "boot")?,
+        earlier: row.json(3, "earlier boots")?,
+        gap_since: row.time_option(4)?,
+        asked: row.int_option(5)?.and_then(|n| u64::try_from(n).ok()),
+        policy: match (row.int_option(6)?, row.int_option(7)?) {
+            (Some(epoch), Some(number)) => Some((epoch.cast_unsigned(), number.cast_unsigned())),
+            _ => None,
+        },
+        scan: u8::try_from(row.int(8)?).ok().and_then(Scan::from_id).unwrap_or(Scan::Unknown),
+        scan_error: row.json_option::<StateError>(9, "scan error")?,
+    })
+}
+
+const LINES: Many =
+    Many { head: "SELECT id, name, version FROM line WHERE (site, name) IN (VALUES ", columns: 2, tail: ")" };
+const UPDATES: Many = Many {
+    head: "SELECT u.line, u.source, u.version, u.id, s.slot, u.since_version FROM software_update u \
+           LEFT JOIN slot s ON s.update_id = u.id WHERE (u.line, u.source, u.version) IN (VALUES ",
+    columns: 3,
+    tail: ")",
+};
+
+/// Makes sure that those of `names` (line, source, version) that exist are remembered.
+pub(crate) async fn updates(
+    tx: &mut Tx,
+    site: &SiteName,
+    cache: &mut SiteCache,
+    names: &BTreeMap<&str, BTreeSet<(&str, &str)>>,
+) -> Result<()> {
+    let unknown: Vec<Value> = names
+        .keys()
+        .filter(|line| !cache.lines.contains_key(**line))
+        .flat_map(|line| [site.as_str().into(), (*line).into()])
+        .collect();
+    for row in tx.rows_many(LINES, unknown).await? {
+        let entry = LineEntry { id: row.int(0)?, version: row.unsigned(2)?, updates: HashMap::new() };
+        cache.lines.insert(row.text(1)?, entry);
+    }
+    let mut keys = Vec::new();
+    for (line, updates) in names {
+        let Some(entry) = cache.lines.get(*line) else { continue };
+        for (source, version) in updates {
+            if entry.update(source, version).is_none() {
+                keys.extend([entry.id.into(), (*source).into(), Value::from(*version)]);
+            }
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut found: HashMap<i64, Vec<Row>> = HashMap::new();
+    for row in tx.rows_many(UPDATES, keys).await? {
+        found.entry(row.int(0)?).or_default().push(row);
+    }
+    for entry in cache.lines.values_mut() {
+        for row in found.remove(&entry.id).unwrap_or_default() {
+            let update = UpdateEntry { id: row.int(3)?, slot: row.int_option(4)?, since: row.unsigned(5)? };
+            entry.put_update(&row.text(1)?, &row.text(2)?, update);
+        }
+    }
+    Ok(())
+}
+
+const FIND_SETS: Many =
+    Many { head: "SELECT id, digest FROM leaf_set WHERE (site, digest) IN (VALUES ", columns: 2, tail: ")" };
+const PUT_SETS: Many =
+    Many { head: "INSERT INTO leaf_set (id, site, digest, leaves) VALUES ", columns: 4, tail: "" };
+
+/// Makes sure that each of `sets` (sorted) has an id.
+pub(crate) async fn leaf_sets(
+    tx: &mut Tx,
+    site: &SiteName,
+    cache: &mut SiteCache,
+    sets: BTreeSet<&[LeafRef]>,
+) -> Result<()> {
+    let mut missing: BTreeMap<Vec<u8>, (&[LeafRef], String)> = BTreeMap::new();
+    for set in sets {
+        if !cache.leaf_sets.contains_key(set) {
+            let text = json("leaf set", set)?;
+            missing.insert(Digest::of(text.as_bytes()).as_bytes().to_vec(), (set, text));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let keys = missing.keys().flat_map(|digest| [site.as_str().into(), digest.clone().into()]).collect();
+    for row in tx.rows_many(FIND_SETS, keys).await? {
+        if let Some((set, _)) = missing.remove(&row.blob(1)?) {
+            cache.leaf_sets.insert(set.to_vec(), row.int(0)?);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let last = tx.row(sql("SELECT COALESCE(MAX(id), 0) FROM leaf_set")).await?;
+    let mut id = last.map_or(Ok(0), |row| row.int(0))?;
+    let mut values = Vec::with_capacity(missing.len() * 4);
+    for (digest, (set, text)) in missing {
+        id += 1;
+        values.extend([id.into(), site.as_str().into(), digest.into(), Value::from(text)]);
+        cache.leaf_sets.insert(set.to_vec(), id);
+    }
+    tx.execute_many(PUT_SETS, values).await.map(drop)
+}
+
+/// Every slot of a client that is not zero, with its byte.
+pub(crate) fn slots(entry: &ClientEntry) -> impl Iterator<Item = (i64, u8)> + '_ {
+    entry.segments.iter().flat_map(|(segment, states)| {
+        states
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte != 0)
+            .map(move |(ordinal, byte)| (slot_at(*segment, ordinal), *byte))
+    })
+}
+
+/// A version as it is bound.
+pub(crate) fn bound(version: Option<u64>) -> Option<i64> {
+    version.map(int)
+}

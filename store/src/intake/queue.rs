@@ -1,0 +1,139 @@
+//! The writer task: what arrived during the last commit is the next transaction.
+
+use std::{sync::Arc, time::Duration};
+
+use patchtide_model::SiteName;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{IntakeAck, IntakeReport, batch};
+use crate::{
+    Result, StoreError,
+    core::{Core, lock},
+    sql::{Many, Value, sql},
+};
+
+/// How often the counts are flushed and the write-ahead log is checkpointed.
+const UPKEEP: Duration = Duration::from_secs(3);
+/// After which time a client shall try again when the queue is full.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What waits for the writer.
+pub(crate) enum Waiting {
+    Report { site: SiteName, report: Box<IntakeReport>, reply: oneshot::Sender<Result<IntakeAck>> },
+    Close(oneshot::Sender<()>),
+}
+
+/// Starts the writer of `core`; it ends when the store is closed or no longer used.
+pub(crate) fn start(core: &Arc<Core>) {
+    let (sender, receiver) = mpsc::channel(core.options.queue.max(1));
+    *lock(&core.queue) = Some(sender);
+    // The task must not keep the store alive by itself.
+    tokio::spawn(run(Arc::downgrade(core), receiver));
+}
+
+/// Puts a report into the queue and waits for its commit.
+pub(crate) async fn submit(core: &Core, site: SiteName, report: IntakeReport) -> Result<IntakeAck> {
+    let sender = lock(&core.queue).clone().ok_or(StoreError::Closed)?;
+    let (reply, answer) = oneshot::channel();
+    sender.try_send(Waiting::Report { site, report: Box::new(report), reply }).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
+        mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+    })?;
+    drop(sender);
+    answer.await.map_err(|_| StoreError::Closed)?
+}
+
+async fn run(core: std::sync::Weak<Core>, mut receiver: mpsc::Receiver<Waiting>) {
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    upkeep.tick().await;
+    loop {
+        let first = tokio::select! {
+            biased;
+            _ = upkeep.tick() => {
+                let Some(core) = core.upgrade() else { return };
+                maintain(&core).await;
+                continue;
+            }
+            waiting = receiver.recv() => waiting,
+        };
+        let (Some(first), Some(core)) = (first, core.upgrade()) else { return };
+        let mut closing = None;
+        let mut reports = Vec::new();
+        let mut messages = 0;
+        let started = Instant::now();
+        let mut next = Some(first);
+        while let Some(waiting) = next {
+            match waiting {
+                Waiting::Report { site, report, reply } => {
+                    messages += report.messages.len().max(1);
+                    reports.push(batch::Submitted { site, report: *report, reply });
+                }
+                Waiting::Close(done) => {
+                    closing = Some(done);
+                    break;
+                }
+            }
+            if messages >= core.options.commit_messages || started.elapsed() >= core.options.commit_wait {
+                break;
+            }
+            next = receiver.try_recv().ok();
+        }
+        if !reports.is_empty() {
+            batch::commit(&core, reports).await;
+        }
+        if let Some(done) = closing {
+            maintain(&core).await;
+            let _ = done.send(());
+            return;
+        }
+    }
+}
+
+async fn maintain(core: &Arc<Core>) {
+    if let Err(error) = flush_counts(core).await {
+        tracing::warn!(%error, "the counts are not flushed; they stay in memory and in count_delta");
+    }
+    if let crate::sql::Pool::Sqlite(_) = core.pool {
+        // Beside the writer, on a connection of its own: a checkpoint on the writer would delay acknowledgements.
+        if let Err(error) = core.rows("the write-ahead log", sql("PRAGMA wal_checkpoint(PASSIVE)")).await {
+            tracing::warn!(%error, "the write-ahead log is not checkpointed");
+        }
+    }
+}
+
+const PUT_TOTALS: Many = Many {
+    head: "INSERT INTO count_total (scope, state, n) VALUES ",
+    columns: 3,
+    tail: " ON CONFLICT (scope, state) DO UPDATE SET n = excluded.n",
+};
+
+/// Writes the totals that changed and removes the deltas they contain.
+pub(crate) async fn flush_counts(core: &Arc<Core>) -> Result<()> {
+    core.catch_up_counts().await?;
+    if lock(&core.counts).unflushed().1.is_empty() {
+        return Ok(());
+    }
+    let mut tx = core.begin("the counts").await?;
+    let folded = match tx.row(sql("SELECT folded FROM writer WHERE id = 1")).await? {
+        Some(row) => row.int(0)?,
+        None => 0,
+    };
+    let (seen, totals) = lock(&core.counts).unflushed();
+    if folded > seen {
+        // Another process flushed more than this one has seen.
+        return Ok(());
+    }
+    let values: Vec<Value> =
+        totals.iter().flat_map(|((scope, state), n)| [(*scope).into(), (*state).into(), (*n).into()]).collect();
+    tx.execute_many(PUT_TOTALS, values).await?;
+    tx.execute(sql("DELETE FROM count_total WHERE n = 0")).await?;
+    tx.execute(sql("DELETE FROM count_delta WHERE id <= $1").bind(seen)).await?;
+    tx.execute(sql("UPDATE writer SET folded = $1 WHERE id = 1").bind(seen)).await?;
+    tx.commit().await?;
+    lock(&core.counts).flushed(seen);
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! One connection, and how to open it.
+
+use std::{str::FromStr as _, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, Postgres, QueryBuilder, Sqlite, SqliteConnection,
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+use super::{Many, Row, Sql, Value};
+use crate::{Result, StoreError};
+
+/// Which database, and how to reach it.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Sqlite(Box<SqliteConnectOptions>),
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Target {
+    /// Reads a URL.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let unknown = || StoreError::Url { url: shown(url) };
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            // Durability and several connections need a file.
+            if !path.starts_with('/') {
+                return Err(unknown());
+            }
+            let options = SqliteConnectOptions::from_str(url)
+                .map_err(|_| unknown())?
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(20))
+                .page_size(8192)
+                .foreign_keys(false)
+                .statement_cache_capacity(400)
+                .row_buffer_size(1024)
+                .pragma("cache_size", "-65536")
+                .pragma("temp_store", "memory")
+                // Checkpoints are made by a connection of their own, beside the writer.
+                .pragma("wal_autocheckpoint", "65536")
+                // Statements carry what clients sent.
+                .disable_statement_logging();
+            Ok(Self::Sqlite(Box::new(options)))
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let options = PgConnectOptions::from_str(url)
+                .map_err(|_| unknown())?
+                .application_name("patchtide")
+                .statement_cache_capacity(400)
+                .disable_statement_logging();
+            Ok(Self::Postgres(Box::new(options)))
+        } else {
+            Err(unknown())
+        }
+    }
+
+    /// A connection that writes.
+    pub(crate) async fn connect(&self) -> Result<Conn, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(options) => Conn::Sqlite(Box::new(options.connect().await?)),
+            Self::Postgres(options) => Conn::Postgres(Box::new(options.connect().await?)),
+        })
+    }
+}
+
+/// `url` without a password.
+pub(crate) fn shown(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((credentials, rest))) => {
+            let user = credentials.split("://").nth(1).unwrap_or_default().split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{rest}")
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// A connection to either database.
+#[derive(Debug)]
+pub(crate) enum Conn {
+    Sqlite(Box<SqliteConnection>),
+    Postgres(Box<PgConnection>),
+}
+
+macro_rules! query {
+    ($sql:expr) => {{
+        let mut query = sqlx::query($sql.text);
+        for value in $sql.values {
+            query = match value {
+                Value::Int(value) => query.bind(value),
+                Value::Text(value) => query.bind(value),
+                Value::Blob(value) => query.bind(value),
+            };
+        }
+        query
+    }};
+}
+pub(super) use query;
+
+macro_rules! many {
+    ($database:ty, $many:expr, $values:expr, $rows:expr) => {{
+        let mut builder = QueryBuilder::<$database>::new($many.head);
+        for row in 0..$rows {
+            builder.push(if row == 0 { "(" } else { ",(" });
+            for (column, value) in $values.by_ref().take($many.columns).enumerate() {
+                if column > 0 {
+                    builder.push(",");
+                }
+                match value {
+                    Value::Int(value) => builder.push_bind(value),
+                    Value::Text(value) => builder.push_bind(value),
+                    Value::Blob(value) => builder.push_bind(value),
+                };
+            }
+            builder.push(")");
+        }
+        builder.push($many.tail);
+        builder
+    }};
+}
+pub(super) use many;
+
+impl Conn {
+    /// Runs a statement; returns the number of rows it changed.
+    pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(conn) => query!(sql).execute(&mut **conn).await?.rows_affected(),
+            Self::Postgres(conn) => query!(sql).execute(&mut **conn).await?.rows_affected(),
+        })
+    }
+
+    /// Runs a statement and returns its rows.
+    pub(crate) async fn rows(&mut self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(conn) => {
+                query!(sql).fetch_all(&mut **conn).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(conn) => {
+                query!(sql).fetch_all(&mut **conn).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// Runs a statement over many rows, in as few statements as the databases allow; returns the number of rows changed.
+    pub(crate) async fn execute_many(&mut self, many: Many, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        let mut left = values.len() / many.columns;
+        let mut values = values.into_iter();
+        let mut changed = 0;
+        while left > 0 {
+            let rows = many.chunk(left);
+            left -= rows;
+            changed += match self {
+                Self::Sqlite(conn) => {
+                    many!(Sqlite, many, values, rows).build().execute(&mut **conn).await?.rows_affected()
+                }
+                Self::Postgres(conn) => {
+                    many!(Postgres, many, values, rows).build().execute(&mut **conn).await?.rows_affected()
+                }
+            };
+        }
+        Ok(changed)
+    }
+
+    /// The same for a question.
+    pub(crate) async fn rows_many(&mut self, many: Many, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+        let mut left = values.len() / many.columns;
+        let mut values = values.into_iter();
+        let mut found = Vec::new();
+        while left > 0 {
+            let rows = many.chunk(left);
+            left -= rows;
+            match self {
+                Self::Sqlite(conn) => found.extend(
+                    many!(Sqlite, many, values, rows).build().fetch_all(&mut **conn).await?.into_iter().map(Row::Sqlite),
+                ),
+                Self::Postgres(conn) => found.extend(
+                    many!(Postgres, many, values, rows)
+                        .build()
+                        .fetch_all(&mut **conn)
+                        .await?
+                        .into_iter()
+                        .map(Row::Postgres),
+                ),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Brings the schema up to date.
+    pub(crate) async fn migrate(&mut self) -> Result<(), sqlx::migrate::MigrateError> {
+        match self {
+            Self::Sqlite(conn) => sqlx::migrate!("migrations/sqlite").run_direct(None, &mut **conn, false).await,
+            Self::Postgres(conn) => sqlx::migrate!("migrations/postgres").run_direct(None, &mut **conn, false).await,
+        }
+    }
+
+    /// Closes it in good order.
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(conn) => conn.close().await,
+            Self::Postgres(conn) => conn.close().await,
+        }
+    }
+
+    /// Starts a writing transaction. On PostgreSQL a lock makes the writers of all processes one after the other, as
+    /// SQLite does by itself: numbers given inside a transaction are in the order of commits.
+    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => self.execute(super::sql("BEGIN IMMEDIATE")).await.map(drop),
+            Self::Postgres(_) => {
+                self.execute(super::sql("BEGIN")).await?;
+                self.execute(super::sql("SELECT pg_advisory_xact_lock(7221933)")).await.map(drop)
+            }
+        }
+    }
+}
