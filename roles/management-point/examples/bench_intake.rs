@@ -1,0 +1,139 @@
+//! Durable intake over HTTP against the null sink of the same server. Reports of many different clients, each with a scan
+//! of 500 states; acknowledged after the commit (SQLite, synchronous=FULL). Plain HTTP and an identity that the load client
+//! names, so that what is measured is intake and not 25,000 handshakes. Run by `cargo xtask bench` or
+//! `cargo run --release -p patchtide-management-point --example bench_intake [CLIENTS]`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::cast_precision_loss)]
+
+#[path = "../../testing/bed.rs"]
+mod bed;
+#[path = "../../testing/load.rs"]
+mod load;
+#[path = "../../testing/site.rs"]
+mod site;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request, middleware::Next, response::Response, routing::post};
+use bed::Bed;
+use http::HeaderMap;
+use jiff::SignedDuration;
+use load::{Until, run};
+use patchtide_endpoint::{Peer, Refusal, body};
+use patchtide_management_point::{Config, ManagementPoint, Metrics, Rate};
+use patchtide_model::ClientId;
+use patchtide_protocol::{STATE_BINARY, binary, identity::ClientIdentity, limits::STATE_WIRE_BYTES};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+const CONNECTIONS: usize = 64;
+
+fn main() {
+    let clients = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5_000);
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(measure(clients));
+}
+
+async fn null(headers: HeaderMap, body: Body) -> Result<String, Refusal> {
+    Ok(body::read(&headers, body, STATE_WIRE_BYTES).await?.len().to_string())
+}
+
+/// Stands for TLS: the client that the load client names.
+async fn identify(site: patchtide_model::SiteName, mut request: Request, next: Next) -> Response {
+    let id = request.headers()["bench-client"].to_str().unwrap().parse::<u128>().unwrap();
+    let identity = ClientIdentity {
+        site,
+        client: ClientId(Uuid::from_u128(id)),
+        not_after: jiff::Timestamp::MAX,
+    };
+    let address = "127.0.0.1:1".parse().unwrap();
+    request.extensions_mut().insert(Peer { address, identity: Ok(Arc::new(identity)) });
+    next.run(request).await
+}
+
+async fn measure(clients: u64) {
+    let bed = Bed::new("bench");
+    let folder = tempfile::tempdir().unwrap();
+    let site = site::Site::open(&bed, folder.path()).await;
+    println!("making {clients} clients and a catalogue of 5,000 updates");
+    let line = site.catalogue(5_000).await;
+    site.many_clients(clients).await;
+    let config = Config { reports: Rate { burst: 0, period: Duration::ZERO }, ..Config::default() };
+    let (point, _index) =
+        ManagementPoint::start(site.store.clone(), config, bed.clock.clone(), Metrics::default());
+    let name = bed.site.clone();
+    let router: Router = point
+        .router()
+        .route("/null", post(null))
+        .layer(axum::middleware::from_fn(move |request, next| identify(name.clone(), request, next)));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    use axum::serve::ListenerExt as _;
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+
+    let sent = bed.now();
+    let report = move |client: u64, round: u64, changed: usize| {
+        let at = sent + SignedDuration::from_secs(i64::try_from(round).unwrap());
+        site::scan(&line, client, round, 500, changed, at)
+    };
+    let request = move |path: &'static str, client: u64, body: Vec<u8>, media: &str| {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: bench\r\nbench-client: {}\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n",
+            client + 1,
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
+    };
+    let prepare = |path: &'static str, round: u64, changed: usize, json: bool| {
+        let made: Vec<Vec<u8>> = (0..clients)
+            .map(|client| {
+                let report = report(client, round, changed);
+                if json {
+                    request(path, client, serde_json::to_vec(&report).unwrap(), "application/json")
+                } else {
+                    request(path, client, binary::encode(&report), STATE_BINARY)
+                }
+            })
+            .collect();
+        let size = made[0].len();
+        (Arc::new(made), size)
+    };
+    println!("{clients} clients, 500 states each, {CONNECTIONS} connections, both cores shared with the load client");
+    let mut table = Vec::new();
+    for (name, path, round, changed, json) in [
+        ("null sink, binary", "/null", 0, 0, false),
+        ("first scan, binary", "/v1/state-messages", 1, 0, false),
+        ("rescan unchanged, binary", "/v1/state-messages", 2, 0, false),
+        ("rescan 5 changed, binary", "/v1/state-messages", 3, 5, false),
+        ("null sink, JSON", "/null", 0, 0, true),
+        ("rescan 5 changed, JSON", "/v1/state-messages", 4, 10, true),
+        ("null sink, binary, again", "/null", 0, 0, false),
+    ] {
+        let (requests, size) = prepare(path, round, changed, json);
+        let connections = connect(address).await;
+        let seen = run(connections, Until::Count(clients), move |index| {
+            requests[usize::try_from(index).unwrap()].clone()
+        })
+        .await;
+        println!("{name:<28} {size:>6} B  {}", seen.line());
+        assert_eq!(seen.failures, 0, "{name}");
+        table.push((name, seen.rate()));
+    }
+    let rate = |name: &str| table.iter().find(|(n, _)| *n == name).unwrap().1;
+    let sink = load::median(vec![rate("null sink, binary"), rate("null sink, binary, again")]);
+    println!("RATIO first scan to null sink: {:.2}", rate("first scan, binary") / sink);
+    println!("RATIO rescan of 5 changed to null sink: {:.2}", rate("rescan 5 changed, binary") / sink);
+    println!("RATIO rescan of 5 changed to null sink, JSON: {:.2}", rate("rescan 5 changed, JSON") / rate("null sink, JSON"));
+    let differences = site.store.verify().await.unwrap();
+    assert!(differences.is_empty(), "{differences:?}");
+    println!("every count equals a recount");
+}
+
+async fn connect(address: SocketAddr) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        streams.push(stream);
+    }
+    streams
+}

@@ -1,0 +1,52 @@
+//! The software update point over real TLS, on a real library and site database.
+
+#[path = "../../testing/bed.rs"]
+mod bed;
+#[path = "../../testing/site.rs"]
+mod site;
+
+use bed::{Bed, Options};
+use patchtide_endpoint::VersionRule;
+use patchtide_model::Digest;
+use patchtide_protocol::Problem;
+use patchtide_software_update_point::SoftwareUpdatePoint;
+use patchtide_store::library::Library;
+use site::Site;
+
+#[tokio::test]
+async fn published_catalogues_are_served_and_nothing_else() {
+    let bed = Bed::new("lab");
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(&bed, folder.path()).await;
+    let library = Library::open(folder.path().join("library")).unwrap();
+    let point = SoftwareUpdatePoint::new(site.store.clone(), library.clone());
+    let options =
+        Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
+    let server = bed.serve(point.router(), options).await;
+    let device = bed.device(1);
+    site.activate(&device).await;
+    let client = bed.client(Some(&device));
+    let get = async |digest: Digest| {
+        client.get(server.url(&format!("/v1/catalogues/{digest}"))).send().await.unwrap()
+    };
+    let code = async |digest: Digest| get(digest).await.json::<Problem>().await.unwrap().code;
+
+    let line = site.catalogue(10).await;
+    let package = library.put(b"a package").unwrap();
+    let first = library.put(b"catalogue 1").unwrap();
+    assert_eq!(code(first).await, "CATALOGUE-ABSENT", "not published yet");
+    site.store.set_line_catalogue(&line, 1, first, 11).await.unwrap();
+    assert_eq!(get(first).await.text().await.unwrap(), "catalogue 1");
+    assert_eq!(get(first).await.headers()["etag"], format!("\"{first}\"").as_str());
+    assert_eq!(code(package).await, "CATALOGUE-ABSENT", "packages are the distribution points' to give");
+
+    // The one before stays: a client may hold the policy that names it.
+    let second = library.put(b"catalogue 2").unwrap();
+    site.store.set_line_catalogue(&line, 1, second, 11).await.unwrap();
+    assert_eq!(get(second).await.text().await.unwrap(), "catalogue 2");
+    assert_eq!(get(first).await.text().await.unwrap(), "catalogue 1");
+    let part = client.get(server.url(&format!("/v1/catalogues/{second}"))).header("range", "bytes=0-8");
+    assert_eq!(part.send().await.unwrap().text().await.unwrap(), "catalogue");
+    assert_eq!(client.get(server.url("/v1/catalogues/../x")).send().await.unwrap().status(), 404);
+    assert!(bed.client(None).get(server.url("/v1/catalogues/x")).send().await.is_err());
+}
