@@ -6,5 +6,9 @@
 //! `docs/semantics.md` says what was chosen where the sources disagree.
 
 pub mod client;
+pub mod sim;
 pub mod site;
 pub mod times;
+
+#[cfg(test)]
+mod fixtures;

@@ -99,16 +99,23 @@ fn kind(context: &Context<'_>, purpose: ScanPurpose) -> ScanKind {
 
 /// Whether a forced online scan happened within the time to live (R-SCAN-09, R-SCAN-12).
 fn within_time_to_live(context: &Context<'_>) -> bool {
+    live_at(context, context.now)
+}
+
+fn live_at(context: &Context<'_>, instant: Timestamp) -> bool {
     context.view.scan.last_online.is_some_and(|at| {
-        context.now.duration_since(at) < context.body.settings.scan_ttl.max(limits::SCAN_BEFORE_INSTALL)
+        instant.duration_since(at) < context.body.settings.scan_ttl.max(limits::SCAN_BEFORE_INSTALL)
     })
 }
 
 /// The one consolidated scan before a batch (R-SCAN-11, R-SCAN-14); none: the last one is young enough.
 pub(super) fn before_install(context: &Context<'_>) -> Option<ScanRequest> {
-    let fresh =
-        context.view.scan.last.is_some_and(|at| context.now.duration_since(at) < limits::SCAN_BEFORE_INSTALL);
-    if fresh && within_time_to_live(context) {
+    // The time to live counted when that scan began: one that began in time serves the batch.
+    let fresh = context.view.scan.last.is_some_and(|at| {
+        context.now.duration_since(at) < limits::SCAN_BEFORE_INSTALL
+            && live_at(context, at.checked_sub(limits::SCAN_BEFORE_INSTALL).unwrap_or(at))
+    });
+    if fresh {
         return None;
     }
     let purpose = ScanPurpose::BeforeInstall;
