@@ -5,12 +5,14 @@
 //! - [`archive`]: the Debian archive that this machine's apt is configured for
 //! - [`postgres`], [`git`]: a private PostgreSQL server, real Git repositories
 //! - [`process`], [`ports`], [`wait`], [`paths`], [`progress`]: what the others stand on
+//! - [`bench`]: the measurements, and the peers of the archive sync
 //! - [`demo`]: the path from a Git commit to a patched machine, run by `make demo` and by the end-to-end test
 //!
 //! Nothing here skips: a part that cannot be had is an error that says what is missing. Whatever is started is ended
 //! when its value is dropped, and also when the test process is killed (parent-death signals and PID namespaces).
 
 pub mod archive;
+pub mod bench;
 pub mod clock;
 pub mod control_plane;
 pub mod demo;

@@ -39,6 +39,13 @@ impl Demo {
     }
 }
 
+/// The measurements that live beside what they measure.
+const EXAMPLES: [(&str, &str); 3] = [
+    ("patchtide-catalog", "apt_sync"),
+    ("patchtide-distribution-point", "bench_dp"),
+    ("patchtide-management-point", "bench_intake"),
+];
+
 /// Options of the measurements.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
@@ -50,11 +57,20 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         setup::packages()?;
         setup::bench_packages()?;
-        let programs = build(true, &["patchtide", "patchtide-testbed"])?;
+        // Packages of their own: what is measured is built as it is shipped, without what other crates add to features.
+        let mut command = cargo();
+        command.args(["build", "--release"]);
+        for (package, example) in EXAMPLES {
+            command.args(["--package", package, "--example", example]);
+        }
+        run(&mut command)?;
+        let programs = build(false, &["patchtide-testbed"])?;
+        let examples = metadata::target_folder()?.join("release/examples");
         run(Command::new(programs.join("patchtide-testbed"))
             .arg("bench")
-            .args(self.names)
-            .env("PATCHTIDE_BIN_DIR", &programs))
+            .arg("--examples")
+            .arg(examples)
+            .args(self.names))
     }
 }
 

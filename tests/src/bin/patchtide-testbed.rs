@@ -1,9 +1,11 @@
 //! The test bed as a command: what `cargo xtask setup`, `demo` and `clean` call.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use patchtide_tests::progress::Step;
-use patchtide_tests::{archive, control_plane, demo, host};
+use patchtide_tests::{archive, bench, control_plane, demo, host};
 
 /// The test bed of Patchtide.
 #[derive(Debug, Parser)]
@@ -22,11 +24,29 @@ enum Subcommands {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure, with the peer or limit in the same run.
+    Bench {
+        /// Folder of cargo's built examples.
+        #[arg(long)]
+        examples: std::path::PathBuf,
+        /// What to measure; all when none is named.
+        names: Vec<String>,
+    },
     /// End what a killed run left behind: hosts, bridges, network namespaces.
     Sweep,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     match Arguments::parse().command {
         Subcommands::Setup => {
             let programs = control_plane::programs()?;
@@ -37,6 +57,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Subcommands::Demo { keep } => demo::run(keep),
+        Subcommands::Bench { examples, names } => bench::run_all(&examples, &names),
         Subcommands::Sweep => {
             let swept = host::sweep()?;
             println!("{swept} left-over networks ended");
