@@ -111,11 +111,9 @@ impl Minutes {
             if wanted
                 && let Some(first) = clock.iter().position(|shown| *shown >= day.to_datetime(window.start))
             {
-                for index in first..self.count {
-                    if self.at(index) >= self.at(first) + window.duration {
-                        break;
-                    }
-                    open[index] = true;
+                let end = self.at(first) + window.duration;
+                for (index, minute) in open.iter_mut().enumerate().skip(first) {
+                    *minute |= self.at(index) < end;
                 }
             }
             day = day.tomorrow().unwrap();

@@ -176,7 +176,7 @@ fn downloads(context: &Context<'_>, stock: &Stock<'_>) -> (Vec<Fetch>, BTreeSet<
             files.extend(missing.fetch.iter().cloned());
         }
     }
-    files.sort_by(|a, b| (a.file.size, a.file.sha256).cmp(&(b.file.size, b.file.sha256)));
+    files.sort_by_key(|fetch| (fetch.file.size, fetch.file.sha256));
     files.dedup_by(|later, first| {
         // The same file for two updates: every way that one of them allows.
         let same = later.file.sha256 == first.file.sha256;

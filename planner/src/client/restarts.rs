@@ -49,10 +49,10 @@ pub(super) fn restart<'a>(context: &Context<'a>) -> Option<Restart<'a>> {
         return None;
     }
     let causes = items.iter().map(|item| item.id).collect();
-    let gate = match permission(context, &items) {
-        Ok(gate) => gate,
-        Err(gate) => return Some(Restart { causes, gate, action: None }),
-    };
+    let gate = permission(context, &items);
+    if !gate.is_open() {
+        return Some(Restart { causes, gate, action: None });
+    }
     let at = context.view.running.restart_at.or_else(|| {
         context.now.checked_add(context.body.settings.restart_countdown.max(SignedDuration::ZERO)).ok()
     })?;
@@ -74,19 +74,21 @@ fn words(reason: &RestartReason) -> String {
     }
 }
 
-/// `Ok` with an open gate, or `Err` with the closed one.
-fn permission(context: &Context<'_>, items: &[&Item<'_>]) -> Result<Gate, Gate> {
+fn gate(status: GateStatus, object: String, field: &str, reason: String) -> Gate {
+    Gate { kind: GateKind::Restart, status, object, field: field.to_owned(), reason }
+}
+
+fn open(object: String, field: &str, reason: &str) -> Gate {
+    gate(GateStatus::Open, object, field, reason.to_owned())
+}
+
+fn closed(opens: Opens, object: String, field: &str, reason: String) -> Gate {
+    gate(GateStatus::Closed(opens), object, field, reason)
+}
+
+/// The gate of a restart that is needed.
+fn permission(context: &Context<'_>, items: &[&Item<'_>]) -> Gate {
     let (view, now) = (context.view, context.now);
-    let gate = |status, object: String, field: &str, reason: String| Gate {
-        kind: GateKind::Restart,
-        status,
-        object,
-        field: field.to_owned(),
-        reason,
-    };
-    let closed = |opens, object: String, field: &str, reason: String| {
-        Err(gate(GateStatus::Closed(opens), object, field, reason))
-    };
     let all: Vec<&Reach<'_>> = items.iter().flat_map(|item| context.reaching(item)).collect();
     if let Some(reach) = all.iter().find(|reach| context.suppresses_restart(reach)) {
         let field = if view.workstation { "suppressWorkstations" } else { "suppressServers" };
@@ -129,7 +131,7 @@ fn permission(context: &Context<'_>, items: &[&Item<'_>]) -> Result<Gate, Gate> 
         );
     }
     let start = active.iter().filter_map(|reach| reach.start).min();
-    if !start.is_some_and(|start| start <= now) {
+    if start.is_none_or(|start| start > now) {
         let object = active.first().map(|reach| reach.object()).unwrap_or_default();
         let opens = start.map_or(Opens::OnEvent, Opens::At);
         return closed(
@@ -139,14 +141,17 @@ fn permission(context: &Context<'_>, items: &[&Item<'_>]) -> Result<Gate, Gate> 
             "installed before the deadline: the restart is left to people until then".to_owned(),
         );
     }
-    let open = |object: String, field: &str, reason: &str| {
-        Ok(gate(GateStatus::Open, object, field, reason.to_owned()))
-    };
     if let Some(reach) =
         active.iter().find(|reach| reach.is_due(now) && reach.policy.settings.restart_outside_windows)
     {
         return open(reach.object(), "spec.settings.restart.outsideWindows", "needs no window");
     }
+    in_window(context)
+}
+
+/// The windows' word.
+fn in_window(context: &Context<'_>) -> Gate {
+    let (view, now) = (context.view, context.now);
     if context.restarts.is_free() {
         return open(String::new(), "", "no maintenance window selects this client");
     }

@@ -80,20 +80,15 @@ pub(super) fn scans(context: &Context<'_>) -> Scans {
 /// Which row of the seeds' table 3 a purpose comes to here and now.
 fn kind(context: &Context<'_>, purpose: ScanPurpose) -> ScanKind {
     let cached = &context.view.scan.cached;
+    let all_cached =
+        context.body.lines.iter().all(|line| cached.get(&line.line) == Some(&line.catalogue_version));
+    let offline = within_time_to_live(context);
     match purpose {
-        ScanPurpose::First
-        | ScanPurpose::Cycle
-        | ScanPurpose::ScanRequested
-        | ScanPurpose::EvaluationRequested => ScanKind::ForcedOnline,
         ScanPurpose::Validation => ScanKind::ForcedOffline,
-        ScanPurpose::PolicyChanged => {
-            let all_here =
-                context.body.lines.iter().all(|line| cached.get(&line.line) == Some(&line.catalogue_version));
-            if all_here { ScanKind::NonForcedOnline } else { ScanKind::ForcedOnline }
-        }
-        ScanPurpose::Evaluation if within_time_to_live(context) => ScanKind::NonForcedOnline,
-        ScanPurpose::BeforeInstall if within_time_to_live(context) => ScanKind::NonForcedOffline,
-        ScanPurpose::Evaluation | ScanPurpose::BeforeInstall => ScanKind::ForcedOnline,
+        ScanPurpose::Evaluation if offline => ScanKind::NonForcedOnline,
+        ScanPurpose::BeforeInstall if offline => ScanKind::NonForcedOffline,
+        ScanPurpose::PolicyChanged if all_cached => ScanKind::NonForcedOnline,
+        _ => ScanKind::ForcedOnline,
     }
 }
 

@@ -101,10 +101,9 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
         return (None, None);
     }
     match item.detection {
-        Detection::Unknown | Detection::NotRequired => (None, None),
         Detection::Installed if calls_for_restart(context, item) => plain(E::PendingRestart),
         Detection::Installed if view.installed.contains_key(item.id) => plain(E::Installed),
-        Detection::Installed => (None, None),
+        Detection::Installed | Detection::Unknown | Detection::NotRequired => (None, None),
         Detection::Required => required(context, machine, item),
     }
 }
@@ -112,8 +111,8 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
 fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> State {
     use UpdateEnforcement as E;
     let plain = |state| (Some(state), None);
-    let content = machine.stock.content.get(item.id);
-    let ready = content.is_none_or(Content::is_ready);
+    let stock = machine.stock.content.get(item.id);
+    let ready = stock.is_none_or(Content::is_ready);
     if item.active.is_empty() {
         return if ready { plain(E::Downloaded) } else { (None, None) };
     }
@@ -123,7 +122,7 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     if let Some((_, attempt)) = context.backing_off(item) {
         return (Some(E::InstallFailed), Some(attempt.error.clone()));
     }
-    match content {
+    match stock {
         Some(Content::Unapproved(_)) if context.is_wanted(item) => return plain(E::WaitingForContent),
         Some(Content::Missing(missing)) if context.is_wanted(item) => {
             if missing.running > 0 || !missing.fetch.is_empty() {

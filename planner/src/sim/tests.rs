@@ -363,12 +363,15 @@ fn a_clock_behind_the_policy_installs_nothing() {
 
 // Random worlds.
 
+/// Installed sources, zone, minutes of a transaction, failing scans, failing downloads, failing installations.
+type Host = (Vec<bool>, &'static str, i64, u32, u32, Vec<u32>);
+
 #[derive(Debug, Clone)]
 struct Case {
     sources: Vec<(RestartRule, bool, Option<i64>)>,
     deployments: Vec<(Vec<usize>, i64, [bool; 6], i64)>,
     windows: Vec<(i8, i64, u8, &'static str, bool)>,
-    machines: Vec<(Vec<bool>, &'static str, i64, u32, u32, Vec<u32>)>,
+    machines: Vec<Host>,
     suspend_after: Option<i64>,
 }
 

@@ -217,17 +217,21 @@ pub fn targeted(
     membership: &Membership,
 ) -> BTreeSet<ClientId> {
     let mut reached: BTreeSet<&ObjectName> = BTreeSet::from([&deployment.collection]);
-    while deployment.include_subcollections {
-        let below: Vec<&ObjectName> = collections
-            .values()
-            .filter(|collection| !reached.contains(&collection.name))
-            .filter(|collection| collection.parent.as_ref().is_some_and(|parent| reached.contains(parent)))
-            .map(|collection| &collection.name)
-            .collect();
-        if below.is_empty() {
-            break;
+    if deployment.include_subcollections {
+        loop {
+            let below: Vec<&ObjectName> = collections
+                .values()
+                .filter(|collection| !reached.contains(&collection.name))
+                .filter(|collection| {
+                    collection.parent.as_ref().is_some_and(|parent| reached.contains(parent))
+                })
+                .map(|collection| &collection.name)
+                .collect();
+            if below.is_empty() {
+                break;
+            }
+            reached.extend(below);
         }
-        reached.extend(below);
     }
     reached.into_iter().filter_map(|name| membership.get(name)).flatten().copied().collect()
 }

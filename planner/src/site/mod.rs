@@ -4,6 +4,8 @@
 mod compile;
 mod membership;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
