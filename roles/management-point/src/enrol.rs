@@ -1,6 +1,9 @@
 //! Enrolment and renewal: requests go into the site database, the controller decides and its signer issues.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension, Json,
@@ -8,8 +11,9 @@ use axum::{
     extract::{Path, State},
 };
 use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 use patchtide_endpoint::{AuthenticatedClient, Peer, Refusal, body};
-use patchtide_model::{Digest, client::ClientState};
+use patchtide_model::{ClientId, Digest, client::ClientState};
 use patchtide_protocol::{
     OLDEST_VERSION, VERSION,
     certificate::{RequestError, read_request},
@@ -19,9 +23,20 @@ use patchtide_protocol::{
     },
     limits::ENROLMENT_BYTES,
 };
-use patchtide_store::clients::{self, EnrolmentRow};
+use patchtide_store::{
+    ObjectRow,
+    clients::{self, EnrolmentRow},
+};
 
 use crate::{ManagementPoint, error::refusal, parse_json};
+
+/// Kind of the rows in which the controller finds requests for a new certificate: name is the client, UID the id of its
+/// enrolment, content the signing request.
+const RENEWAL: &str = "Renewal";
+
+/// How long a request for a new certificate waits for it; after that the client asks as after an enrolment.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// `GET /v1/site`.
 pub(crate) async fn site(State(point): State<Arc<ManagementPoint>>) -> Json<SiteGreeting> {
@@ -69,8 +84,16 @@ pub(crate) async fn request(
         address: Some(address),
         requested_at: (point.clock)(),
     };
+    let csr_pem = row.csr_pem.clone();
     let state =
         point.store.put_enrolment(row).await.map_err(|error| refusal("an enrolment request", &error))?;
+    let state = match state {
+        // It was off for longer than its certificate was good: possession of the key makes it the same client.
+        clients::EnrolmentState::Approved { client, not_after, .. } if not_after <= (point.clock)() => {
+            renewed(&point, client, id, csr_pem, not_after).await?
+        }
+        state => state,
+    };
     tell(&point, id, state).await
 }
 
@@ -127,7 +150,50 @@ pub(crate) async fn renew(
     let bytes = body::read(&headers, body, ENROLMENT_BYTES).await?;
     let request: RenewalRequest = parse_json(&bytes, "ENROL-SYNTAX")?;
     let (_, id) = read_request(&request.csr_pem).map_err(|error| signing_request(&error))?;
-    Err(Refusal::unavailable("renewal is not served yet").retry_after(id.as_bytes().len() as u64 * 100))
+    let known = point.store.enrolment(id).await.map_err(|error| refusal("an enrolment", &error))?;
+    match known.map(|enrolment| enrolment.state) {
+        Some(clients::EnrolmentState::Approved { client: known, not_after, .. }) if known == client.id => {
+            let state = renewed(&point, known, id, request.csr_pem, not_after).await?;
+            tell(&point, id, state).await
+        }
+        _ => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            "ENROL-KEY",
+            "the signing request is not for the key that this client enrolled with",
+            "renew with the same key, or enrol as a new client",
+        )),
+    }
+}
+
+/// Asks the controller for a new certificate and waits a moment for it. The controller checks again whose key it is.
+async fn renewed(
+    point: &ManagementPoint,
+    client: ClientId,
+    id: Digest,
+    csr_pem: String,
+    not_after: Timestamp,
+) -> Result<clients::EnrolmentState, Refusal> {
+    let row = ObjectRow {
+        kind: RENEWAL.to_owned(),
+        name: client.to_string(),
+        uid: id.to_string(),
+        generation: 0,
+        json: serde_json::Value::String(csr_pem).to_string(),
+    };
+    let deadline = Instant::now() + PATIENCE;
+    point.store.put_object(row).await.map_err(|error| refusal("a renewal", &error))?;
+    while Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+        let known = point.store.enrolment(id).await.map_err(|error| refusal("an enrolment", &error))?;
+        match known.map(|enrolment| enrolment.state) {
+            Some(state @ clients::EnrolmentState::Approved { not_after: now, .. }) if now > not_after => {
+                return Ok(state);
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(clients::EnrolmentState::Pending)
 }
 
 fn signing_request(error: &RequestError) -> Refusal {

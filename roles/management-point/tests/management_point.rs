@@ -138,6 +138,42 @@ async fn enrolment_is_pending_until_it_is_approved() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_renewed_for_the_same_key_alone() {
+    let point = Point::start().await;
+    let (device, client) = point.client(1).await;
+    let (other, _) = point.client(2).await;
+    let id = spki_digest(&device.csr_pem).unwrap();
+    // Stands for the controller: finds the request, has a certificate issued, takes the request away.
+    let store = point.site.store.clone();
+    let (name, end) = (device.id, point.site.now + jiff::SignedDuration::from_hours(48));
+    let controller = tokio::spawn(async move {
+        loop {
+            let rows = store.objects("Renewal").await.unwrap();
+            if let Some(row) = rows.first() {
+                assert_eq!((row.name.clone(), row.uid.clone()), (name.to_string(), id.to_string()));
+                store.renew_client(name, "renewed", end).await.unwrap();
+                store.delete_object("Renewal", &row.name).await.unwrap();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let renew = |csr: &str| {
+        client.post(point.server.url("/v1/renewals")).json(&serde_json::json!({ "csr_pem": csr }))
+    };
+    let answer: EnrolmentAnswer = renew(&device.csr_pem).send().await.unwrap().json().await.unwrap();
+    assert!(
+        matches!(&answer.state, EnrolmentState::Approved { certificate_pem, .. } if certificate_pem == "renewed"),
+        "{answer:?}"
+    );
+    controller.await.unwrap();
+    is(&refused(renew(&other.csr_pem)).await, 409, "ENROL-KEY");
+    is(&refused(renew(&point.bed.device(3).csr_pem)).await, 409, "ENROL-KEY");
+    is(&refused(renew("garbage")).await, 422, "ENROL-CSR");
+    assert!(point.site.store.objects("Renewal").await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn bad_enrolments_are_told_what_is_wrong() {
     let point = Point::start().await;
     let nobody = point.bed.client(None);
