@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
-use patchtide_model::{ClientId, SiteName, policy::Policy, state::Detection};
+use patchtide_model::{
+    ClientId, SiteName,
+    policy::Policy,
+    state::{Compliance, DeploymentEnforcement, Detection},
+};
 use patchtide_planner::client::{ClientView, Decision, Gate, GateStatus, Lease, Opens};
 use serde_json::json;
 
@@ -103,11 +107,23 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
     if let Some(at) = s.failure.at {
         say!(out, "last failed transaction {at}; the end of its output:\n{}", s.failure.output);
     }
+    let deployments: Vec<_> = s
+        .decision
+        .deployments
+        .iter()
+        .map(|(uid, verdict)| {
+            json!({
+                "uid": uid, "name": verdict.name, "until": verdict.until, "error": verdict.error,
+                "compliance": verdict.compliance.map(Compliance::name),
+                "enforcement": verdict.enforcement.map(DeploymentEnforcement::name),
+            })
+        })
+        .collect();
     let data = json!({
         "client": s.client, "site": s.site, "policy": s.policy.map(|p| (p.epoch, p.number)), "contact": s.contact,
         "contactError": s.contact_error, "waiting": s.waiting, "acknowledged": s.acknowledged,
-        "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
-        "lastFailure": s.failure,
+        "deployments": deployments, "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
+        "lastFailure": s.failure.at.map(|_| &s.failure),
     });
     Answer { ok: true, text: out, data }
 }

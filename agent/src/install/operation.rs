@@ -106,14 +106,21 @@ pub fn start(site: &Site, record: &Record, plan: &Plan) -> Result<(), InstallErr
         .map_err(|source| InstallError::Lock { path: folder.join(LOCK), source: source.into() })?;
     write_json(&folder.join(RECORD), record)?;
     // The lock goes to the supervisor as its standard input: it is held without a gap, and by nobody else.
-    let mut child = Command::new(&site.program)
+    let spawned = Command::new(&site.program)
         .arg("supervise")
         .arg(&folder)
         .stdin(Stdio::from(lock))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .map_err(|source| InstallError::Start { program: site.program.display().to_string(), source })?;
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(source) => {
+            // Nothing was started: nobody is to look for its end.
+            remove(&folder.join(RECORD))?;
+            return Err(InstallError::Start { program: site.program.display().to_string(), source });
+        }
+    };
     std::thread::spawn(move || child.wait());
     Ok(())
 }

@@ -207,9 +207,11 @@ impl Engine {
             let zone = clock::zone(&self.site.root);
             self.decision = client::decide(policy, &self.view, now, &zone);
             let states = report::of_decision(&self.decision);
-            self.outbox.forget(|key| {
-                states.contains_key(key)
-                    || !matches!(key.split_once('/'), Some((kind, _)) if kind != "detection")
+            let lines = &policy.body.lines;
+            self.outbox.forget(|key| match key.split_once('/') {
+                None => true,
+                Some(("detection", line)) => lines.iter().any(|known| known.line.as_str() == line),
+                Some(_) => states.contains_key(key),
             })?;
             if self.outbox.enter(states, now)? {
                 self.sending.urgent = true;

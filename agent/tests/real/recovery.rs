@@ -105,3 +105,36 @@ fn the_operation_outlives_whoever_started_it() {
     assert!(ended.success && record.batch.is_some());
     assert_eq!(ground.version("demo-a"), "installed 2");
 }
+
+/// The archive's own updates, apt and perl among them, cut off again and again at whatever point it is.
+#[test]
+fn real_updates_survive_cut_after_cut() {
+    let mut ground = Ground::new();
+    ground.approve_pending();
+    let mut lost = 0;
+    for delay in [300, 700, 1100, 1500, 2300] {
+        assert!(matches!(ground.prepare(&ground.batch()).unwrap(), Prepared::Started));
+        std::thread::sleep(Duration::from_millis(delay));
+        cut_power(&ground);
+        lost += usize::from(matches!(ground.wait(), Standing::Lost(_)));
+        for _ in 0..3 {
+            let machine = Machine::read(&ground.site.root).unwrap();
+            if interrupted(&ground.site.root, &machine, true).is_none() {
+                break;
+            }
+            assert!(matches!(
+                recover::start(&ground.site, jiff::Timestamp::UNIX_EPOCH).unwrap(),
+                Prepared::Started
+            ));
+            ground.wait();
+        }
+        let machine = Machine::read(&ground.site.root).unwrap();
+        assert_eq!(interrupted(&ground.site.root, &machine, false), None, "after {delay} ms");
+    }
+    println!("{lost} of 5 cuts hit a running operation");
+    assert_eq!(ground.install(), Verdict::Done(BTreeMap::new()));
+    for leaf in ground.updates.values().flatten() {
+        assert_eq!(ground.version(&leaf.package), format!("installed {}", leaf.version));
+    }
+    assert_eq!(ground.run(&["dpkg", "--audit"]), "");
+}
