@@ -22,7 +22,7 @@ pub struct WantedContent {
 }
 
 /// Whether a file is here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ContentState {
     /// To be fetched.
     Wanted,

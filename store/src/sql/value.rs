@@ -122,11 +122,19 @@ macro_rules! get {
 
 impl Row {
     pub(crate) fn int(&self, index: usize) -> Result<i64> {
-        get!(self, index)
+        self.int_option(index)?
+            .ok_or_else(|| StoreError::Damaged { what: "number", detail: format!("column {index} has none") })
     }
 
     pub(crate) fn int_option(&self, index: usize) -> Result<Option<i64>> {
-        get!(self, index)
+        match self {
+            Self::Sqlite(row) => row.try_get(index),
+            // A literal in a question is a 32-bit integer there.
+            Self::Postgres(row) => row.try_get(index).or_else(|error| {
+                row.try_get::<Option<i32>, _>(index).map(|number| number.map(i64::from)).map_err(|_| error)
+            }),
+        }
+        .map_err(|source| StoreError::Read { what: "a column", source })
     }
 
     pub(crate) fn unsigned(&self, index: usize) -> Result<u64> {

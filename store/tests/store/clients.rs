@@ -1,0 +1,132 @@
+//! Enrolment, standing, policy.
+
+use patchtide_model::{ClientId, Digest, client::ClientState, state::Detection};
+use patchtide_store::{
+    StoreError,
+    clients::{EnrolmentRow, EnrolmentState, StoredPolicy},
+};
+use uuid::Uuid;
+
+use crate::common::{Db, at, client, detected, enrolment, id, on_both, report, scan, sync};
+
+on_both!(
+    a_request_waits_and_becomes_a_client,
+    pending_requests_are_bounded,
+    only_active_clients_count,
+    policy_numbers_only_rise,
+    contacts_are_kept_once_a_minute,
+);
+
+async fn a_request_waits_and_becomes_a_client(db: Db) {
+    let site = &db.site;
+    let request = enrolment(1);
+    assert_eq!(site.put_enrolment(request.clone()).await.unwrap(), EnrolmentState::Pending);
+    let again = EnrolmentRow { name: "renamed".to_owned(), requested_at: at(9), ..request.clone() };
+    assert_eq!(site.put_enrolment(again).await.unwrap(), EnrolmentState::Pending);
+    let open = site.open_enrolments().await.unwrap();
+    assert_eq!((open.len(), open[0].name.as_str(), open[0].requested_at), (1, "renamed", at(0)));
+    site.refuse_enrolment(request.id, "unknown host").await.unwrap();
+    assert!(site.open_enrolments().await.unwrap().is_empty());
+    assert!(matches!(site.put_enrolment(request.clone()).await.unwrap(), EnrolmentState::Refused { .. }));
+    let with_token = EnrolmentRow { token_digest: Some(Digest::of(b"t")), ..request.clone() };
+    assert_eq!(site.put_enrolment(with_token).await.unwrap(), EnrolmentState::Pending);
+    let client = ClientId(Uuid::from_u128(7));
+    site.approve_enrolment(request.id, client, "pem", at(500), at(2)).await.unwrap();
+    let approved =
+        EnrolmentState::Approved { client, certificate_pem: "pem".to_owned(), not_after: at(500) };
+    assert_eq!(site.put_enrolment(request.clone()).await.unwrap(), approved);
+    assert!(site.refuse_enrolment(request.id, "late").await.is_err());
+    let known = site.client(client).await.unwrap().unwrap();
+    assert_eq!((known.state, known.name.as_str(), known.facts.len()), (ClientState::Active, "host-1", 1));
+    assert_eq!(site.clients().await.unwrap(), [known]);
+    site.renew_client(client, "pem2", at(900)).await.unwrap();
+    assert_eq!(site.client_certificate(client).await.unwrap(), Some(("pem2".to_owned(), at(900))));
+    assert!(site.approve_enrolment(Digest::of(b"none"), client, "", at(0), at(0)).await.is_err());
+    site.put_enrolment(enrolment(2)).await.unwrap();
+    assert_eq!(site.expire_enrolments(at(1)).await.unwrap(), 1);
+    assert!(site.enrolment(request.id).await.unwrap().is_some());
+}
+
+async fn pending_requests_are_bounded(db: Db) {
+    let address = Some("192.0.2.1".parse().unwrap());
+    for n in 0..10 {
+        db.site.put_enrolment(EnrolmentRow { address, ..enrolment(n) }).await.unwrap();
+    }
+    let refused = db.site.put_enrolment(EnrolmentRow { address, ..enrolment(10) }).await;
+    assert!(matches!(refused, Err(StoreError::Limit { limit: 10, .. })));
+    // Asking again is not another one, and other addresses are not concerned.
+    let again = EnrolmentRow { address, name: "new".to_owned(), ..enrolment(3) };
+    assert_eq!(db.site.put_enrolment(again).await.unwrap(), EnrolmentState::Pending);
+    let other = Some("192.0.2.2".parse().unwrap());
+    db.site.put_enrolment(EnrolmentRow { address: other, ..enrolment(11) }).await.unwrap();
+}
+
+async fn only_active_clients_count(db: Db) {
+    let site = &db.site;
+    site.apply_line_sync(sync("b", &[("a", "1"), ("b", "1")]), at(1)).await.unwrap();
+    let clients = [client(site, 1).await, client(site, 2).await];
+    for one in clients {
+        let states = vec![detected("a", "1", Detection::Required)];
+        site.intake(report(one, 1, vec![scan("b", 1, states)])).await.unwrap();
+    }
+    let (a, b) = (id("b", "a", "1"), id("b", "b", "1"));
+    let counts = async || {
+        let counts = site.required_counts(&[a.clone(), b.clone()]).await.unwrap();
+        (counts[&a].required, counts[&a].unknown, counts[&b].not_required, counts[&b].unknown)
+    };
+    assert_eq!(counts().await, (2, 0, 2, 0));
+    site.set_client_state(clients[0], ClientState::Revoked).await.unwrap();
+    assert_eq!(counts().await, (1, 0, 1, 0));
+    assert_eq!(site.verify().await.unwrap(), []);
+    assert_eq!(site.requiring_clients(&a).await.unwrap(), [clients[1]]);
+    let refused = site.intake(report(clients[0], 2, vec![])).await;
+    assert!(matches!(refused, Err(StoreError::NotActive { state: ClientState::Revoked, .. })));
+    site.set_client_state(clients[0], ClientState::Active).await.unwrap();
+    site.set_client_state(clients[0], ClientState::Active).await.unwrap();
+    assert_eq!(counts().await, (2, 0, 2, 0));
+    assert_eq!(site.verify().await.unwrap(), []);
+    let nobody = ClientId(Uuid::from_u128(99));
+    assert!(matches!(site.set_client_state(nobody, ClientState::Active).await, Err(StoreError::UnknownClient(_))));
+    assert!(matches!(site.intake(report(nobody, 1, vec![])).await, Err(StoreError::UnknownClient(_))));
+}
+
+async fn policy_numbers_only_rise(db: Db) {
+    let site = &db.site;
+    let one = client(site, 1).await;
+    let policy = |epoch, number, text: &str| StoredPolicy {
+        client: one,
+        epoch,
+        number,
+        body_digest: Digest::of(text.as_bytes()),
+        envelope: text.as_bytes().to_vec(),
+        issued_at: at(1),
+    };
+    let mut changes = site.policy_changes();
+    assert_eq!(site.put_policies(vec![policy(1, 2, "b"), policy(1, 1, "a")]).await.unwrap(), 1);
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert_eq!(site.put_policies(vec![policy(1, 2, "c"), policy(1, 1, "d")]).await.unwrap(), 0);
+    assert!(!changes.has_changed().unwrap());
+    assert_eq!(site.policy(one).await.unwrap(), Some(policy(1, 2, "b")));
+    assert_eq!(site.put_policies(vec![policy(2, 1, "e")]).await.unwrap(), 1);
+    assert_eq!(site.policy_digests().await.unwrap()[&one], (2, 1, Digest::of(b"e")));
+    let nobody = StoredPolicy { client: ClientId(Uuid::from_u128(9)), ..policy(1, 1, "x") };
+    assert_eq!(site.put_policies(vec![nobody]).await.unwrap(), 0);
+}
+
+async fn contacts_are_kept_once_a_minute(db: Db) {
+    let site = &db.site;
+    let one = client(site, 1).await;
+    let (home, away) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    let last = async || {
+        let client = site.client(one).await.unwrap().unwrap();
+        (client.address, client.last_contact)
+    };
+    site.touch_client(one, home, at(100)).await.unwrap();
+    site.touch_client(one, home, at(159)).await.unwrap();
+    assert_eq!(last().await, (Some(home), Some(at(100))));
+    site.touch_client(one, home, at(160)).await.unwrap();
+    assert_eq!(last().await, (Some(home), Some(at(160))));
+    site.touch_client(one, away, at(161)).await.unwrap();
+    assert_eq!(last().await, (Some(away), Some(at(161))));
+}

@@ -1,0 +1,180 @@
+//! The two databases under test, and what tests put into them.
+
+mod postgres;
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use patchtide_model::{
+    ClientId, Digest, LineId, SiteName, UpdateId,
+    catalogue::{Classification, ContentFile, Leaf, LeafRef, RestartRule, Severity, Update},
+    client::Facts,
+    state::Detection,
+};
+use patchtide_store::{
+    OpenOptions, SiteStore, Store,
+    catalogue::LineSync,
+    clients::EnrolmentRow,
+    intake::{DetectedUpdate, DetectionReport, IntakeAck, IntakeBody, IntakeMessage, IntakeReport},
+};
+use uuid::Uuid;
+
+/// A database of its own for one test.
+pub struct Db {
+    pub url: String,
+    pub store: Store,
+    pub site: SiteStore,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Db {
+    pub async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/site.db", folder.path().display());
+        Self::open(url, Some(folder)).await
+    }
+
+    pub async fn postgres() -> Self {
+        Self::open(postgres::database(), None).await
+    }
+
+    async fn open(url: String, folder: Option<tempfile::TempDir>) -> Self {
+        let store = Store::open(&url, &OpenOptions::default()).await.unwrap();
+        let site = store.site(&SiteName::new("site").unwrap());
+        Self { url, store, site, _folder: folder }
+    }
+
+    /// Another process' view of the same database.
+    pub async fn second(&self) -> SiteStore {
+        Store::open(&self.url, &OpenOptions::default()).await.unwrap().site(self.site.name())
+    }
+}
+
+/// Each test on both databases.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::common::Db::sqlite().await).await })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::common::Db::postgres().await).await })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_secs(seconds)
+}
+
+pub fn line(name: &str) -> LineId {
+    LineId::new(format!("debian/{name}/main")).unwrap()
+}
+
+pub fn id(line_name: &str, source: &str, version: &str) -> UpdateId {
+    UpdateId { line: line(line_name), source: source.to_owned(), version: version.to_owned() }
+}
+
+pub fn leaf_ref(package: &str, version: &str) -> LeafRef {
+    LeafRef { package: package.to_owned(), architecture: "amd64".to_owned(), version: version.to_owned() }
+}
+
+/// An update with one leaf of the same name and version.
+pub fn update(line_name: &str, source: &str, version: &str) -> Update {
+    let leaf = Leaf {
+        package: source.to_owned(),
+        version: version.to_owned(),
+        architecture: "amd64".to_owned(),
+        file: ContentFile {
+            sha256: Digest::of(format!("{source} {version}").as_bytes()),
+            size: 1234,
+            path: format!("pool/main/{source}_{version}_amd64.deb"),
+        },
+        stanza: format!("Package: {source}\nVersion: {version}\nPre-Depends: dpkg\nDepends: libc6 (>= 2),\n zlib1g\n"),
+    };
+    Update {
+        id: id(line_name, source, version),
+        title: format!("{source} - a thing"),
+        classification: Classification::SecurityUpdates,
+        product: "Debian bookworm".to_owned(),
+        severity: Severity::Important,
+        cves: BTreeSet::from([format!("CVE-2026-{}", source.len())]),
+        bulletins: BTreeSet::new(),
+        posted: at(0),
+        leaves: vec![leaf],
+        maximum_run_time: None,
+        exclusive: false,
+        restart: RestartRule::Auto,
+        superseded_by: None,
+        expired: false,
+    }
+}
+
+/// A full sync of one line to exactly these (source, version).
+pub fn sync(line_name: &str, updates: &[(&str, &str)]) -> LineSync {
+    LineSync {
+        line: line(line_name),
+        release_date: at(0),
+        updates: updates.iter().map(|(source, version)| update(line_name, source, version)).collect(),
+        full: true,
+    }
+}
+
+/// A new, active client.
+pub async fn client(site: &SiteStore, n: u128) -> ClientId {
+    let client = ClientId(Uuid::from_u128(n));
+    let request = enrolment(n);
+    site.put_enrolment(request.clone()).await.unwrap();
+    site.approve_enrolment(request.id, client, "cert", at(1_000_000), at(0)).await.unwrap();
+    client
+}
+
+pub fn enrolment(n: u128) -> EnrolmentRow {
+    EnrolmentRow {
+        id: Digest::of(&n.to_be_bytes()),
+        csr_pem: "csr".to_owned(),
+        token_digest: None,
+        name: format!("host-{n}"),
+        facts: Facts::from([("os.id".to_owned(), "debian".to_owned())]),
+        address: None,
+        requested_at: at(0),
+    }
+}
+
+/// One state of a scan.
+pub fn detected(source: &str, version: &str, state: Detection) -> DetectedUpdate {
+    let leaves = if state == Detection::Required { vec![leaf_ref(source, version)] } else { Vec::new() };
+    DetectedUpdate { source: source.to_owned(), version: version.to_owned(), state, leaves }
+}
+
+/// A complete scan.
+pub fn scan(line_name: &str, version: u64, states: Vec<DetectedUpdate>) -> IntakeBody {
+    IntakeBody::Detection(DetectionReport {
+        line: line(line_name),
+        catalogue_version: version,
+        part: 0,
+        last: true,
+        states,
+        needs: Vec::new(),
+    })
+}
+
+/// A report of messages numbered from `first`.
+pub fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> IntakeReport {
+    let messages = (first..).zip(bodies).map(|(seq, body)| IntakeMessage { seq, at: at(10), body }).collect();
+    IntakeReport {
+        client,
+        incarnation: Uuid::from_u128(1),
+        boot: Uuid::from_u128(2),
+        sent_at: at(10),
+        received_at: at(11),
+        policy: None,
+        messages,
+    }
+}
+
+pub const fn kept(acknowledged: u64) -> IntakeAck {
+    IntakeAck { acknowledged, resync: false, quarantined: false }
+}
