@@ -108,9 +108,17 @@ impl Calendar {
         self.allow.is_empty() && self.deny.is_empty()
     }
 
-    /// The openings from `from` on, in order, lazily: the allow windows together, the deny windows cut out. The first
-    /// one may have begun before.
+    /// The openings from `from` on that begin within nine years, in order, lazily: the allow windows together, the deny
+    /// windows cut out. The first one may have begun before.
     pub fn openings(&self, from: Timestamp) -> Box<dyn Iterator<Item = Span> + Send + '_> {
+        self.openings_before(from, from.checked_add(HORIZON).unwrap_or(Timestamp::MAX))
+    }
+
+    fn openings_before(
+        &self,
+        from: Timestamp,
+        horizon: Timestamp,
+    ) -> Box<dyn Iterator<Item = Span> + Send + '_> {
         if self.locked.is_some() {
             return Box::new(std::iter::empty());
         }
@@ -119,17 +127,15 @@ impl Calendar {
         } else {
             union(self.allow.iter().map(|window| window.occurrences(&self.local, from)))
         };
-        if self.deny.is_empty() {
-            return allowed;
-        }
         let denied = union(self.deny.iter().map(|window| window.occurrences(&self.local, from)));
         // What a deny window leaves before `from` is of no use to anyone.
-        Box::new(without(allowed, denied).skip_while(move |span| span.end <= from))
+        Box::new(without(allowed, denied, horizon).skip_while(move |span| span.end <= from))
     }
 
     /// Whether `at` lies in an opening, and until when.
     pub fn is_open(&self, at: Timestamp) -> Openness {
-        match self.openings(at).next() {
+        let just_after = at.checked_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MAX);
+        match self.openings_before(at, just_after).next() {
             Some(span) if span.contains(at) => {
                 Openness::Open { until: (span.end != Timestamp::MAX).then_some(span.end) }
             }
@@ -139,12 +145,8 @@ impl Calendar {
 
     /// The next opening from `from` on that lasts at least `need`; of one that is open already, the rest counts.
     pub fn next_opening(&self, from: Timestamp, need: SignedDuration) -> NextOpening {
-        let horizon = from.checked_add(HORIZON).unwrap_or(Timestamp::MAX);
         let mut longest: Option<Span> = None;
         for span in self.openings(from) {
-            if span.start >= horizon {
-                break;
-            }
             let usable = Span { start: span.start.max(from), end: span.end };
             if usable.length() >= need {
                 if usable.start == from {

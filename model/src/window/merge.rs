@@ -42,14 +42,15 @@ pub(super) fn union<'a>(sources: impl IntoIterator<Item = Spans<'a>>) -> Spans<'
     }))
 }
 
-/// `allowed` without `denied`; both in order and without overlaps. Nothing empty comes out.
-pub(super) fn without<'a>(allowed: Spans<'a>, denied: Spans<'a>) -> Spans<'a> {
+/// `allowed` without `denied`, as far as it begins before `horizon`; both in order and without overlaps. Nothing empty
+/// comes out. The horizon is what ends the search when everything is denied for ever.
+pub(super) fn without<'a>(allowed: Spans<'a>, denied: Spans<'a>, horizon: Timestamp) -> Spans<'a> {
     let mut allowed = allowed;
     let mut denied = denied.peekable();
     let mut rest: Option<Span> = None;
     Box::new(std::iter::from_fn(move || {
         loop {
-            let span = rest.take().or_else(|| allowed.next())?;
+            let span = rest.take().or_else(|| allowed.next()).filter(|span| span.start < horizon)?;
             while denied.next_if(|deny| deny.end <= span.start).is_some() {}
             let piece = match denied.peek() {
                 Some(deny) if deny.start < span.end => {

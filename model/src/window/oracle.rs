@@ -470,6 +470,33 @@ fn rare_and_endless_windows_are_answered() {
     assert!(until > instant("2025-05-05T00:00:00Z"));
 }
 
+/// Denied for ever: answered, and soon.
+#[test]
+fn what_is_always_denied_never_opens() {
+    let daily = |start, minutes| {
+        plain(
+            Recurrence::Daily { every: 1, anchor: civil::date(2024, 1, 1) },
+            start,
+            minutes,
+            "Europe/Berlin",
+        )
+    };
+    let allow = daily(civil::time(2, 0, 0, 0), 60);
+    let mut deny = daily(civil::Time::midnight(), 1440);
+    deny.action = WindowAction::Deny;
+    let mut rest = daily(civil::time(12, 0, 0, 0), 1440);
+    rest.action = WindowAction::Deny;
+    for windows in [vec![allow, deny.clone(), rest.clone()], vec![deny, rest]] {
+        let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+        let at = instant("2024-05-05T05:05:00Z");
+        assert_eq!(calendar.is_open(at), Openness::Closed);
+        assert_eq!(
+            calendar.next_opening(at, SignedDuration::from_mins(5)),
+            NextOpening::Never { longest: None }
+        );
+    }
+}
+
 /// reliability.md #107: the end of time is *never*, not an error.
 #[test]
 fn the_end_of_time_is_never() {

@@ -69,6 +69,8 @@ pub struct Restless {
 
 /// More rounds than this at one instant are a fault of the planner.
 const ROUNDS: usize = 100;
+/// More instants than this in one run are one, too.
+const STEPS: usize = 10_000;
 
 impl World {
     /// A world in which no client has its policy yet.
@@ -134,8 +136,13 @@ impl World {
 
     /// Lets time pass until `end`.
     pub fn run_until(&mut self, end: Timestamp) -> Result<(), Restless> {
+        let mut steps = 0_usize;
         loop {
             self.settle()?;
+            steps += 1;
+            if steps > STEPS {
+                return Err(self.restless());
+            }
             let wakes = self.decisions.values().filter_map(|decision| decision.next_wake);
             let events = self.machines.values().filter_map(Machine::next_event);
             match wakes.chain(events).min() {
@@ -145,6 +152,15 @@ impl World {
                     return self.settle();
                 }
             }
+        }
+    }
+
+    fn restless(&self) -> Restless {
+        let busiest = self.decisions.iter().min_by_key(|(_, decision)| decision.next_wake);
+        Restless {
+            client: busiest.map_or(ClientId(uuid::Uuid::nil()), |(client, _)| *client),
+            at: self.now,
+            last: busiest.map(|(_, decision)| decision.actions.clone()).unwrap_or_default(),
         }
     }
 
