@@ -94,9 +94,12 @@ fn tests_of(folder: &Path) -> Result<BTreeSet<String>> {
     Ok(tests)
 }
 
-/// Functions that stand behind a test attribute, or in a `proptest!` block.
+/// Functions that stand behind a test attribute, or in a `proptest!` block, and the names in `on_both!(...)`, which the
+/// store's tests turn into a test on each database.
 fn tests_in(text: &str) -> Vec<String> {
-    let mut tests = Vec::new();
+    let lists = text.split("\non_both!(").skip(1).filter_map(|rest| rest.split_once(')'));
+    let names = lists.flat_map(|(names, _)| names.split(',')).map(|name| name.trim().to_owned());
+    let mut tests: Vec<String> = names.filter(|name| !name.is_empty()).collect();
     let mut marked = false;
     for line in text.lines().map(str::trim) {
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
@@ -137,6 +140,7 @@ mod tests {
     fn only_functions_marked_as_tests_count() {
         let text = "#[test]\n// why\n#[expect(x)]\nfn one() {}\nfn helper() {}\n#[tokio::test(flavor = \"x\")]\nasync fn two() {}\n";
         assert_eq!(tests_in(text), ["one", "two"]);
+        assert_eq!(tests_in("use a;\n\non_both!(\n    one,\n    two,\n);\non_both!(three);\n"), ["one", "two", "three"]);
     }
 
     #[test]
