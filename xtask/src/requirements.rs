@@ -140,7 +140,10 @@ mod tests {
     fn only_functions_marked_as_tests_count() {
         let text = "#[test]\n// why\n#[expect(x)]\nfn one() {}\nfn helper() {}\n#[tokio::test(flavor = \"x\")]\nasync fn two() {}\n";
         assert_eq!(tests_in(text), ["one", "two"]);
-        assert_eq!(tests_in("use a;\n\non_both!(\n    one,\n    two,\n);\non_both!(three);\n"), ["one", "two", "three"]);
+        assert_eq!(
+            tests_in("use a;\n\non_both!(\n    one,\n    two,\n);\non_both!(three);\n"),
+            ["one", "two", "three"]
+        );
     }
 
     #[test]
