@@ -141,6 +141,25 @@ pub(super) fn under_way<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<
         .map(|item| item.id)
 }
 
+/// When the next batch starts as far as time alone decides: everything is here, and the clock has to move on.
+pub(super) fn coming<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<Timestamp> {
+    context
+        .items
+        .values()
+        .filter(|item| item.covered_by.is_none() && context.start(item) < Timestamp::MAX)
+        .filter(|item| is_ready(context, stock, item))
+        .filter_map(|item| {
+            let from = context.install_from(item);
+            match fit(context, &stock.closure(item), from) {
+                Fit::Free | Fit::Now { .. } => Some(from),
+                Fit::At(span) => Some(span.start),
+                Fit::Never { .. } => None,
+            }
+        })
+        .filter(|start| *start > context.now)
+        .min()
+}
+
 /// Exclusive updates, and those that failed repeatedly, go in a transaction of their own.
 fn goes_alone<'a>(context: &Context<'a>, set: &Set<'a>) -> bool {
     members(context, set).any(|item| {

@@ -28,6 +28,8 @@ pub(super) struct Machine<'a> {
     pub chosen: BTreeSet<&'a UpdateId>,
     /// Updates that could go if there were time.
     pub candidates: BTreeSet<&'a UpdateId>,
+    /// When the scan before the next batch is due.
+    pub lead: Option<Timestamp>,
 }
 
 /// What the client does next, and why everything else waits. `zone` is the machine's own time zone; `now` is fixed
@@ -61,15 +63,11 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
     }
     if hold.is_none()
         && !chosen.is_empty()
-        && let Some(request) = scans::before_install(&context)
+        && let Some(request) = scans::before_install(&context, now)
     {
         // A scan of another purpose that is due anyway serves as well.
         if scans.request.is_none() {
-            if scans.retry_at.is_none() {
-                let failure = view.scan.failure.as_ref();
-                let again = failure.and_then(|f| f.at.checked_add(limits::scan_retry(f.count)).ok());
-                scans.retry_at = again.filter(|again| *again > now);
-            }
+            scans.retry_at = scans::retry_at(&context);
             scans.request = scans.retry_at.is_none().then_some(request);
         }
         hold = Some(match scans.retry_at {
@@ -80,6 +78,16 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
             ),
             None => held(Opens::OnEvent, "scanned once more right before the batch".to_owned()),
         });
+    }
+    let coming = batch::coming(&context, &stock);
+    let lead = coming.and_then(|start| start.checked_sub(limits::SCAN_LEAD).ok());
+    if hold.is_none()
+        && chosen.is_empty()
+        && scans.request.is_none()
+        && let Some(start) = coming.filter(|_| lead.is_some_and(|lead| lead <= now))
+        && scans::retry_at(&context).is_none()
+    {
+        scans.request = scans::before_install(&context, start);
     }
     if let Some(request) = &scans.request
         && view.recovery.is_none()
@@ -98,7 +106,7 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
         actions.push(action);
     }
 
-    let machine = Machine { scans, restart, stock, hold, chosen, candidates };
+    let machine = Machine { scans, restart, stock, hold, chosen, candidates, lead };
     verdict::decision(&context, &machine, actions, wanted)
 }
 

@@ -8,6 +8,8 @@ pub const TRANSACTION_BASE: SignedDuration = SignedDuration::from_mins(10);
 pub const UPDATE_SHARE: SignedDuration = SignedDuration::from_secs(30);
 /// A scan this young counts as the one before the batch (R-SCAN-14).
 pub const SCAN_BEFORE_INSTALL: SignedDuration = SignedDuration::from_mins(10);
+/// The scan before a batch runs this long before a known start, so that it takes nothing of the window.
+pub const SCAN_LEAD: SignedDuration = SignedDuration::from_mins(2);
 /// Another process's lock is looked at again after this time.
 pub const LOCK_RETRY: SignedDuration = SignedDuration::from_secs(30);
 /// A policy issued this far ahead of the machine's clock means that the clock is wrong.

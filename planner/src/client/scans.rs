@@ -55,11 +55,7 @@ pub(super) fn scans(context: &Context<'_>) -> Scans {
     } else {
         None
     };
-    let retry = facts.failure.as_ref().and_then(|failure| {
-        let again = failure.at.checked_add(limits::scan_retry(failure.count)).ok()?;
-        let person = [view.scan_requested, view.evaluation_requested].into_iter().flatten().max();
-        (again > now && person.is_none_or(|asked| asked <= failure.at)).then_some(again)
-    });
+    let retry = retry_at(context);
     let waiting = view.running.scan.is_some() || purpose.is_none();
     let request = purpose
         .filter(|_| !waiting && retry.is_none())
@@ -103,11 +99,12 @@ fn live_at(context: &Context<'_>, instant: Timestamp) -> bool {
     })
 }
 
-/// The one consolidated scan before a batch (R-SCAN-11, R-SCAN-14); none: the last one is young enough.
-pub(super) fn before_install(context: &Context<'_>) -> Option<ScanRequest> {
+/// The one consolidated scan before a batch that starts at `start` (R-SCAN-11, R-SCAN-14); none: the last one is young
+/// enough for it.
+pub(super) fn before_install(context: &Context<'_>, start: Timestamp) -> Option<ScanRequest> {
     // The time to live counted when that scan began: one that began in time serves the batch.
     let fresh = context.view.scan.last.is_some_and(|at| {
-        context.now.duration_since(at) < limits::SCAN_BEFORE_INSTALL
+        start.duration_since(at) < limits::SCAN_BEFORE_INSTALL
             && live_at(context, at.checked_sub(limits::SCAN_BEFORE_INSTALL).unwrap_or(at))
     });
     if fresh {
@@ -115,4 +112,13 @@ pub(super) fn before_install(context: &Context<'_>) -> Option<ScanRequest> {
     }
     let purpose = ScanPurpose::BeforeInstall;
     Some(ScanRequest { kind: kind(context, purpose), purpose })
+}
+
+/// When a failed scan may be tried again; none: now.
+pub(super) fn retry_at(context: &Context<'_>) -> Option<Timestamp> {
+    let view = context.view;
+    let failure = view.scan.failure.as_ref()?;
+    let again = failure.at.checked_add(limits::scan_retry(failure.count)).ok()?;
+    let asked = [view.scan_requested, view.evaluation_requested].into_iter().flatten().max();
+    (again > context.now && asked.is_none_or(|asked| asked <= failure.at)).then_some(again)
 }

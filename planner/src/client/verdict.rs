@@ -311,6 +311,7 @@ fn next_wake(context: &Context<'_>, machine: &Machine<'_>, decision: &Decision) 
     let view = context.view;
     let mut times: Vec<Timestamp> = opening.collect();
     times.extend(context.deployments.iter().flat_map(|reach| [reach.available, reach.start]).flatten());
+    times.extend(machine.lead);
     times.extend(machine.scans.next);
     times.extend(machine.scans.retry_at);
     times.extend(view.running.install.as_ref().and_then(overdue));
