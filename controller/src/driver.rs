@@ -248,6 +248,7 @@ fn outcome(result: &Result<Outcome, Failure>) -> &'static str {
         Ok(Outcome::Ready { .. }) => "ready",
         Ok(Outcome::Progressing { .. }) => "progressing",
         Ok(Outcome::Suspended { .. }) => "suspended",
+        Ok(Outcome::Unchanged) => "unchanged",
         Err(failure) => match failure.disposition {
             crate::error::Disposition::Stalled => "stalled",
             crate::error::Disposition::Wait => "waiting",

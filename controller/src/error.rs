@@ -116,6 +116,8 @@ pub enum Outcome {
         /// Look again after this time.
         again: Option<Duration>,
     },
+    /// Nothing can be said yet that is better than what the status says.
+    Unchanged,
     /// Suspended by its spec: accepted, and nothing is done.
     Suspended {
         /// One line for people.
@@ -139,7 +141,7 @@ impl Outcome {
             Self::Progressing { message, again: old } => {
                 Self::Progressing { message, again: Some(old.map_or(after, |old| old.min(after))) }
             }
-            suspended @ Self::Suspended { .. } => suspended,
+            other @ (Self::Suspended { .. } | Self::Unchanged) => other,
         }
     }
 }
@@ -169,6 +171,7 @@ pub fn conclude<S: StatusContract>(
             conditions::progressing(status, generation, now, message);
             Action { again: again.or(Some(SAFETY_NET)) }
         }
+        Ok(Outcome::Unchanged) => Action { again: Some(SAFETY_NET) },
         Ok(Outcome::Suspended { message }) => {
             conditions::ready(status, generation, now, reason::SUSPENDED, message);
             Action { again: None }

@@ -55,6 +55,13 @@ spec:
       components: [main]
       architectures: [{architecture}]
       keyring: {{keyringFile: {keyring}}}
+  - name: away
+    apt:
+      url: http://127.0.0.1:9/debian
+      suites: [bookworm]
+      components: [main]
+      architectures: [amd64]
+      keyring: {{keyringFile: {keyring}}}
   updateRules: [{{name: xz, match: {{source: xz-utils}}, restart: Always}}]
 ---
 apiVersion: patchtide.dev/v1alpha1
@@ -135,13 +142,36 @@ spec:
     )
 }
 
-async fn enrol(ground: &Ground) -> ClientId {
+fn signing_request() -> (Digest, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
-    let id = patchtide_signer::spki_digest(&csr).unwrap();
+    (patchtide_signer::spki_digest(&csr).unwrap(), csr)
+}
+
+/// What the management point writes when a client asks for a new certificate.
+async fn ask_renewal(ground: &Ground, client: ClientId, id: Digest, csr: &str) {
+    let row = patchtide_store::ObjectRow {
+        kind: "Renewal".to_owned(),
+        name: client.to_string(),
+        uid: id.to_string(),
+        generation: 0,
+        json: serde_json::to_string(csr).unwrap(),
+    };
+    ground.store.put_object(row).await.unwrap();
+    for _ in 0..100 {
+        if ground.store.object("Renewal", &client.to_string()).await.unwrap().is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("renewal not looked at");
+}
+
+async fn enrol(ground: &Ground) -> ClientId {
+    let (id, csr) = signing_request();
     let request = EnrolmentRow {
         id,
-        csr_pem: csr,
+        csr_pem: csr.clone(),
         token_digest: Some(Digest::of(TOKEN.as_bytes())),
         name: "web1".to_owned(),
         facts: BTreeMap::from([("hostname".to_owned(), "web1".to_owned())]),
@@ -153,6 +183,12 @@ async fn enrol(ground: &Ground) -> ClientId {
         let state = ground.store.enrolment(id).await.unwrap().unwrap().state;
         if let EnrolmentState::Approved { client, certificate_pem, .. } = state {
             assert!(certificate_pem.starts_with("-----BEGIN CERTIFICATE-----"));
+            // A request for another key is not believed, whoever brings it; one for the same key is.
+            let (_, other) = signing_request();
+            ask_renewal(ground, client, id, &other).await;
+            assert_eq!(ground.store.client_certificate(client).await.unwrap().unwrap().0, certificate_pem);
+            ask_renewal(ground, client, id, &csr).await;
+            assert_ne!(ground.store.client_certificate(client).await.unwrap().unwrap().0, certificate_pem);
             return client;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -300,11 +336,21 @@ async fn from_objects_to_policy_and_back() {
     let client = enrol(&ground).await;
     let first = policy(&ground, client, "a window", |policy| policy.body.windows.len() == 1).await;
 
-    // The real archive, verified, as a catalogue that clients can scan against.
-    ground.ready("softwareupdatepoint", "debian", 180).await;
+    // The real archive, verified, as a catalogue that clients can scan against. A source that fails loses nothing of it.
+    ground
+        .until("softwareupdatepoint", "debian", 180, |point| {
+            let ready = condition(point, "Ready");
+            let told = ready["message"].as_str().is_some_and(|text| text.contains("source away: "));
+            if ready["reason"] == "SyncFailed" && told { Ok(()) } else { Err(format!("{ready}")) }
+        })
+        .await;
+    let without = r#"[{"op": "remove", "path": "/spec/sources/1"}]"#;
+    let line: LineId = format!("debian/{}/main", archive.security.suite).parse().unwrap();
+    policy(&ground, client, "a line", |policy| policy.body.lines.iter().any(|known| known.line == line)).await;
+    ground.kubectl(&["patch", "softwareupdatepoint", "debian", "--type=json", "-p", without]);
+    ground.ready("softwareupdatepoint", "debian", 60).await;
     let point = ground.get("softwareupdatepoint", "debian");
     assert!(point["status"]["updates"]["current"].as_u64().unwrap() > 100, "{point:#}");
-    let line: LineId = format!("debian/{}/main", archive.security.suite).parse().unwrap();
     let scanned = policy(&ground, client, "a line", |policy| !policy.body.lines.is_empty()).await;
     assert!(scanned.number >= first.number);
 

@@ -132,12 +132,12 @@ fn count(
         }
         status.members = Some(total);
         status.active = Some(active);
+        let known = |member: &String| {
+            compiled.clients.iter().any(|client| client.name == *member || client.id.to_string() == *member)
+        };
+        status.unknown_direct_members =
+            Some(object.spec.direct_members.iter().filter(|member| !known(member)).count() as u64);
     }
-    let known = |member: &String| {
-        compiled.clients.iter().any(|client| client.name == *member || client.id.to_string() == *member)
-    };
-    status.unknown_direct_members =
-        Some(object.spec.direct_members.iter().filter(|member| !known(member)).count() as u64);
     let under = ancestors(name, all);
     let deployments = ctx.caches.update_deployments.all();
     let mine = |deployment: &&Arc<patchtide_crds::UpdateDeployment>| {

@@ -51,9 +51,11 @@ impl Reconciler for MaintenanceWindows {
         let now = ctx.clock.now();
         let compiled = ctx.compiled.borrow().clone();
         let again = status::fill(status, &valid, &compiled, now);
-        let never = status::never_fitting(ctx, &valid, &compiled).await?;
-        status.never_fitting = Some(never.len() as u64);
-        status.never_fit = never.into_iter().take(20).collect();
+        if compiled.plan.is_some() {
+            let never = status::never_fitting(ctx, &valid, &compiled).await?;
+            status.never_fitting = Some(never.len() as u64);
+            status.never_fit = never.into_iter().take(20).collect();
+        }
         if ctx.caches.collections.get(&object.spec.collection).is_none() {
             return Err(Failure::wait(
                 reason::DEPENDENCY_NOT_READY,

@@ -38,13 +38,10 @@ pub fn fill(status: &mut MaintenanceWindowStatus, window: &Window, compiled: &Co
         Some(span) => format!("{opens} {}", show(span.start)),
         None => "never again".to_owned(),
     });
-    status.clients = Some(
-        compiled
-            .plan
-            .as_ref()
-            .and_then(|plan| plan.membership.get(&window.collection))
-            .map_or(0, BTreeSet::len) as u64,
-    );
+    // Right after a start nothing is compiled yet: what was true before stays.
+    if let Some(plan) = &compiled.plan {
+        status.clients = Some(plan.membership.get(&window.collection).map_or(0, BTreeSet::len) as u64);
+    }
     let edge = spans.first().map(|span| if span.contains(now) { span.end } else { span.start })?;
     let wait = edge.duration_since(now).max(SignedDuration::ZERO) + SignedDuration::from_secs(1);
     Duration::try_from(wait).ok()

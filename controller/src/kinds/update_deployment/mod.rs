@@ -74,6 +74,10 @@ impl Reconciler for UpdateDeployments {
         };
         kinds::keep(ctx, UPDATE_DEPLOYMENT, object, &deployment).await?;
         let compiled = ctx.compiled.borrow().clone();
+        if compiled.plan.is_none() && status.observed_generation == Some(generation) {
+            // Right after a start: what was true of this generation before is still the best answer.
+            return Ok(Outcome::Unchanged);
+        }
         status::fill(ctx, status, generation, &deployment, &compiled).await?;
         let uid = object.uid().unwrap_or_default();
         if !compiled.has(&object.name_any(), &uid, generation) {
