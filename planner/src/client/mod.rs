@@ -14,6 +14,8 @@ mod gates;
 pub mod limits;
 mod restarts;
 mod scans;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod view;
 
