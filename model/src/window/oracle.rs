@@ -39,6 +39,23 @@ const DAYS: &[(i16, i8, i8)] = &[
     (2012, 4, 1),
 ];
 
+/// Zones and days on which their clocks jump.
+const JUMPS: &[(&str, (i16, i8, i8))] = &[
+    ("Europe/Berlin", (2024, 3, 31)),
+    ("Europe/Berlin", (2024, 10, 27)),
+    ("Europe/Dublin", (2024, 3, 31)),
+    ("America/New_York", (2024, 3, 10)),
+    ("America/New_York", (2024, 11, 3)),
+    ("America/St_Johns", (2024, 3, 10)),
+    ("Australia/Lord_Howe", (2024, 4, 7)),
+    ("Australia/Lord_Howe", (2024, 10, 6)),
+    ("Pacific/Chatham", (2024, 4, 7)),
+    ("Pacific/Chatham", (2024, 9, 29)),
+    ("Africa/Casablanca", (2024, 3, 10)),
+    ("Africa/Casablanca", (2024, 4, 14)),
+    ("Pacific/Apia", (2011, 12, 30)),
+];
+
 /// Whether the recurrence names this day, from the words of its documentation alone.
 fn names_day(recurrence: &Recurrence, day: civil::Date) -> bool {
     let days_between = |a: civil::Date, b: civil::Date| i64::from(a.until(b).unwrap().get_days());
@@ -273,6 +290,33 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+
+    /// Daily windows in the small hours around the days on which a zone jumps.
+    #[test]
+    fn jumps_of_the_clock_agree_with_the_minute_walker(
+        (zone, (year, month, day)) in prop::sample::select(JUMPS),
+        windows in prop::collection::vec((0_i8..5, prop::sample::select(vec![0_i8, 15, 30, 45, 59]), 5_i64..180, any::<bool>()), 1..3),
+    ) {
+        let local = time_zone(zone).unwrap();
+        let day = civil::date(year, month, day);
+        let windows: Vec<Window> = windows
+            .into_iter()
+            .map(|(hour, minute, minutes, deny)| {
+                let recurrence = Recurrence::Daily { every: 1, anchor: day };
+                let mut window = plain(recurrence, civil::time(hour, minute, 0, 0), minutes, zone);
+                window.action = if deny { WindowAction::Deny } else { WindowAction::Allow };
+                window
+            })
+            .collect();
+        let middle = day.to_zoned(TimeZone::UTC).unwrap().timestamp();
+        let minutes = Minutes { start: middle - SignedDuration::from_hours(24 * 5), count: 60 * 24 * 8 };
+        let open = minutes.together(&windows, Purpose::Install, &local);
+        let calendar = Calendar::new(&windows, Purpose::Install, &local);
+        for index in (60 * 24 * 3..60 * 24 * 7).step_by(5) {
+            let said = matches!(calendar.is_open(minutes.at(index)), Openness::Open { .. });
+            prop_assert_eq!(said, open[index], "at {}", minutes.at(index));
         }
     }
 

@@ -21,6 +21,8 @@ use super::{
     status::{ClientWindows, Moment, NextWindow, ReportedState, StatusInput, deployment_status, next_window},
     targeted,
 };
+use patchtide_model::state::{Compliance as C, DeploymentEnforcement as D};
+
 use crate::fixtures::*;
 
 fn client(number: u128, facts: &[(&str, &str)]) -> Client {
@@ -291,7 +293,6 @@ fn errors_are_ranked_and_compliant_beats_a_stale_state() {
         }),
         changed_at: Timestamp::UNIX_EPOCH,
     };
-    use {Compliance as C, DeploymentEnforcement as D};
     let states = [
         state(1, D::InstallFailed, C::NonCompliant, Some("PRE-LOCK")),
         state(2, D::InstallFailed, C::NonCompliant, Some("PKG-HASH")),
