@@ -134,11 +134,11 @@ pub(crate) struct Controller {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Tls {
     /// Server certificate, PEM, leaf first.
-    #[arg(long)]
-    pub(crate) tls_certificate: PathBuf,
+    #[arg(long = "tls-certificate")]
+    pub(crate) certificate: PathBuf,
     /// Its key, PEM.
-    #[arg(long)]
-    pub(crate) tls_key: PathBuf,
+    #[arg(long = "tls-key")]
+    pub(crate) key: PathBuf,
     /// The site CA's certificate, PEM: clients must have a certificate of it.
     #[arg(long)]
     pub(crate) client_ca: PathBuf,

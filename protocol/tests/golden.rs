@@ -1,5 +1,7 @@
 //! The JSON and the bytes on the wire, as docs/protocol.md shows them. A difference here is a change of the protocol.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 use patchtide_model::state::{Detection, StateError, UpdateEnforcement};
 use patchtide_protocol::{
     Problem, binary,

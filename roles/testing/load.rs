@@ -84,17 +84,13 @@ where
                     seen.1 += 1;
                     break;
                 }
-                match answer(&mut stream, &mut buffer).await {
-                    Some((good, bytes)) => {
-                        if good { seen.0 += 1 } else { seen.1 += 1 }
-                        seen.2 += bytes as u64;
-                        seen.3.push(sent.elapsed().as_micros() as u32);
-                    }
-                    None => {
-                        seen.1 += 1;
-                        break;
-                    }
-                }
+                let Some((good, bytes)) = answer(&mut stream, &mut buffer).await else {
+                    seen.1 += 1;
+                    break;
+                };
+                if good { seen.0 += 1 } else { seen.1 += 1 }
+                seen.2 += bytes as u64;
+                seen.3.push(sent.elapsed().as_micros() as u32);
             }
             seen
         }));

@@ -122,15 +122,13 @@ pub(crate) async fn software_update_point(arguments: args::SoftwareUpdatePoint) 
 
 /// Opens the site database that the arguments name.
 pub(crate) async fn open_store(site: &args::Site) -> anyhow::Result<Store> {
-    let url = match &site.database {
-        Some(url) => url.clone(),
-        None => {
-            let folder = std::path::absolute(&site.data)
-                .with_context(|| format!("{} is not a folder", site.data.display()))?;
-            std::fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot create {}", folder.display()))?;
-            format!("sqlite://{}", folder.join("site.db").display())
-        }
+    let url = if let Some(url) = &site.database {
+        url.clone()
+    } else {
+        let folder = std::path::absolute(&site.data)
+            .with_context(|| format!("{} is not a folder", site.data.display()))?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        format!("sqlite://{}", folder.join("site.db").display())
     };
     Ok(Store::open(&url, &OpenOptions::default()).await?)
 }

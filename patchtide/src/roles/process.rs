@@ -208,6 +208,8 @@ impl Process {
 
         let mut failure = None;
         tokio::select! {
+            // The signal first: roles that end after it have not failed.
+            biased;
             () = self.stop.cancelled() => {}
             Some(role) = self.roles.join_next() => failure = Some(failed(role)),
             served = &mut health => failure = Some(match served {
@@ -228,7 +230,9 @@ impl Process {
         // After the roles: everything acknowledged is committed, and what they still wrote is in.
         self.store.close().await.context("the site database cannot be closed")?;
         ended.cancel();
-        let _ = timeout(Duration::from_secs(1), health).await;
+        if !health.is_finished() {
+            let _ = timeout(Duration::from_secs(1), health).await;
+        }
         tracing::info!("stopped");
         failure.map_or(Ok(()), Err)
     }

@@ -53,7 +53,7 @@ impl Source {
                     .context("no server certificate can be issued")?;
                 Ok((server.chain_pem, server.key_pem))
             }
-            Self::Files(files) => Ok((read(&files.tls_certificate)?, read(&files.tls_key)?)),
+            Self::Files(files) => Ok((read(&files.certificate)?, read(&files.key)?)),
         }
     }
 

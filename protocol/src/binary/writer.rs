@@ -38,11 +38,14 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes.push((value & 0x7f) as u8 | 0x80);
+        loop {
+            let low = (value & 0x7f) as u8;
             value >>= 7;
+            if value == 0 {
+                return self.bytes.push(low);
+            }
+            self.bytes.push(low | 0x80);
         }
-        self.bytes.push(value as u8);
     }
 
     fn signed(&mut self, value: i64) {

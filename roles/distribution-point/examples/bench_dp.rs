@@ -9,7 +9,7 @@ mod bed;
 mod load;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     path::Path,
@@ -81,7 +81,7 @@ async fn serve(folder: &Path) {
         csr_pem,
         token_digest: None,
         name: "bench".into(),
-        facts: Default::default(),
+        facts: BTreeMap::default(),
         address: None,
         requested_at: bed.now(),
     };
@@ -98,7 +98,7 @@ async fn serve(folder: &Path) {
         Metrics::default(),
     )
     .unwrap();
-    point.round(&mut Default::default()).await.unwrap();
+    point.round(&mut BTreeMap::default()).await.unwrap();
     let limits = Limits { per_client: 1000, ..Limits::default() };
     let options =
         Options { certificate_required: true, version: VersionRule::WhenPresent, limits, ..Options::default() };

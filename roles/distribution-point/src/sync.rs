@@ -70,7 +70,7 @@ impl DistributionPoint {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = changes.changed() => if changed.is_err() { return },
+                woken = changes.changed() => if woken.is_err() { return },
                 () = tokio::time::sleep(FLOOR) => {}
             }
         }
@@ -163,13 +163,13 @@ impl DistributionPoint {
     /// Removes what is not wanted. Runs after the imports of the same round, so that a file that moves from one package
     /// to another is never missing in between.
     async fn collect(&self, wanted: BTreeSet<Digest>) -> Result<u64, SyncError> {
-        let shelf = Arc::clone(&self.shelf);
+        let kept = Arc::clone(&self.shelf);
         let collect = move || {
             let mut removed = 0;
-            let present: Vec<Digest> = shelf.library().iter()?.map(|(digest, _)| digest).collect();
-            for digest in present {
-                if !wanted.contains(&digest) && shelf.library().remove(digest)? {
-                    shelf.forget(digest);
+            let here: Vec<Digest> = kept.library().iter()?.map(|(digest, _)| digest).collect();
+            for digest in here {
+                if !wanted.contains(&digest) && kept.library().remove(digest)? {
+                    kept.forget(digest);
                     removed += 1;
                 }
             }

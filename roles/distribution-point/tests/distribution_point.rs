@@ -1,6 +1,8 @@
 //! The distribution point over real TLS, on a real library and site database. Bad input by the numbers of reliability.md
 //! section 4 (HTTP/TLS 84, 88).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 #[path = "../../testing/bed.rs"]
 mod bed;
 #[path = "../../testing/site.rs"]

@@ -1,4 +1,4 @@
-//! Answers with bytes that never change: one ETag, single ranges, HEAD (RFC 9110 sections 13 and 14).
+//! Answers with bytes that never change: one entity tag, single ranges, HEAD (RFC 9110 sections 13 and 14).
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub fn respond(
             bytes.slice(first..=last),
             Some(format!("bytes {first}-{last}/{total}")),
         ),
-        Wanted::Refused(detail) => return unsatisfiable(total, detail),
+        Wanted::Refused(detail) => return Ok(unsatisfiable(total, detail)),
     };
     let length = part.len();
     let body = if *method == Method::HEAD { Body::empty() } else { Body::from(part) };
@@ -41,7 +41,7 @@ pub fn respond(
     Ok(response)
 }
 
-fn unsatisfiable(total: usize, detail: &str) -> Result<Response, Refusal> {
+fn unsatisfiable(total: usize, detail: &str) -> Response {
     use axum::response::IntoResponse as _;
     let refusal = Refusal::new(
         StatusCode::RANGE_NOT_SATISFIABLE,
@@ -53,7 +53,7 @@ fn unsatisfiable(total: usize, detail: &str) -> Result<Response, Refusal> {
     if let Ok(value) = HeaderValue::from_str(&format!("bytes */{total}")) {
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
-    Ok(response)
+    response
 }
 
 fn build(status: StatusCode, tag: HeaderValue, range: Option<String>, body: Body) -> Response {
@@ -127,12 +127,12 @@ fn parse(value: &HeaderValue, total: usize) -> Wanted {
 mod tests {
     use super::*;
 
-    fn ask(method: Method, pairs: &[(&str, &str)]) -> (StatusCode, Response) {
+    fn ask(method: &Method, pairs: &[(&str, &str)]) -> (StatusCode, Response) {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.insert(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        let response = respond(&method, &headers, "abc", &Bytes::from_static(b"0123456789")).unwrap();
+        let response = respond(method, &headers, "abc", &Bytes::from_static(b"0123456789")).unwrap();
         (response.status(), response)
     }
 
@@ -156,7 +156,7 @@ mod tests {
             ("bytes=a-b", 416, Some("bytes */10")),
             ("lines=1-2", 200, None),
         ] {
-            let (got, response) = ask(Method::GET, &[("range", range)]);
+            let (got, response) = ask(&Method::GET, &[("range", range)]);
             assert_eq!(got.as_u16(), status, "{range}");
             let got = response.headers().get("content-range").map(|v| v.to_str().unwrap());
             assert_eq!(got, content_range, "{range}");
@@ -165,12 +165,12 @@ mod tests {
 
     #[test]
     fn validators_decide_before_ranges() {
-        assert_eq!(ask(Method::GET, &[("if-none-match", "\"x\", W/\"abc\"")]).0, 304);
-        assert_eq!(ask(Method::HEAD, &[("if-none-match", "*")]).0, 304);
-        assert_eq!(ask(Method::GET, &[("if-none-match", "\"abcd\"")]).0, 200);
-        assert_eq!(ask(Method::GET, &[("range", "bytes=1-2"), ("if-range", "\"abc\"")]).0, 206);
-        assert_eq!(ask(Method::GET, &[("range", "bytes=1-2"), ("if-range", "W/\"abc\"")]).0, 200);
-        let (status, response) = ask(Method::HEAD, &[("range", "bytes=1-2")]);
+        assert_eq!(ask(&Method::GET, &[("if-none-match", "\"x\", W/\"abc\"")]).0, 304);
+        assert_eq!(ask(&Method::HEAD, &[("if-none-match", "*")]).0, 304);
+        assert_eq!(ask(&Method::GET, &[("if-none-match", "\"abcd\"")]).0, 200);
+        assert_eq!(ask(&Method::GET, &[("range", "bytes=1-2"), ("if-range", "\"abc\"")]).0, 206);
+        assert_eq!(ask(&Method::GET, &[("range", "bytes=1-2"), ("if-range", "W/\"abc\"")]).0, 200);
+        let (status, response) = ask(&Method::HEAD, &[("range", "bytes=1-2")]);
         assert_eq!((status.as_u16(), response.headers()["content-length"].to_str().unwrap()), (200, "10"));
     }
 

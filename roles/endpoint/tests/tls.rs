@@ -1,6 +1,8 @@
 //! The listener against real TLS clients: who gets in, as whom, and what happens to those who do not keep the rules.
 //! Bad input by the numbers of reliability.md section 4 (HTTP/TLS 84 to 90).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 #[path = "../../testing/bed.rs"]
 mod bed;
 
@@ -127,7 +129,7 @@ async fn where_a_certificate_is_required_none_is_no_connection() {
     let options = Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
     let server = bed.serve(router(), options).await;
     assert!(bed.client(None).get(server.url("/v1/site")).send().await.is_err());
-    let plain = bed.client_h2(Some(&bed.device(1)), |builder| builder.http2_prior_knowledge());
+    let plain = bed.client_h2(Some(&bed.device(1)), reqwest::ClientBuilder::http2_prior_knowledge);
     let response = plain.get(server.url("/v1/who")).send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
 }

@@ -13,7 +13,10 @@ mod site;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request, middleware::Next, response::Response, routing::post};
+use axum::{
+    Router, body::Body, extract::Request, middleware::Next, response::Response, routing::post,
+    serve::ListenerExt as _,
+};
 use bed::Bed;
 use http::HeaderMap;
 use jiff::SignedDuration;
@@ -66,7 +69,6 @@ async fn measure(clients: u64) {
         .layer(axum::middleware::from_fn(move |request, next| identify(name.clone(), request, next)));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    use axum::serve::ListenerExt as _;
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 
@@ -108,13 +110,13 @@ async fn measure(clients: u64) {
         ("rescan 5 changed, JSON", "/v1/state-messages", 4, 10, true),
         ("null sink, binary, again", "/null", 0, 0, false),
     ] {
-        let (requests, size) = prepare(path, round, changed, json);
+        let (requests, length) = prepare(path, round, changed, json);
         let connections = connect(address).await;
         let seen = run(connections, Until::Count(clients), move |index| {
             requests[usize::try_from(index).unwrap()].clone()
         })
         .await;
-        println!("{name:<28} {size:>6} B  {}", seen.line());
+        println!("{name:<28} {length:>6} B  {}", seen.line());
         assert_eq!(seen.failures, 0, "{name}");
         table.push((name, seen.rate()));
     }

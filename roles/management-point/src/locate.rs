@@ -102,6 +102,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use Locality::{Fallback, Fast, Slow};
 
     fn point(name: &str, boundaries: &[(&str, bool)], protected: bool) -> DistributionPoint {
         DistributionPoint {
@@ -132,7 +133,6 @@ mod tests {
         let twice = |list: &[(&str, Locality)]| -> Vec<(String, Locality)> {
             list.iter().flat_map(|(n, l)| [((*n).to_owned(), *l), ((*n).to_owned(), *l)]).collect()
         };
-        use Locality::{Fallback, Fast, Slow};
         assert_eq!(
             names(&points, 1, "10.1.2.3"),
             twice(&[("near", Fast), ("slow", Slow), ("far", Fallback)])

@@ -1,5 +1,7 @@
 //! A management point that is killed in the middle of intake has lost nothing that it acknowledged.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 #[path = "../../testing/bed.rs"]
 mod bed;
 #[path = "../../testing/site.rs"]

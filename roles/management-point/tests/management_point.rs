@@ -1,6 +1,8 @@
 //! The management point over real TLS against a real SQLite site database. Bad input by the numbers of reliability.md
 //! section 4 (state messages 71 to 83).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 #[path = "../../testing/bed.rs"]
 mod bed;
 #[path = "../../testing/site.rs"]

@@ -42,14 +42,14 @@ pub struct SoftwareUpdatePoint {
     store: SiteStore,
     library: Library,
     standings: Standings,
-    shelf: Mutex<Shelf>,
+    catalogues: Mutex<Catalogues>,
 }
 
 /// Catalogues that were published since this process runs. One that is not the newest any more stays: a client may
 /// still hold the policy that names it. Nothing else of the site's library is served: packages are the distribution
 /// points' to give.
 #[derive(Default)]
-struct Shelf {
+struct Catalogues {
     published: HashMap<Digest, Option<Bytes>>,
     bytes: usize,
     asked: Option<Instant>,
@@ -72,7 +72,7 @@ impl SoftwareUpdatePoint {
             })
         });
         let standings = Standings::new(lookup, Duration::from_secs(5));
-        Arc::new(Self { store, library, standings, shelf: Mutex::default() })
+        Arc::new(Self { store, library, standings, catalogues: Mutex::default() })
     }
 
     /// Its interface, for a [`patchtide_endpoint::Listener`].
@@ -83,18 +83,17 @@ impl SoftwareUpdatePoint {
             .with_state(Arc::clone(self))
     }
 
-    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn catalogues(&self) -> std::sync::MutexGuard<'_, Catalogues> {
+        self.catalogues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The catalogue's bytes; none when no line was ever published under that digest.
     async fn get(&self, digest: Digest) -> Result<Option<Bytes>, Refusal> {
-        let known = self.shelf().published.get(&digest).cloned();
+        let known = self.catalogues().published.get(&digest).cloned();
         match known {
             Some(Some(bytes)) => return Ok(Some(bytes)),
-            Some(None) => {}
             None if !self.ask(digest).await? => return Ok(None),
-            None => {}
+            _ => {}
         }
         let library = self.library.clone();
         let read = tokio::task::spawn_blocking(move || library.read(digest)).await;
@@ -117,10 +116,10 @@ impl SoftwareUpdatePoint {
     /// the database is not asked faster than it should be.
     async fn ask(&self, digest: Digest) -> Result<bool, Refusal> {
         let wait = {
-            let mut shelf = self.shelf();
+            let mut catalogues = self.catalogues();
             let now = Instant::now();
-            let next = shelf.asked.map_or(now, |asked| (asked + ASK).max(now));
-            shelf.asked = Some(next);
+            let next = catalogues.asked.map_or(now, |asked| (asked + ASK).max(now));
+            catalogues.asked = Some(next);
             next - now
         };
         if wait > LONGEST_WAIT {
@@ -131,21 +130,21 @@ impl SoftwareUpdatePoint {
             tracing::warn!(%error, "the published catalogues cannot be read");
             Refusal::unavailable("the site database does not answer")
         })?;
-        let mut shelf = self.shelf();
+        let mut catalogues = self.catalogues();
         for published in lines.into_iter().filter_map(|line| line.catalogue) {
-            shelf.published.entry(published.digest).or_insert(None);
+            catalogues.published.entry(published.digest).or_insert(None);
         }
-        Ok(shelf.published.contains_key(&digest))
+        Ok(catalogues.published.contains_key(&digest))
     }
 
     fn keep(&self, digest: Digest, bytes: &Bytes) {
-        let mut shelf = self.shelf();
-        if shelf.bytes + bytes.len() > KEPT_BYTES {
-            shelf.published.values_mut().for_each(|kept| *kept = None);
-            shelf.bytes = 0;
+        let mut catalogues = self.catalogues();
+        if catalogues.bytes + bytes.len() > KEPT_BYTES {
+            catalogues.published.values_mut().for_each(|kept| *kept = None);
+            catalogues.bytes = 0;
         }
-        if shelf.published.insert(digest, Some(bytes.clone())).flatten().is_none() {
-            shelf.bytes += bytes.len();
+        if catalogues.published.insert(digest, Some(bytes.clone())).flatten().is_none() {
+            catalogues.bytes += bytes.len();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The software update point over real TLS, on a real library and site database.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 #[path = "../../testing/bed.rs"]
 mod bed;
 #[path = "../../testing/site.rs"]

@@ -1,0 +1,141 @@
+//! The server as a process: starts, says how it is, stops in order. The roles that need no cluster; with one, the demo's
+//! test does it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+#[path = "../../roles/testing/bed.rs"]
+mod bed;
+
+use std::{
+    io::Read as _,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use bed::Bed;
+use patchtide_signer::{ServerName, Signer as _};
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn management_point(folder: &Path, listen: SocketAddr, metrics: SocketAddr) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchtide"));
+    command
+        .args(["--log-format", "json", "management-point", "--namespace", "lab"])
+        .args(["--mp-listen", &listen.to_string(), "--metrics-listen", &metrics.to_string()]);
+    for (option, name) in
+        [("--data", "data"), ("--tls-certificate", "tls.crt"), ("--tls-key", "tls.key"), ("--client-ca", "ca.crt")]
+    {
+        command.arg(option).arg(folder.join(name));
+    }
+    command.env_remove("RUST_LOG").stderr(Stdio::piped());
+    command
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn bed(folder: &Path) -> Bed {
+    let bed = Bed::new("lab");
+    let server = bed.keys.issue_server_certificate(&[ServerName::from("127.0.0.1")], bed.now()).unwrap();
+    std::fs::write(folder.join("tls.crt"), &server.chain_pem).unwrap();
+    std::fs::write(folder.join("tls.key"), &server.key_pem).unwrap();
+    std::fs::write(folder.join("ca.crt"), bed.keys.ca_pem()).unwrap();
+    bed
+}
+
+async fn ready(metrics: SocketAddr) -> String {
+    let started = Instant::now();
+    loop {
+        if let Ok(response) = reqwest::get(format!("http://{metrics}/readyz")).await
+            && response.status() == 200
+        {
+            let text = response.text().await.unwrap();
+            if text.contains("database") {
+                return text;
+            }
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "it does not become ready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_says_how_it_is_and_stops_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let bed = bed(folder.path());
+    let (listen, metrics) = (free(), free());
+    let mut child = management_point(folder.path(), listen, metrics).spawn().unwrap();
+    let lines = ready(metrics).await;
+    assert!(lines.contains("[+] management-point ok") && lines.contains("[+] database ok"), "{lines}");
+    assert_eq!(reqwest::get(format!("http://{metrics}/livez")).await.unwrap().status(), 200);
+
+    let device = bed.device(7);
+    let site = format!("https://{listen}/v1/site");
+    assert_eq!(bed.client(Some(&device)).get(&site).send().await.unwrap().status(), 200);
+    let figures = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    let line = r#"patchtide_http_requests_total{listener="management-point",route="/v1/site",status="200"} 1"#;
+    assert!(figures.contains(line), "{figures}");
+    assert!(figures.trim_end().ends_with("# EOF"));
+    assert!(!figures.contains(&device.id.to_string()), "no figure names a client");
+
+    // A waiting client is answered before the end, and the end is a success.
+    let port = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &port]).status().unwrap().success());
+    let status = wait(&mut child);
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(status.success(), "{log}");
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+    }
+    assert!(log.contains("\"message\":\"stopped\""), "{log}");
+
+    let verify = Command::new(env!("CARGO_BIN_EXE_patchtide"))
+        .args(["db", "verify", "--namespace", "lab", "--data"])
+        .arg(folder.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(verify.status.success(), "{verify:?}");
+    assert!(String::from_utf8_lossy(&verify.stdout).contains("equals a recount"));
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let _bed = bed(folder.path());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let end = |mut command: Command| {
+        let mut child = command.spawn().unwrap();
+        let status = wait(&mut child);
+        let mut log = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        assert!(!status.success(), "{log}");
+        log
+    };
+    let address = taken.local_addr().unwrap();
+    let log = end(management_point(folder.path(), address, free()));
+    assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
+    let log = end(management_point(folder.path(), free(), address));
+    assert!(log.contains("health and metrics cannot be served"), "{log}");
+    let mut odd = management_point(folder.path(), free(), free());
+    odd.args(["--database", "mysql://x"]);
+    assert!(end(odd).contains("names no database"));
+    std::fs::write(folder.path().join("tls.key"), "garbage").unwrap();
+    let log = end(management_point(folder.path(), free(), free()));
+    assert!(log.contains("server key is not PEM"), "{log}");
+    let mut all = Command::new(env!("CARGO_BIN_EXE_patchtide"));
+    all.args(["all", "--namespace", "Lab", "--advertise", "https://x"]).stderr(Stdio::piped());
+    assert!(end(all).contains("1 to 63 of a-z"), "the namespace must be a site's name");
+}
