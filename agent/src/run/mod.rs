@@ -4,6 +4,7 @@ mod asked;
 mod books;
 mod carry;
 mod engine;
+mod enrolling;
 mod events;
 mod reports;
 mod site;
@@ -12,28 +13,21 @@ pub(crate) use events::Event;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use enrolling::Enrolling;
 use jiff::Timestamp;
-use patchtide_protocol::bundle::Bundle;
 use tokio::sync::mpsc;
 
 use crate::{
     catalogue::Catalogues,
-    clock,
     download::Cache,
-    facts,
-    identity::{DeviceKey, Identity, IdentityError, enrol, load_bundle},
+    identity::{DeviceKey, IdentityError, load_bundle},
     install::{InstallError, Site},
     policy::{PolicyError, PolicyStore},
     report::Outbox,
     restart,
     root::Root,
-    scan::Machine,
     state::{StateError, StateFolder},
-    transport::{
-        Transport, TransportError,
-        error::chain,
-        retry::{Backoff, dice},
-    },
+    transport::{Transport, TransportError},
 };
 
 /// What the agent is started with.
@@ -93,15 +87,30 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let (boot, new_boot) = restart::boot_id(&config.root)?;
     tracing::info!(site = %bundle.site, root = %config.root.folder().display(), %boot, new_boot, "agent starts");
 
+    let (events, mut inbox) = mpsc::channel(64);
+    let control = crate::control::server::listen(&config.socket, events.clone())
+        .map_err(|source| RunError::Socket { path: config.socket.clone(), source })?;
+    let control = Task(control);
     let mut stop = std::pin::pin!(stop);
-    let identity = tokio::select! {
-        identity = identify(&config, &state, &bundle, &key, &transport) => identity?,
-        () = &mut stop => return Ok(()),
+    let enrolling = Enrolling::new(&config, &bundle, &key);
+    let identity = {
+        let mut identified = std::pin::pin!(enrolling.identify(&state, &transport));
+        loop {
+            tokio::select! {
+                identity = &mut identified => break identity?,
+                () = &mut stop => return Ok(()),
+                event = inbox.recv() => {
+                    if let Some(Event::Asked(question, reply)) = event {
+                        // The one who asked may have gone.
+                        let _ = reply.send(enrolling.answer(&question));
+                    }
+                }
+            }
+        }
     };
     transport.set_identity(&identity.certificate_pem, key.private_key())?;
     tracing::info!(client = %identity.client, not_after = %identity.not_after, "enrolled");
 
-    let (events, inbox) = mpsc::channel(64);
     let policies = PolicyStore::new(state.clone(), &bundle, identity.client);
     let policy = policies.load()?;
     let cache = Cache::open(&state)?;
@@ -123,18 +132,23 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         policy,
     })?;
     let held = engine.policy_number();
-    let control = crate::control::server::listen(&config.socket, events.clone())
-        .map_err(|source| RunError::Socket { path: config.socket.clone(), source })?;
     let tasks = [
-        tokio::spawn(site::poll_policy(policies, transport.clone(), held, events)),
-        tokio::spawn(site::keep_identity(state, Arc::clone(&key), identity, transport)),
+        Task(tokio::spawn(site::poll_policy(policies, transport.clone(), held, events))),
+        Task(tokio::spawn(site::keep_identity(site::Keeper {
+            state,
+            key: Arc::clone(&key),
+            identity,
+            transport,
+            enrolling,
+            anonymous: Transport::new(&bundle)?,
+        }))),
         control,
     ];
     let result = tokio::select! {
         result = engine.live(inbox) => result,
         () = &mut stop => Ok(()),
     };
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(tasks);
     let _ = std::fs::remove_file(&config.socket);
     tracing::info!("agent ends");
     result
@@ -154,69 +168,12 @@ fn lock(state: &StateFolder) -> Result<std::fs::File, RunError> {
     Ok(file)
 }
 
-/// The identity on disk, or a new one: asks until the site has decided.
-async fn identify(
-    config: &Config,
-    state: &StateFolder,
-    bundle: &Bundle,
-    key: &DeviceKey,
-    transport: &Transport,
-) -> Result<Identity, RunError> {
-    if let Some(identity) = Identity::load(state, key)? {
-        if identity.not_after > clock::now() {
-            return Ok(identity);
-        }
-        tracing::warn!(not_after = %identity.not_after, "the certificate ran out: asking for a new one");
-    }
-    let native = Machine::read(&config.root).ok().map(|machine| machine.native().to_owned());
-    let facts = facts::collect(&config.root, native.as_deref());
-    let name = facts::hostname(&config.root);
-    let name = if name.is_empty() { "unnamed".to_owned() } else { name };
-    let mut pending = Backoff::new(enrol::PENDING.0, enrol::PENDING.1);
-    let mut failing = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
-    let mut asked = false;
-    let mut said = String::new();
-    loop {
-        let step = async {
-            if asked {
-                enrol::poll(transport, key).await
-            } else {
-                enrol::greet(transport, bundle).await?;
-                enrol::request(transport, bundle, key, &name, &facts).await
-            }
-        };
-        let (words, wait) = match step.await {
-            Ok(enrol::Standing::Approved(identity)) if identity.not_after > clock::now() => {
-                identity.save(state)?;
-                return Ok(*identity);
-            }
-            // The old certificate once more: the site makes a new one when it is asked anew.
-            Ok(enrol::Standing::Approved(_) | enrol::Standing::NotAsked) => {
-                asked = false;
-                ("the site does not know this machine's request".to_owned(), failing.next(None, dice()))
-            }
-            Ok(enrol::Standing::Pending(reason)) => {
-                asked = true;
-                failing.reset();
-                (format!("waiting for approval: {reason}"), pending.next(None, dice()))
-            }
-            Err(error @ enrol::EnrolError::Refused(_)) => {
-                asked = false;
-                (error.to_string(), Duration::from_mins(10))
-            }
-            Err(error) => {
-                let asked_for = match &error {
-                    enrol::EnrolError::Transport(error) => error.retry_after(),
-                    _ => None,
-                };
-                (chain(&error), failing.next(asked_for, dice()))
-            }
-        };
-        if words != said {
-            tracing::info!(enrolment = %key.enrolment_id(), "not enrolled: {words}");
-            said = words;
-        }
-        tokio::time::sleep(wait).await;
+/// A task that ends with its owner.
+struct Task(tokio::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

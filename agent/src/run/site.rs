@@ -6,7 +6,7 @@ use patchtide_protocol::{limits, location::Locations, path};
 use reqwest::Method;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{events::Event, until};
+use super::{enrolling::Enrolling, events::Event, until};
 use crate::{
     clock,
     identity::{DeviceKey, Identity, enrol},
@@ -77,55 +77,66 @@ pub(super) async fn locate(transport: &Transport) -> Result<Locations, Transport
     read_json(response, 256 * 1024).await
 }
 
-/// Renews the certificate after two thirds of its life.
-pub(super) async fn keep_identity(
-    state: StateFolder,
-    key: Arc<DeviceKey>,
-    mut identity: Identity,
-    transport: Transport,
-) {
-    let mut backoff = Backoff::new(Duration::from_secs(10), Duration::from_hours(1));
+/// What keeping an identity needs.
+pub(super) struct Keeper {
+    pub(super) state: StateFolder,
+    pub(super) key: Arc<DeviceKey>,
+    pub(super) identity: Identity,
+    pub(super) transport: Transport,
+    pub(super) enrolling: Enrolling,
+    /// Connections that show no certificate: for one that ran out.
+    pub(super) anonymous: Transport,
+}
+
+/// Renews the certificate after two thirds of its life; one that ran out while the site was away is asked for anew.
+pub(super) async fn keep_identity(mut keeper: Keeper) {
+    let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(30));
     let mut asked = false;
     loop {
-        let wait = until(identity.renew_at(), clock::now());
+        let now = clock::now();
+        let wait = until(keeper.identity.renew_at(), now);
         if !wait.is_zero() {
             // In steps: the machine may sleep, or its clock may be set.
             tokio::time::sleep(wait.min(Duration::from_hours(1))).await;
             continue;
         }
-        let step =
-            if asked { enrol::poll(&transport, &key).await } else { enrol::renew(&transport, &key).await };
+        let ran_out = keeper.identity.not_after <= now;
+        let transport = if ran_out { &keeper.anonymous } else { &keeper.transport };
+        let step = match (asked, ran_out) {
+            (true, _) => enrol::poll(transport, &keeper.key).await,
+            (false, true) => keeper.enrolling.request(transport).await,
+            (false, false) => enrol::renew(transport, &keeper.key).await,
+        };
         match step {
-            Ok(enrol::Standing::Approved(renewed)) if renewed.not_after > identity.not_after => {
-                let kept = renewed.save(&state).map_err(|error| chain(&error)).and_then(|()| {
-                    transport
-                        .set_identity(&renewed.certificate_pem, key.private_key())
+            Ok(enrol::Standing::Approved(renewed)) if renewed.not_after > keeper.identity.not_after => {
+                let kept = renewed.save(&keeper.state).map_err(|error| chain(&error)).and_then(|()| {
+                    keeper
+                        .transport
+                        .set_identity(&renewed.certificate_pem, keeper.key.private_key())
                         .map_err(|error| chain(&error))
                 });
                 match kept {
                     Ok(()) => tracing::info!(not_after = %renewed.not_after, "certificate renewed"),
                     Err(error) => tracing::error!(error, "the renewed certificate cannot be used"),
                 }
-                identity = *renewed;
+                keeper.identity = *renewed;
                 asked = false;
                 backoff.reset();
+                continue;
             }
             // The old certificate, or not decided yet.
-            Ok(enrol::Standing::Approved(_) | enrol::Standing::Pending(_)) => {
-                let first = !asked;
-                asked = true;
-                tokio::time::sleep(if first { Duration::from_secs(2) } else { backoff.next(None, dice()) })
-                    .await;
-            }
-            Ok(enrol::Standing::NotAsked) => {
-                asked = false;
-                tokio::time::sleep(backoff.next(None, dice())).await;
-            }
+            Ok(enrol::Standing::Approved(_) | enrol::Standing::Pending(_)) => asked = true,
+            Ok(enrol::Standing::NotAsked) => asked = false,
             Err(error) => {
-                tracing::warn!(error = %chain(&error), not_after = %identity.not_after, "certificate not renewed");
+                let not_after = keeper.identity.not_after;
+                tracing::warn!(error = %chain(&error), %not_after, "certificate not renewed");
                 asked = false;
-                tokio::time::sleep(backoff.next(None, dice())).await;
             }
         }
+        let mut wait = backoff.next(None, dice());
+        if !ran_out {
+            wait = wait.min(until(keeper.identity.not_after, now) + Duration::from_secs(1));
+        }
+        tokio::time::sleep(wait).await;
     }
 }

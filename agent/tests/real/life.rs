@@ -332,7 +332,7 @@ async fn another_installation_is_waited_for_and_said() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_renewed_in_time() {
     // The first one was issued a day ago and ends in eight hours.
-    let site = Site::start_with_hours(8).await;
+    let site = Site::start_with(8 * 3600, false).await;
     site.set_policy(1, body(&BTreeMap::new(), vec![]));
     let mut machine = Machine::new(Ground::new(), &site);
     machine.start();
@@ -340,4 +340,20 @@ async fn a_certificate_is_renewed_in_time() {
     site.said("facts", 0, &machine.log, |body| matches!(body, StateBody::Facts { .. })).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(site.renewals(), 1);
+}
+
+/// One that ran out while the site could not renew it is asked for anew, with the same key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ran_out_is_replaced() {
+    let site = Site::start_with(20, true).await;
+    site.set_policy(1, body(&BTreeMap::new(), vec![]));
+    let mut machine = Machine::new(Ground::new(), &site);
+    machine.start();
+    let first = site.said("facts", 0, &machine.log, |body| matches!(body, StateBody::Facts { .. })).await;
+    machine.until("a second enrolment", |_| site.enrolments() == 2).await;
+    site.set_policy(2, body(&BTreeMap::new(), vec![]));
+    machine.until("the new policy", |_| machine.ask(&Question::Status).contains("policy      1.2")).await;
+    machine.ask(&Question::Scan);
+    site.said("scan", first, &machine.log, |body| matches!(body, StateBody::Scan { .. })).await;
+    assert_eq!(site.renewals(), 0);
 }

@@ -30,11 +30,11 @@ impl Ca {
         self.issuer.pem()
     }
 
-    /// A client certificate for the key of a signing request, issued a day ago and valid for `hours` from now.
-    pub(crate) fn client(&self, csr_pem: &str, hours: i64) -> String {
+    /// A client certificate for the key of a signing request, issued a day ago and valid for `seconds` from now.
+    pub(crate) fn client(&self, csr_pem: &str, seconds: i64) -> String {
         let mut request = rcgen::CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
         request.params.not_before = time(-1);
-        request.params.not_after = time(0) + time::Duration::hours(hours);
+        request.params.not_after = time(0) + time::Duration::seconds(seconds);
         request.params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         request.signed_by(&self.issuer).unwrap().pem()
     }

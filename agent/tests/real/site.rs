@@ -28,6 +28,7 @@ use crate::server::{Ca, Reply, Request, Server, serve};
 
 #[derive(Default)]
 struct State {
+    enrolments: usize,
     polls: usize,
     csr: Option<String>,
     messages: Vec<StateMessage>,
@@ -35,6 +36,9 @@ struct State {
     files: BTreeMap<String, Vec<u8>>,
     renewals: usize,
 }
+
+/// Seconds.
+const MONTH: i64 = 30 * 86_400;
 
 /// The site.
 pub(crate) struct Site {
@@ -48,11 +52,12 @@ pub(crate) struct Site {
 impl Site {
     /// Starts it.
     pub(crate) async fn start() -> Self {
-        Self::start_with_hours(30 * 24).await
+        Self::start_with(MONTH, false).await
     }
 
-    /// Starts it. The first client certificate was issued a day ago and is valid for so many hours from now.
-    pub(crate) async fn start_with_hours(hours: i64) -> Self {
+    /// Starts it. The first client certificate was issued a day ago and is valid for so many seconds from now; renewals
+    /// may not be served.
+    pub(crate) async fn start_with(seconds: i64, no_renewals: bool) -> Self {
         let ca = Ca::new();
         let key = Arc::new(Ed25519KeyPair::generate().unwrap());
         let state = Arc::new(Mutex::new(State::default()));
@@ -65,7 +70,8 @@ impl Site {
             state: Arc::clone(&state),
             changes,
             client,
-            hours,
+            seconds,
+            no_renewals,
             own: Arc::clone(&own),
         };
         let server = serve(&ca, move |request| {
@@ -103,6 +109,10 @@ impl Site {
         self.state.lock().unwrap().resync = true;
     }
 
+    pub(crate) fn enrolments(&self) -> usize {
+        self.state.lock().unwrap().enrolments
+    }
+
     pub(crate) fn renewals(&self) -> usize {
         self.state.lock().unwrap().renewals
     }
@@ -138,7 +148,8 @@ struct Context {
     state: Arc<Mutex<State>>,
     changes: watch::Receiver<Option<(u64, PolicyBody)>>,
     client: ClientId,
-    hours: i64,
+    seconds: i64,
+    no_renewals: bool,
     own: Arc<Mutex<String>>,
 }
 
@@ -160,23 +171,27 @@ impl Context {
             ("POST", "/v1/enrolments") => {
                 let body: EnrolmentRequest = serde_json::from_slice(&request.body).unwrap();
                 assert_eq!(body.token.as_deref(), Some("let me in"));
-                self.state.lock().unwrap().csr = Some(body.csr_pem);
-                self.enrolment(true)
+                let mut state = self.state.lock().unwrap();
+                state.csr = Some(body.csr_pem);
+                state.enrolments += 1;
+                drop(state);
+                self.enrolment(true, true)
             }
             ("GET", _) if path.starts_with("/v1/enrolments/") => {
                 let mut state = self.state.lock().unwrap();
                 state.polls += 1;
-                let pending = state.polls < 2;
+                let (pending, first) = (state.polls < 2, state.enrolments < 2);
                 drop(state);
-                self.enrolment(pending)
+                self.enrolment(pending, first)
             }
+            ("POST", "/v1/renewals") if self.no_renewals => Reply::status(503),
             ("POST", "/v1/renewals") => {
                 let body: RenewalRequest = serde_json::from_slice(&request.body).unwrap();
                 let mut state = self.state.lock().unwrap();
                 state.csr = Some(body.csr_pem);
                 state.renewals += 1;
                 drop(state);
-                self.certificate(30 * 24)
+                self.certificate(MONTH)
             }
             ("GET", "/v1/policy") => self.policy(&request, query).await,
             ("GET", "/v1/locations") => {
@@ -202,18 +217,18 @@ impl Context {
         }
     }
 
-    fn enrolment(&self, pending: bool) -> Reply {
+    fn enrolment(&self, pending: bool, first: bool) -> Reply {
         if pending {
             let state = EnrolmentState::Pending { reason: "a person looks at it".to_owned() };
             return Reply::json(&EnrolmentAnswer { id: Digest::of(b""), state });
         }
-        self.certificate(self.hours)
+        self.certificate(if first { self.seconds } else { MONTH })
     }
 
-    fn certificate(&self, hours: i64) -> Reply {
+    fn certificate(&self, seconds: i64) -> Reply {
         let csr = self.state.lock().unwrap().csr.clone().unwrap();
         let state =
-            EnrolmentState::Approved { client: self.client, certificate_pem: self.ca.client(&csr, hours) };
+            EnrolmentState::Approved { client: self.client, certificate_pem: self.ca.client(&csr, seconds) };
         Reply::json(&EnrolmentAnswer { id: Digest::of(b""), state })
     }
 
