@@ -1,7 +1,7 @@
 //! How a certificate names a client: `spiffe://<site>.patchtide/client/<uuid>`. Nothing else does.
 
 use jiff::Timestamp;
-pub use patchtide_model::{ClientId, SiteName};
+pub use patchtide_model::{ClientId, SiteName, client::ClientState};
 
 /// Whom a verified client certificate names.
 #[derive(Debug, Clone, PartialEq, Eq)]

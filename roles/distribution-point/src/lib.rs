@@ -15,7 +15,7 @@ use patchtide_endpoint::{
     Clock,
     standing::{Standing, Standings},
 };
-use patchtide_model::{ObjectName, client::ClientState};
+use patchtide_model::ObjectName;
 use patchtide_protocol::path;
 use patchtide_store::{
     SiteStore,
@@ -76,12 +76,7 @@ fn lookup(store: SiteStore) -> patchtide_endpoint::standing::Lookup {
         let store = store.clone();
         Box::pin(async move {
             let client = store.client(id).await.map_err(|error| error.to_string())?;
-            Ok(client.map_or(Standing::Unknown, |client| match client.state {
-                ClientState::Active => Standing::Active,
-                ClientState::Pending => Standing::Pending,
-                ClientState::Revoked => Standing::Revoked,
-                ClientState::Quarantined => Standing::Quarantined,
-            }))
+            Ok(Standing::from(client.map(|client| client.state)))
         })
     })
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::StatusCode;
-use patchtide_protocol::identity::ClientId;
+use patchtide_protocol::identity::{ClientId, ClientState};
 
 use crate::{AuthenticatedClient, Refusal};
 
@@ -27,6 +27,18 @@ pub enum Standing {
     Quarantined,
     /// Not known.
     Unknown,
+}
+
+impl From<Option<ClientState>> for Standing {
+    fn from(state: Option<ClientState>) -> Self {
+        match state {
+            Some(ClientState::Active) => Self::Active,
+            Some(ClientState::Pending) => Self::Pending,
+            Some(ClientState::Revoked) => Self::Revoked,
+            Some(ClientState::Quarantined) => Self::Quarantined,
+            None => Self::Unknown,
+        }
+    }
 }
 
 impl Standing {

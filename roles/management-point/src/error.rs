@@ -15,7 +15,7 @@ pub(crate) fn refusal(what: &'static str, error: &StoreError) -> Refusal {
                 .retry_after(retry_after.as_secs().max(1))
         }
         StoreError::UnknownClient(_) => by_standing(Standing::Unknown),
-        StoreError::NotActive { state, .. } => by_standing(crate::standing(*state)),
+        StoreError::NotActive { state, .. } => by_standing(Standing::from(Some(*state))),
         StoreError::Limit { what, limit } => Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             "LIMIT",

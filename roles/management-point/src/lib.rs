@@ -23,7 +23,6 @@ use patchtide_endpoint::{
     standing::{Standing, Standings},
     unknown_path, wrong_method,
 };
-use patchtide_model::client::ClientState;
 use patchtide_protocol::path;
 use patchtide_store::SiteStore;
 use tokio::task::JoinHandle;
@@ -85,7 +84,7 @@ impl ManagementPoint {
             let answer: std::pin::Pin<Box<dyn Future<Output = Result<Standing, String>> + Send>> =
                 Box::pin(async move {
                     let client = store.client(id).await.map_err(|error| error.to_string())?;
-                    Ok(client.map_or(Standing::Unknown, |client| standing(client.state)))
+                    Ok(Standing::from(client.map(|client| client.state)))
                 });
             answer
         };
@@ -125,15 +124,6 @@ impl ManagementPoint {
         if let Err(error) = self.store.touch_client(client.id, address, (self.clock)()).await {
             tracing::debug!(client = %client.id, %error, "the contact was not noted");
         }
-    }
-}
-
-fn standing(state: ClientState) -> Standing {
-    match state {
-        ClientState::Active => Standing::Active,
-        ClientState::Pending => Standing::Pending,
-        ClientState::Revoked => Standing::Revoked,
-        ClientState::Quarantined => Standing::Quarantined,
     }
 }
 

@@ -20,7 +20,7 @@ use patchtide_endpoint::{
     standing::{Standing, Standings},
     unknown_path, wrong_method,
 };
-use patchtide_model::{Digest, client::ClientState};
+use patchtide_model::Digest;
 use patchtide_protocol::path;
 use patchtide_store::{
     SiteStore,
@@ -63,12 +63,7 @@ impl SoftwareUpdatePoint {
             let store = asked.clone();
             Box::pin(async move {
                 let client = store.client(id).await.map_err(|error| error.to_string())?;
-                Ok(client.map_or(Standing::Unknown, |client| match client.state {
-                    ClientState::Active => Standing::Active,
-                    ClientState::Pending => Standing::Pending,
-                    ClientState::Revoked => Standing::Revoked,
-                    ClientState::Quarantined => Standing::Quarantined,
-                }))
+                Ok(Standing::from(client.map(|client| client.state)))
             })
         });
         let standings = Standings::new(lookup, Duration::from_secs(5));
