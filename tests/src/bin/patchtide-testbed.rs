@@ -23,6 +23,9 @@ enum Subcommands {
         /// Keep everything running until Ctrl-C.
         #[arg(long)]
         keep: bool,
+        /// Another folder for its files.
+        #[arg(long)]
+        folder: Option<std::path::PathBuf>,
     },
     /// Measure, with the peer or limit in the same run.
     Bench {
@@ -56,7 +59,7 @@ fn run() -> Result<()> {
             step.done(root.path().display());
             Ok(())
         }
-        Subcommands::Demo { keep } => demo::run(keep),
+        Subcommands::Demo { keep, folder } => demo::run(folder, keep),
         Subcommands::Bench { examples, names } => bench::run_all(&examples, &names),
         Subcommands::Sweep => {
             let swept = host::sweep()?;

@@ -21,6 +21,8 @@ pub struct Followed {
     pub waited: Option<String>,
     /// The window's opening as the deployment's status told it.
     pub told_by_status: Option<String>,
+    /// Something that the status said and that was not so.
+    pub untrue: Option<String>,
 }
 
 /// What is already known, so that only news is printed.
@@ -67,10 +69,17 @@ impl Line {
             for object in objects {
                 tell(&mut watch, object);
             }
+            let mut patched = true;
             for host in &self.hosts {
-                self.look_at(&mut watch, host)?;
+                patched &= self.look_at(&mut watch, host)?;
             }
-            if done(objects, self.hosts.len()) {
+            let told = done(objects, self.hosts.len(), self.expected_updates());
+            if told && !patched {
+                let text = "says that all are compliant while a host still has old packages".to_owned();
+                watch.say("status of the deployment", text.clone());
+                watch.followed.untrue = Some(text);
+            }
+            if told && patched {
                 watch.reached("compliant", true);
                 return Ok(watch.followed);
             }
@@ -88,8 +97,9 @@ impl Line {
         }
     }
 
-    fn look_at(&self, watch: &mut Watch, line_host: &LineHost) -> Result<()> {
-        let LineHost { host, windowed, pending } = line_host;
+    /// True when the host has everything that it missed at first.
+    fn look_at(&self, watch: &mut Watch, line_host: &LineHost) -> Result<bool> {
+        let LineHost { host, windowed, pending, .. } = line_host;
         let name = host.name().to_owned();
         let boots = host.boots();
         if boots > 1 {
@@ -124,7 +134,7 @@ impl Line {
                 watch.followed.waited = Some(gate);
             }
         }
-        Ok(())
+        Ok(changed == pending.len())
     }
 }
 
@@ -257,22 +267,27 @@ pub(super) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> 
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
-/// All targeted clients compliant, and the roll-out over.
-fn done(objects: &[Value], hosts: usize) -> bool {
+/// All targeted clients compliant with at least the updates that apt finds too, and the roll-out over. (A deployment of
+/// nothing is compliant at once; that is not what is waited for.)
+fn done(objects: &[Value], hosts: usize, updates: usize) -> bool {
     let all = format!("{hosts}/{hosts}");
     objects.iter().filter(|object| object["kind"] == "UpdateDeployment").any(|object| {
         object["status"]["compliant"] == all.as_str()
+            && object["status"]["updates"].as_u64().is_some_and(|count| count >= updates as u64)
             && condition(object, "RolledOut").is_none_or(|condition| condition["status"] == "True")
     })
 }
 
 impl Followed {
     /// The windowed host said that it waited, until when, and the status said so too.
-    pub(super) fn check_window(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.waited.as_ref().context("the windowed host never said that it waits for its window")?;
         self.told_by_status.as_ref().with_context(|| {
             format!("the deployment's status never showed a client in {WAITING:?} with the next window")
         })?;
+        if let Some(untrue) = &self.untrue {
+            bail!("for a while the status of the deployment was wrong: it {untrue}");
+        }
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The ground of the demo: cluster, server, repository, hosts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ pub(super) struct LineHost {
     pub(super) windowed: bool,
     /// What apt itself would upgrade from the security suite, before anything happened.
     pub(super) pending: Vec<Upgrade>,
+    /// The source packages of these.
+    pub(super) sources: BTreeSet<String>,
 }
 
 impl Line {
@@ -154,6 +157,11 @@ impl Line {
         host.map(|host| &host.host).with_context(|| format!("no host is called {name}"))
     }
 
+    /// How many updates (source packages) the hosts miss by apt's word.
+    pub(super) fn expected_updates(&self) -> usize {
+        self.hosts.iter().flat_map(|host| &host.sources).collect::<BTreeSet<_>>().len()
+    }
+
     /// The network of hosts and server.
     pub fn network(&self) -> &Network {
         &self.network
@@ -236,7 +244,11 @@ fn make_hosts(folder: &Path, archive: &Archive, network: &Network) -> Result<Vec
             if windowed {
                 host.write("/etc/patchtide/labels.d/demo", "role=windowed\n")?;
             }
-            Ok(LineHost { host, windowed, pending: pending.clone() })
+            let by_package = host.dpkg_sources()?;
+            let name = |upgrade: &Upgrade| upgrade.package.split(':').next().unwrap_or_default().to_owned();
+            let sources =
+                pending.iter().filter_map(|upgrade| by_package.get(&name(upgrade)).cloned()).collect();
+            Ok(LineHost { host, windowed, pending: pending.clone(), sources })
         })
         .collect()
 }

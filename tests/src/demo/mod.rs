@@ -12,19 +12,23 @@ pub use follow::Followed;
 pub use line::{Line, NAMESPACE};
 pub use outcome::{HostOutcome, Outcome};
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
 
 use crate::paths;
 
-/// Runs the demo in `.demo/` of the checkout; an error when anything was not as it should be.
-pub fn run(keep: bool) -> Result<()> {
+/// Runs the demo in `folder`, by default `.demo/` of the checkout; an error when anything was not as it should be.
+pub fn run(folder: Option<PathBuf>, keep: bool) -> Result<()> {
     let start = Instant::now();
-    let folder = paths::workspace().join(".demo");
+    let folder = folder.unwrap_or_else(|| paths::workspace().join(".demo"));
+    let folder = std::path::absolute(&folder).context("cannot resolve the demo's folder")?;
+    let _lock = lock(&folder)?;
     crate::host::sweep()?;
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -46,8 +50,19 @@ pub fn run(keep: bool) -> Result<()> {
         println!("\nNot on a terminal: everything is stopped now; `KEEP=1 make demo` keeps it running.");
     }
     drop(line);
-    println!("Stopped. {} holds the logs; `make clean` removes it.", Path::new(".demo").display());
+    println!("Stopped. {} holds the logs; `make clean` removes it.", folder.display());
     Ok(())
+}
+
+/// One demo at a time in one folder: a second one would take the first one's files away.
+fn lock(folder: &Path) -> Result<File> {
+    let name = hex::encode(&Sha256::digest(folder.as_os_str().as_encoded_bytes())[..8]);
+    let path = std::env::temp_dir().join(format!("patchtide-demo-{name}.lock"));
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        anyhow!("another demo runs in {}: stop it first (Ctrl-C), or give another --folder", folder.display())
+    })?;
+    Ok(file)
 }
 
 /// Returns after Ctrl-C or SIGTERM.

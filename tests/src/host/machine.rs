@@ -271,6 +271,18 @@ impl Host {
         Ok(packages)
     }
 
+    /// Binary package (without architecture) to source package, as dpkg has it on disk.
+    pub fn dpkg_sources(&self) -> Result<BTreeMap<String, String>> {
+        let admin = self.shared.root.join("var/lib/dpkg");
+        let text = run(Command::new("dpkg-query").arg(format!("--admindir={}", admin.display())).args([
+            "--show",
+            "--showformat",
+            "${Package}\t${source:Package}\n",
+        ]))?;
+        let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+        Ok(pairs.map(|(package, source)| (package.to_owned(), source.to_owned())).collect())
+    }
+
     /// Pulls the network cable.
     pub fn unplug(&self) -> Result<()> {
         cable(&self.cable, false)
