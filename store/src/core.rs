@@ -85,7 +85,12 @@ impl Core {
     }
 
     /// Reads rows for many values.
-    pub(crate) async fn rows_many(&self, what: &'static str, many: Many, values: Vec<Value>) -> Result<Vec<Row>> {
+    pub(crate) async fn rows_many(
+        &self,
+        what: &'static str,
+        many: Many,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>> {
         self.pool.rows_many(many, values).await.map_err(|source| read(what, source))
     }
 
@@ -116,7 +121,9 @@ impl Core {
     pub(crate) async fn catch_up_counts(&self) -> Result<()> {
         let seen = lock(&self.counts).seen();
         let what = "the counts";
-        let Some(row) = self.row(what, crate::sql::sql("SELECT deltas, folded FROM writer WHERE id = 1")).await? else {
+        let Some(row) =
+            self.row(what, crate::sql::sql("SELECT deltas, folded FROM writer WHERE id = 1")).await?
+        else {
             return Err(StoreError::Damaged { what: "writer row", detail: "it is missing".to_owned() });
         };
         let (deltas, folded) = (row.int(0)?, row.int(1)?);

@@ -24,7 +24,9 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// The schema could not be brought up to date.
-    #[error("cannot bring the site database {url} to this version's schema: was it written by a newer version?")]
+    #[error(
+        "cannot bring the site database {url} to this version's schema: was it written by a newer version?"
+    )]
     Migrate {
         /// The URL, without a password.
         url: String,
@@ -43,7 +45,9 @@ pub enum StoreError {
     },
     /// A write failed; whether it was committed is unknown only when the connection broke during the commit, and
     /// every operation may be repeated.
-    #[error("cannot write {what} to the site database: try again; when it stays, check disk space and the database")]
+    #[error(
+        "cannot write {what} to the site database: try again; when it stays, check disk space and the database"
+    )]
     Write {
         /// What was to be written.
         what: &'static str,
@@ -118,15 +122,19 @@ impl StoreError {
         match self {
             Self::Busy { .. } => true,
             Self::Intake(source) => source.is_transient(),
-            Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. } => match source {
-                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-                // PostgreSQL: serialisation, deadlock, connection classes; SQLite: busy, locked, full.
-                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                    matches!(code.as_ref(), "40001" | "40P01" | "53300" | "57P01" | "57P03" | "5" | "6" | "13")
-                        || code.starts_with("08")
-                }),
-                _ => false,
-            },
+            Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. } => {
+                match source {
+                    sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+                    // PostgreSQL: serialisation, deadlock, connection classes; SQLite: busy, locked, full.
+                    sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                        matches!(
+                            code.as_ref(),
+                            "40001" | "40P01" | "53300" | "57P01" | "57P03" | "5" | "6" | "13"
+                        ) || code.starts_with("08")
+                    }),
+                    _ => false,
+                }
+            }
             _ => false,
         }
     }

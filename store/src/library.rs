@@ -168,6 +168,7 @@ impl Library {
     }
 
     /// Everything that is here: name and bytes, in no particular order. Files with other names are left alone.
+    #[expect(clippy::iter_not_returning_iterator, reason = "opening the folder may fail")]
     pub fn iter(&self) -> Result<impl Iterator<Item = (Digest, u64)>, LibraryError> {
         let folder = self.root.join("sha256");
         let read = |source| LibraryError::Read { path: folder.clone(), source };

@@ -29,11 +29,13 @@ impl SiteStore {
     /// Keeps `row`. True when that changed anything; an equal row is not written.
     pub async fn put_object(&self, row: ObjectRow) -> Result<bool> {
         let mut tx = self.begin("an object").await?;
-        let put = sql("INSERT INTO object (site, kind, name, uid, generation, body) VALUES ($1, $2, $3, $4, $5, $6) \
+        let put = sql(
+            "INSERT INTO object (site, kind, name, uid, generation, body) VALUES ($1, $2, $3, $4, $5, $6) \
                        ON CONFLICT (site, kind, name) DO UPDATE \
                        SET uid = excluded.uid, generation = excluded.generation, body = excluded.body \
                        WHERE object.uid <> excluded.uid OR object.generation <> excluded.generation \
-                       OR object.body <> excluded.body");
+                       OR object.body <> excluded.body",
+        );
         let put = put.bind(self.site.as_str()).bind(row.kind).bind(row.name).bind(row.uid);
         let changed = tx.execute(put.bind(row.generation).bind(row.json)).await? > 0;
         self.end(tx, changed).await
@@ -49,14 +51,18 @@ impl SiteStore {
 
     /// One object.
     pub async fn object(&self, kind: &str, name: &str) -> Result<Option<ObjectRow>> {
-        let query = sql("SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 AND name = $3");
+        let query = sql(
+            "SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 AND name = $3",
+        );
         let query = query.bind(self.site.as_str()).bind(kind).bind(name);
         self.core().row("an object", query).await?.as_ref().map(object).transpose()
     }
 
     /// All objects of a kind, by name.
     pub async fn objects(&self, kind: &str) -> Result<Vec<ObjectRow>> {
-        let query = sql("SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 ORDER BY name");
+        let query = sql(
+            "SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 ORDER BY name",
+        );
         let rows = self.core().rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
         rows.iter().map(object).collect()
     }
@@ -119,13 +125,21 @@ impl SiteStore {
             let name = || row.parse(1, "object name");
             match kind.as_str() {
                 "Collection" => drop(objects.collections.insert(name()?, row.json(2, "Collection")?)),
-                "MaintenanceWindow" => drop(objects.windows.insert(name()?, row.json(2, "MaintenanceWindow")?)),
-                "UpdateDeployment" => drop(objects.deployments.insert(name()?, row.json(2, "UpdateDeployment")?)),
-                "ClientSettings" => drop(objects.client_settings.insert(name()?, row.json(2, "ClientSettings")?)),
+                "MaintenanceWindow" => {
+                    drop(objects.windows.insert(name()?, row.json(2, "MaintenanceWindow")?));
+                }
+                "UpdateDeployment" => {
+                    drop(objects.deployments.insert(name()?, row.json(2, "UpdateDeployment")?));
+                }
+                "ClientSettings" => {
+                    drop(objects.client_settings.insert(name()?, row.json(2, "ClientSettings")?));
+                }
                 "DistributionPoint" => {
                     drop(objects.distribution_points.insert(name()?, row.json(2, "DistributionPoint")?));
                 }
-                "DeploymentPackage" => drop(objects.packages.insert(name()?, row.json(2, "DeploymentPackage")?)),
+                "DeploymentPackage" => {
+                    drop(objects.packages.insert(name()?, row.json(2, "DeploymentPackage")?));
+                }
                 _ => {}
             }
         }

@@ -14,7 +14,9 @@ const EPOCH: &str = "@epoch";
 impl SiteStore {
     /// The text under `key`.
     pub async fn get_value(&self, key: &str) -> Result<Option<String>> {
-        let query = sql("SELECT value FROM site_value WHERE site = $1 AND name = $2").bind(self.site.as_str()).bind(key);
+        let query = sql("SELECT value FROM site_value WHERE site = $1 AND name = $2")
+            .bind(self.site.as_str())
+            .bind(key);
         self.core().row("a value", query).await?.map(|row| row.text(0)).transpose()
     }
 
@@ -33,20 +35,19 @@ impl SiteStore {
     /// The instant anchored under `key`; the first caller's `proposed` is kept for ever (to the microsecond).
     pub async fn anchor(&self, key: &str, proposed: Timestamp) -> Result<Timestamp> {
         let key = format!("@anchor/{key}");
-        let stored = match self.get_value(&key).await? {
-            Some(text) => text,
-            None => {
-                let mut tx = self.begin("an anchor").await?;
-                let put = sql("INSERT INTO site_value (site, name, value) VALUES ($1, $2, $3) \
+        let stored = if let Some(text) = self.get_value(&key).await? {
+            text
+        } else {
+            let mut tx = self.begin("an anchor").await?;
+            let put = sql("INSERT INTO site_value (site, name, value) VALUES ($1, $2, $3) \
                                ON CONFLICT (site, name) DO NOTHING");
-                let text = proposed.as_microsecond().to_string();
-                tx.execute(put.bind(self.site.as_str()).bind(key.as_str()).bind(text)).await?;
-                let get = sql("SELECT value FROM site_value WHERE site = $1 AND name = $2");
-                let row = tx.row(get.bind(self.site.as_str()).bind(key)).await?;
-                let text = row.map(|row| row.text(0)).transpose()?.unwrap_or_default();
-                tx.commit().await?;
-                text
-            }
+            let text = proposed.as_microsecond().to_string();
+            tx.execute(put.bind(self.site.as_str()).bind(key.as_str()).bind(text)).await?;
+            let get = sql("SELECT value FROM site_value WHERE site = $1 AND name = $2");
+            let row = tx.row(get.bind(self.site.as_str()).bind(key)).await?;
+            let text = row.map(|row| row.text(0)).transpose()?.unwrap_or_default();
+            tx.commit().await?;
+            text
         };
         let microseconds: i64 = parse(&stored, "anchor")?;
         Timestamp::from_microsecond(microseconds)

@@ -105,7 +105,9 @@ impl Tx {
         let row = tx.row(sql("SELECT owner, deltas FROM writer WHERE id = 1")).await?;
         let (owner, deltas) = match row {
             Some(row) => (row.text(0)?, row.int(1)?),
-            None => return Err(StoreError::Damaged { what: "writer row", detail: "it is missing".to_owned() }),
+            None => {
+                return Err(StoreError::Damaged { what: "writer row", detail: "it is missing".to_owned() });
+            }
         };
         if owner != tx.writer.token {
             tx.writer.cache = Cache::default();
@@ -114,10 +116,6 @@ impl Tx {
         }
         tx.writer.deltas = deltas;
         Ok(tx)
-    }
-
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
     }
 
     /// What is known about the data; only true as long as this transaction is not given up.
@@ -174,7 +172,10 @@ impl Tx {
         let mut delta_id = None;
         if let Some(body) = &delta {
             let id = self.writer.deltas + 1;
-            self.execute(sql("INSERT INTO count_delta (id, body) VALUES ($1, $2)").bind(id).bind(body.clone())).await?;
+            self.execute(
+                sql("INSERT INTO count_delta (id, body) VALUES ($1, $2)").bind(id).bind(body.clone()),
+            )
+            .await?;
             self.execute(sql("UPDATE writer SET deltas = $1 WHERE id = 1").bind(id)).await?;
             delta_id = Some(id);
         }

@@ -24,7 +24,8 @@ const NAMES: Many = Many {
 
 impl SiteStore {
     async fn client_number(&self, client: ClientId) -> Result<Option<i64>> {
-        let query = sql("SELECT id FROM client WHERE site = $1 AND uuid = $2").bind(self.site.as_str()).bind(client);
+        let query =
+            sql("SELECT id FROM client WHERE site = $1 AND uuid = $2").bind(self.site.as_str()).bind(client);
         self.core().row("a client", query).await?.map(|row| row.int(0)).transpose()
     }
 
@@ -41,7 +42,8 @@ impl SiteStore {
         let mut states = Vec::new();
         for row in self.core().rows_many("updates", NAMES, keys).await? {
             let slot = row.int(0)?;
-            let update = UpdateId { line: row.parse(1, "line")?, source: row.text(2)?, version: row.text(3)? };
+            let update =
+                UpdateId { line: row.parse(1, "line")?, source: row.text(2)?, version: row.text(3)? };
             let byte = bytes.get(&slot).copied().unwrap_or(0);
             states.push(state(update, byte, more.remove(&slot)));
         }
@@ -69,7 +71,11 @@ impl SiteStore {
     }
 
     /// The state of one update on one client: *unknown* beyond its watermark. `None` when either does not exist.
-    pub async fn client_update(&self, client: ClientId, update: &UpdateId) -> Result<Option<ClientUpdateState>> {
+    pub async fn client_update(
+        &self,
+        client: ClientId,
+        update: &UpdateId,
+    ) -> Result<Option<ClientUpdateState>> {
         let Some(place) = self.places(std::iter::once(update)).await?.remove(update) else { return Ok(None) };
         if self.client_number(client).await?.is_none() {
             return Ok(None);
@@ -87,7 +93,8 @@ impl SiteStore {
 
     /// Complete scans of a client: line, catalogue version, when it came in.
     pub async fn client_scans(&self, client: ClientId) -> Result<Vec<(LineId, u64, Timestamp)>> {
-        let query = sql("SELECT l.name, s.version, s.scanned_at FROM client_line s JOIN line l ON l.id = s.line \
+        let query =
+            sql("SELECT l.name, s.version, s.scanned_at FROM client_line s JOIN line l ON l.id = s.line \
                          JOIN client c ON c.id = s.client WHERE c.site = $1 AND c.uuid = $2 ORDER BY l.name");
         let rows = self.core().rows("scans", query.bind(self.site.as_str()).bind(client)).await?;
         rows.iter().map(|row| Ok((row.parse(0, "line")?, row.unsigned(1)?, row.time(2)?))).collect()
@@ -95,9 +102,11 @@ impl SiteStore {
 
     /// What every client that ever reported says about itself, by client.
     pub async fn client_reports(&self) -> Result<Vec<ClientReport>> {
-        let query = sql("SELECT c.uuid, q.reported_at, q.skew, s.policy_epoch, s.policy_number, s.scan, s.scan_error, \
+        let query = sql(
+            "SELECT c.uuid, q.reported_at, q.skew, s.policy_epoch, s.policy_number, s.scan, s.scan_error, \
                          q.sequence, s.gap_since FROM client c JOIN client_sequence q ON q.client = c.id \
-                         JOIN client_session s ON s.client = c.id WHERE c.site = $1 ORDER BY c.uuid");
+                         JOIN client_session s ON s.client = c.id WHERE c.site = $1 ORDER BY c.uuid",
+        );
         let rows = self.core().rows("reports", query.bind(self.site.as_str())).await?;
         rows.iter()
             .map(|row| {
@@ -121,7 +130,8 @@ impl SiteStore {
 
     /// What clients reported about a deployment, by client.
     pub async fn deployment_clients(&self, uid: &str) -> Result<Vec<DeploymentClientState>> {
-        let query = sql("SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at \
+        let query =
+            sql("SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at \
                          FROM deployment_client d JOIN client c ON c.id = d.client \
                          WHERE d.uid = $1 AND c.site = $2 ORDER BY c.uuid");
         let rows = self.core().rows("a deployment", query.bind(uid).bind(self.site.as_str())).await?;

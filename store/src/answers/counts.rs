@@ -81,7 +81,8 @@ impl SiteStore {
             tx.execute(sql("DELETE FROM count_delta")).await?;
             tx.execute_many(TOTALS, rows).await?;
             // A number of its own, so that every process sees that it has to read anew.
-            tx.execute(sql("UPDATE writer SET deltas = deltas + 1, folded = deltas + 1 WHERE id = 1")).await?;
+            tx.execute(sql("UPDATE writer SET deltas = deltas + 1, folded = deltas + 1 WHERE id = 1"))
+                .await?;
         }
         tx.commit().await?;
         self.core().catch_up_counts().await?;
@@ -108,7 +109,8 @@ async fn recount(tx: &mut Tx) -> Result<BTreeMap<Key, i64>> {
             }
         }
     }
-    let sparse = sql("SELECT s.slot, s.state % 4, COUNT(*) FROM sparse_state s JOIN client c ON c.id = s.client \
+    let sparse =
+        sql("SELECT s.slot, s.state % 4, COUNT(*) FROM sparse_state s JOIN client c ON c.id = s.client \
                       WHERE c.state = 1 AND s.state % 4 >= 2 GROUP BY s.slot, s.state % 4");
     for row in tx.rows(sparse).await? {
         add((row.int(0)?, row.int(1)?), row.int(2)?);
@@ -118,7 +120,8 @@ async fn recount(tx: &mut Tx) -> Result<BTreeMap<Key, i64>> {
     for row in tx.rows(early).await? {
         add((row.int(0)?, i64::from(EARLY)), row.int(1)?);
     }
-    let scanned = sql("SELECT l.line, l.version, COUNT(*) FROM client_line l JOIN client c ON c.id = l.client \
+    let scanned =
+        sql("SELECT l.line, l.version, COUNT(*) FROM client_line l JOIN client c ON c.id = l.client \
                        WHERE c.state = 1 GROUP BY l.line, l.version");
     for row in tx.rows(scanned).await? {
         add((-row.int(0)?, row.int(1)?), row.int(2)?);

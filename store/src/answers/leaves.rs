@@ -15,11 +15,15 @@ const REQUIRED: Many = Many {
     columns: 1,
     tail: ")",
 };
-const SETS: Many = Many { head: "SELECT id, leaves FROM leaf_set WHERE id IN (VALUES ", columns: 1, tail: ")" };
+const SETS: Many =
+    Many { head: "SELECT id, leaves FROM leaf_set WHERE id IN (VALUES ", columns: 1, tail: ")" };
 
 impl SiteStore {
     /// The leaves that any active client requires of each of `updates`; an update that nobody requires has no entry.
-    pub async fn required_leaves(&self, updates: &BTreeSet<UpdateId>) -> Result<BTreeMap<UpdateId, BTreeSet<LeafRef>>> {
+    pub async fn required_leaves(
+        &self,
+        updates: &BTreeSet<UpdateId>,
+    ) -> Result<BTreeMap<UpdateId, BTreeSet<LeafRef>>> {
         let slots: HashMap<i64, UpdateId> = self
             .places(updates.iter())
             .await?

@@ -58,7 +58,10 @@ impl SiteStore {
         rows.iter().map(|row| Ok((row.int(0)?, row.parse(1, "line")?))).collect()
     }
 
-    async fn keys<'a>(&self, ids: impl Iterator<Item = &'a UpdateId>) -> Result<(HashMap<i64, LineId>, Vec<Value>)> {
+    async fn keys<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a UpdateId>,
+    ) -> Result<(HashMap<i64, LineId>, Vec<Value>)> {
         let names = self.line_names().await?;
         let lines: HashMap<&LineId, i64> = names.iter().map(|(id, name)| (name, *id)).collect();
         let mut seen = BTreeSet::new();
@@ -132,7 +135,9 @@ impl SiteStore {
             let Some(line) = names.get(&row.int(1)?) else { continue };
             let required = match row.int_option(8)? {
                 None => 0,
-                Some(slot) => lock(&self.core().counts).get((slot, i64::from(REQUIRED))).max(0).cast_unsigned(),
+                Some(slot) => {
+                    lock(&self.core().counts).get((slot, i64::from(REQUIRED))).max(0).cast_unsigned()
+                }
             };
             let candidate = super::narrow(&row, line)?;
             if narrow.matches(&candidate, required) {
@@ -148,7 +153,9 @@ impl SiteStore {
                 if matches.len() >= limit {
                     return Ok(matches);
                 }
-                let Some(mut update) = documents.remove(id).filter(|update| criteria.matches(update, *required)) else {
+                let Some(mut update) =
+                    documents.remove(id).filter(|update| criteria.matches(update, *required))
+                else {
                     continue;
                 };
                 update.leaves.iter_mut().for_each(|leaf| leaf.stanza = String::new());
@@ -190,7 +197,9 @@ impl SiteStore {
             .filter_map(|(name, (_, id))| {
                 let update = documents.get(&id)?;
                 let leaf = update.leaves.iter().find(|leaf| {
-                    leaf.package == name.package && leaf.architecture == name.architecture && leaf.version == name.version
+                    leaf.package == name.package
+                        && leaf.architecture == name.architecture
+                        && leaf.version == name.version
                 })?;
                 Some((name, (update.id.clone(), leaf.clone())))
             })
@@ -202,7 +211,8 @@ impl SiteStore {
 async fn updates(rows: Vec<Row>) -> Result<HashMap<i64, Update>> {
     let mut parts = Vec::with_capacity(rows.len());
     for row in rows {
-        let by = row.text_option(3)?.map(|text| crate::sql::parse::<UpdateId>(&text, "update id")).transpose()?;
+        let by =
+            row.text_option(3)?.map(|text| crate::sql::parse::<UpdateId>(&text, "update id")).transpose()?;
         parts.push((row.int(0)?, row.time(2)?, by, row.flag(4)?, row.blob(5)?));
     }
     blocking(move || {

@@ -23,11 +23,18 @@ const PAGE: i64 = 4_000;
 
 impl SiteStore {
     /// Says which compressed catalogue clients of the line scan with.
-    pub async fn set_line_catalogue(&self, line: &LineId, version: u64, digest: Digest, size: u64) -> Result<()> {
+    pub async fn set_line_catalogue(
+        &self,
+        line: &LineId,
+        version: u64,
+        digest: Digest,
+        size: u64,
+    ) -> Result<()> {
         let mut tx = self.begin("a line").await?;
         let put = sql("UPDATE line SET catalogue_version = $3, catalogue_digest = $4, catalogue_size = $5 \
                        WHERE site = $1 AND name = $2");
-        let put = put.bind(self.site.as_str()).bind(line.as_str()).bind(int(version)).bind(digest).bind(int(size));
+        let put =
+            put.bind(self.site.as_str()).bind(line.as_str()).bind(int(version)).bind(digest).bind(int(size));
         if tx.execute(put).await? == 0 {
             return Err(StoreError::Missing { what: "line", name: line.to_string() });
         }
@@ -37,7 +44,8 @@ impl SiteStore {
 
     /// All lines, by name.
     pub async fn lines(&self) -> Result<Vec<LineState>> {
-        let query = sql("SELECT name, version, release_date, synced_at, catalogue_version, catalogue_digest, \
+        let query =
+            sql("SELECT name, version, release_date, synced_at, catalogue_version, catalogue_digest, \
                          catalogue_size FROM line WHERE site = $1 ORDER BY name");
         let rows = self.core().rows("the lines", query.bind(self.site.as_str())).await?;
         rows.iter()
@@ -70,13 +78,16 @@ impl SiteStore {
         let mut updates = Vec::new();
         let mut last = 0;
         loop {
-            let page = sql("SELECT id, body FROM software_update WHERE line = $1 AND id > $2 AND superseded_by IS NULL \
-                            AND expired = 0 ORDER BY id LIMIT $3");
+            let page = sql(
+                "SELECT id, body FROM software_update WHERE line = $1 AND id > $2 AND superseded_by IS NULL \
+                            AND expired = 0 ORDER BY id LIMIT $3",
+            );
             let rows = self.core().rows("the catalogue", page.bind(id).bind(last).bind(PAGE)).await?;
             let Some(end) = rows.last() else { break };
             last = end.int(0)?;
             let bodies = rows.iter().map(|row| row.blob(1)).collect::<Result<Vec<_>>>()?;
-            let scanned = blocking(move || parallel(bodies, |body| Ok(scanned(read(&body)?))).into_iter().collect());
+            let scanned =
+                blocking(move || parallel(bodies, |body| Ok(scanned(read(&body)?))).into_iter().collect());
             let mut page: Vec<ScanUpdate> = scanned.await?;
             updates.append(&mut page);
         }
@@ -87,8 +98,10 @@ impl SiteStore {
     /// Expires what was superseded before `before`. Returns how many.
     pub async fn expire_superseded(&self, before: Timestamp) -> Result<u64> {
         let mut tx = self.begin("expired updates").await?;
-        let change = sql("UPDATE software_update SET expired = 1 WHERE line IN (SELECT id FROM line WHERE site = $1) \
-                          AND expired = 0 AND superseded_by IS NOT NULL AND superseded_at < $2");
+        let change = sql(
+            "UPDATE software_update SET expired = 1 WHERE line IN (SELECT id FROM line WHERE site = $1) \
+                          AND expired = 0 AND superseded_by IS NOT NULL AND superseded_at < $2",
+        );
         let expired = tx.execute(change.bind(self.site.as_str()).bind(before)).await?;
         if expired > 0 {
             tx.raise(&self.site, Signal::Site);
@@ -107,8 +120,11 @@ impl SiteStore {
         let rows = self.core().rows("the catalogue", query.bind(self.site.as_str())).await?;
         rows.iter()
             .map(|row| {
-                let counts =
-                    LineCounts { current: row.unsigned(1)?, superseded: row.unsigned(2)?, expired: row.unsigned(3)? };
+                let counts = LineCounts {
+                    current: row.unsigned(1)?,
+                    superseded: row.unsigned(2)?,
+                    expired: row.unsigned(3)?,
+                };
                 Ok((row.parse(0, "line")?, counts))
             })
             .collect()
@@ -129,7 +145,13 @@ fn scan_leaf(leaf: Leaf) -> ScanLeaf {
     }
     depends.push_str(&more);
     let provides = field(&leaf.stanza, "Provides");
-    ScanLeaf { package: leaf.package, version: leaf.version, architecture: leaf.architecture, depends, provides }
+    ScanLeaf {
+        package: leaf.package,
+        version: leaf.version,
+        architecture: leaf.architecture,
+        depends,
+        provides,
+    }
 }
 
 /// A field of a stanza, its continuation lines joined.

@@ -64,7 +64,9 @@ fn revision(update: &Update) -> Vec<u8> {
     hash.text(&format!("{classification:?} {severity:?} {maximum_run_time:?} {exclusive} {restart:?}"));
     for set in [cves, bulletins] {
         hash.part(&(set.len() as u64).to_le_bytes());
-        set.iter().for_each(|text| hash.text(text));
+        for text in set {
+            hash.text(text);
+        }
     }
     for Leaf { package, version, architecture, file: ContentFile { sha256, size, path }, stanza } in leaves {
         for text in [package, version, architecture, path, stanza] {
@@ -122,7 +124,9 @@ pub(super) fn parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + 
 }
 
 /// Runs blocking work beside the tasks.
-pub(super) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+pub(super) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R> + Send + 'static,
+) -> Result<R> {
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
 }
 

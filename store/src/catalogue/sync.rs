@@ -92,22 +92,22 @@ impl SiteStore {
         let mut tx = self.begin("a catalogue").await?;
         let query = sql("SELECT id, version FROM line WHERE site = $1 AND name = $2");
         let row = tx.row(query.bind(self.site.as_str()).bind(line.as_str())).await?;
-        let (line_id, version) = match row {
-            Some(row) => (row.int(0)?, row.unsigned(1)?),
-            None => {
-                let id = next_id(&mut tx, sql("SELECT COALESCE(MAX(id), 0) FROM line")).await?;
-                let put = sql("INSERT INTO line (id, site, name, version, release_date, synced_at) \
+        let (line_id, version) = if let Some(row) = row {
+            (row.int(0)?, row.unsigned(1)?)
+        } else {
+            let id = next_id(&mut tx, sql("SELECT COALESCE(MAX(id), 0) FROM line")).await?;
+            let put = sql("INSERT INTO line (id, site, name, version, release_date, synced_at) \
                                VALUES ($1, $2, $3, 0, $4, $5)");
-                let put = put.bind(id).bind(self.site.as_str()).bind(line.as_str());
-                tx.execute(put.bind(release_date).bind(now)).await?;
-                (id, 0)
-            }
+            let put = put.bind(id).bind(self.site.as_str()).bind(line.as_str());
+            tx.execute(put.bind(release_date).bind(now)).await?;
+            (id, 0)
         };
         let known = known(&mut tx, line_id).await?;
         let first_id = next_id(&mut tx, sql("SELECT COALESCE(MAX(id), 0) FROM software_update")).await?;
         let plan = plan(known, updates, full, version, first_id, now);
         let mut outcome = plan.outcome;
-        outcome.changed = version == 0 || outcome.new + outcome.revised + outcome.expired + outcome.superseded > 0;
+        outcome.changed =
+            version == 0 || outcome.new + outcome.revised + outcome.expired + outcome.superseded > 0;
         outcome.version = version + u64::from(outcome.changed);
         let state = sql("UPDATE line SET version = $2, release_date = $3, synced_at = $4 WHERE id = $1");
         tx.execute(state.bind(line_id).bind(int(outcome.version)).bind(release_date).bind(now)).await?;
@@ -134,7 +134,8 @@ async fn next_id(tx: &mut Tx, query: crate::sql::Sql) -> Result<i64> {
 }
 
 async fn known(tx: &mut Tx, line: i64) -> Result<HashMap<(String, String), Known>> {
-    let query = sql("SELECT id, source, version, revision, applicability, superseded_by, superseded_at, expired, \
+    let query =
+        sql("SELECT id, source, version, revision, applicability, superseded_by, superseded_at, expired, \
                      since_version FROM software_update WHERE line = $1");
     let mut known = HashMap::new();
     for row in tx.rows(query.bind(line)).await? {
@@ -164,7 +165,7 @@ fn plan(
     now: Timestamp,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut id = first_id;
+    let mut ids = first_id..;
     // Current updates of the sync by source: identity, whether new, and what it was superseded by before.
     let mut current: HashMap<String, (UpdateId, bool, Option<String>)> = HashMap::new();
     for one in updates {
@@ -178,8 +179,8 @@ fn plan(
             plan.outcome.new += 1;
             plan.outcome.superseded += u64::from(by.is_some());
             let at = by.is_some().then(|| now.as_microsecond());
+            let id = ids.next().unwrap_or(i64::MAX);
             plan.write.push((id, one, (id, by, at, false), version + 1));
-            id += 1;
             continue;
         };
         let at = by.is_some().then(|| found.superseded_at.unwrap_or_else(|| now.as_microsecond()));
@@ -245,7 +246,9 @@ async fn write(tx: &mut Tx, line: i64, plan: Plan) -> Result<()> {
         .flat_map(|(id, by, at, expired)| [id.into(), by.into(), at.into(), Value::from(expired)]);
     tx.execute_many(STANDING, standing.collect()).await?;
     let rows = blocking(move || {
-        parallel(plan.write, |(id, one, standing, since)| row(line, id, one, standing, since)).into_iter().collect()
+        parallel(plan.write, |(id, one, standing, since)| row(line, id, one, standing, since))
+            .into_iter()
+            .collect()
     });
     let rows: Vec<(Vec<Value>, Vec<Value>)> = rows.await?;
     let (updates, leaves): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
@@ -254,7 +257,13 @@ async fn write(tx: &mut Tx, line: i64, plan: Plan) -> Result<()> {
 }
 
 /// The rows of an update and of its leaves.
-fn row(line: i64, id: i64, one: Prepared, standing: Standing, since: u64) -> Result<(Vec<Value>, Vec<Value>)> {
+fn row(
+    line: i64,
+    id: i64,
+    one: Prepared,
+    standing: Standing,
+    since: u64,
+) -> Result<(Vec<Value>, Vec<Value>)> {
     let Prepared { update, revision, applicability } = one;
     let body = document(&update)?;
     let classification = super::classification(update.classification);
@@ -280,7 +289,9 @@ fn row(line: i64, id: i64, one: Prepared, standing: Standing, since: u64) -> Res
     let leaves = update
         .leaves
         .into_iter()
-        .flat_map(|leaf| [leaf.package.into(), leaf.architecture.into(), leaf.version.into(), Value::from(id)])
+        .flat_map(|leaf| {
+            [leaf.package.into(), leaf.architecture.into(), leaf.version.into(), Value::from(id)]
+        })
         .collect();
     Ok((values, leaves))
 }
@@ -294,7 +305,8 @@ async fn unpark(
     new: &BTreeSet<(String, String)>,
     now: Timestamp,
 ) -> Result<()> {
-    let query = sql("SELECT c.uuid, p.source, p.version, p.detection, p.enforcement, p.leaves, p.error, p.at \
+    let query =
+        sql("SELECT c.uuid, p.source, p.version, p.detection, p.enforcement, p.leaves, p.error, p.at \
                      FROM parked p JOIN client c ON c.id = p.client WHERE c.site = $1 AND p.line = $2");
     let mut parked: Vec<(ClientId, (String, String, String), ParkedState)> = Vec::new();
     for row in tx.rows(query.bind(site.as_str()).bind(line)).await? {

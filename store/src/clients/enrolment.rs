@@ -77,7 +77,8 @@ impl SiteStore {
     /// [`StoreError::Limit`] when too many are pending.
     pub async fn put_enrolment(&self, row: EnrolmentRow) -> Result<EnrolmentState> {
         if let Some(known) = self.enrolment(row.id).await? {
-            let unchanged = EnrolmentRow { requested_at: known.request.requested_at, ..row.clone() } == known.request;
+            let unchanged =
+                EnrolmentRow { requested_at: known.request.requested_at, ..row.clone() } == known.request;
             let stays = match known.state {
                 EnrolmentState::Approved { .. } => true,
                 EnrolmentState::Refused { .. } => row.token_digest == known.request.token_digest,
@@ -89,8 +90,10 @@ impl SiteStore {
         }
         let mut tx = self.begin("an enrolment").await?;
         let address = row.address.map(|address| address.to_string());
-        let count = sql("SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN address = $3 THEN 1 ELSE 0 END), 0) AS BIGINT) \
-                         FROM enrolment WHERE site = $1 AND state = 0 AND id <> $2");
+        let count = sql(
+            "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN address = $3 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+                         FROM enrolment WHERE site = $1 AND state = 0 AND id <> $2",
+        );
         let count = count.bind(self.site.as_str()).bind(row.id).bind(address.clone().unwrap_or_default());
         if let Some(pending) = tx.row(count).await? {
             let options = &self.core().options;
@@ -159,12 +162,15 @@ impl SiteStore {
         let Some(known) = self.enrolment(id).await? else { return Err(missing(id)) };
         let request = known.request;
         let mut tx = self.begin("an approval").await?;
-        let exists = sql("SELECT id FROM client WHERE site = $1 AND uuid = $2").bind(self.site.as_str()).bind(client);
+        let exists =
+            sql("SELECT id FROM client WHERE site = $1 AND uuid = $2").bind(self.site.as_str()).bind(client);
         if tx.row(exists).await?.is_none() {
             let last = tx.row(sql("SELECT COALESCE(MAX(id), 0) FROM client")).await?;
             let number = last.map_or(Ok(0), |row| row.int(0))? + 1;
-            let put = sql("INSERT INTO client (id, site, uuid, name, state, facts, address, last_contact, certificate, \
-                           not_after) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9)")
+            let put = sql(
+                "INSERT INTO client (id, site, uuid, name, state, facts, address, last_contact, certificate, \
+                           not_after) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9)",
+            )
             .bind(number)
             .bind(self.site.as_str())
             .bind(client)
@@ -176,12 +182,15 @@ impl SiteStore {
             .bind(not_after);
             tx.execute(put).await?;
         } else {
-            let put = sql("UPDATE client SET name = $3, certificate = $4, not_after = $5 WHERE site = $1 AND uuid = $2");
+            let put = sql(
+                "UPDATE client SET name = $3, certificate = $4, not_after = $5 WHERE site = $1 AND uuid = $2",
+            );
             let put = put.bind(self.site.as_str()).bind(client).bind(request.name);
             tx.execute(put.bind(certificate_pem).bind(not_after)).await?;
             self.change_state(&mut tx, client, ClientState::Active).await?;
         }
-        let put = sql("UPDATE enrolment SET state = 1, client = $3, reason = NULL WHERE site = $1 AND id = $2");
+        let put =
+            sql("UPDATE enrolment SET state = 1, client = $3, reason = NULL WHERE site = $1 AND id = $2");
         if tx.execute(put.bind(self.site.as_str()).bind(id).bind(client)).await? == 0 {
             return Err(missing(id));
         }
@@ -192,7 +201,8 @@ impl SiteStore {
     /// Refuses a request that is not approved.
     pub async fn refuse_enrolment(&self, id: Digest, reason: &str) -> Result<()> {
         let mut tx = self.begin("a refusal").await?;
-        let put = sql("UPDATE enrolment SET state = 2, reason = $3 WHERE site = $1 AND id = $2 AND state <> 1");
+        let put =
+            sql("UPDATE enrolment SET state = 2, reason = $3 WHERE site = $1 AND id = $2 AND state <> 1");
         if tx.execute(put.bind(self.site.as_str()).bind(id).bind(reason)).await? == 0 {
             return Err(missing(id));
         }

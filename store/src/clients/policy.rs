@@ -64,7 +64,12 @@ impl SiteStore {
                          JOIN client c ON c.id = p.client WHERE c.site = $1");
         let rows = self.core().rows("policies", query.bind(self.site.as_str())).await?;
         rows.iter()
-            .map(|row| Ok((row.parse(0, "client id")?, (row.unsigned(1)?, row.unsigned(2)?, row.parse(3, "digest")?))))
+            .map(|row| {
+                Ok((
+                    row.parse(0, "client id")?,
+                    (row.unsigned(1)?, row.unsigned(2)?, row.parse(3, "digest")?),
+                ))
+            })
             .collect()
     }
 
@@ -72,7 +77,8 @@ impl SiteStore {
     /// compilers cannot turn a client back; so is one of a client that is not known. Returns how many were kept.
     pub async fn put_policies(&self, policies: Vec<StoredPolicy>) -> Result<u64> {
         let mut tx = self.begin("policies").await?;
-        let keys = policies.iter().flat_map(|policy| [self.site.as_str().into(), policy.client.into()]).collect();
+        let keys =
+            policies.iter().flat_map(|policy| [self.site.as_str().into(), policy.client.into()]).collect();
         let mut numbers: BTreeMap<ClientId, i64> = BTreeMap::new();
         for row in tx.rows_many(NUMBERS, keys).await? {
             numbers.insert(row.parse(0, "client id")?, row.int(1)?);

@@ -17,20 +17,24 @@ use crate::{
 };
 
 /// A contact is written at most once in this time.
-const CONTACT: Duration = Duration::from_secs(60);
+const CONTACT: Duration = Duration::from_mins(1);
 /// Contacts remembered at most; beyond it all are forgotten, which only costs a write each.
 const CONTACTS: usize = 200_000;
 
 impl SiteStore {
     /// All clients, by identity.
     pub async fn clients(&self) -> Result<Vec<Client>> {
-        let query = sql("SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 ORDER BY uuid");
+        let query = sql(
+            "SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 ORDER BY uuid",
+        );
         self.core().rows("the clients", query.bind(self.site.as_str())).await?.iter().map(client).collect()
     }
 
     /// One client.
     pub async fn client(&self, id: ClientId) -> Result<Option<Client>> {
-        let query = sql("SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 AND uuid = $2");
+        let query = sql(
+            "SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 AND uuid = $2",
+        );
         let row = self.core().row("a client", query.bind(self.site.as_str()).bind(id)).await?;
         row.as_ref().map(client).transpose()
     }
@@ -76,7 +80,9 @@ impl SiteStore {
             }
             let key = (self.site.clone(), id);
             let before = contacts.get(&key).copied();
-            if before.is_some_and(|(at, from)| from == address && now.duration_since(at).unsigned_abs() < CONTACT) {
+            if before
+                .is_some_and(|(at, from)| from == address && now.duration_since(at).unsigned_abs() < CONTACT)
+            {
                 return Ok(());
             }
             contacts.insert(key, (now, address));
@@ -85,7 +91,9 @@ impl SiteStore {
         let mut tx = self.begin("a contact").await?;
         // Where a client is decides from which distribution point it loads.
         if moved {
-            let put = sql("UPDATE client SET address = $3 WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)");
+            let put = sql(
+                "UPDATE client SET address = $3 WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)",
+            );
             if tx.execute(put.bind(self.site.as_str()).bind(id).bind(address.to_string())).await? > 0 {
                 tx.raise(&self.site, Signal::Site);
             }
@@ -96,7 +104,12 @@ impl SiteStore {
     }
 
     /// Keeps the certificate of a renewal.
-    pub async fn renew_client(&self, id: ClientId, certificate_pem: &str, not_after: Timestamp) -> Result<()> {
+    pub async fn renew_client(
+        &self,
+        id: ClientId,
+        certificate_pem: &str,
+        not_after: Timestamp,
+    ) -> Result<()> {
         let mut tx = self.begin("a certificate").await?;
         let put = sql("UPDATE client SET certificate = $3, not_after = $4 WHERE site = $1 AND uuid = $2");
         let put = put.bind(self.site.as_str()).bind(id).bind(certificate_pem).bind(not_after);

@@ -31,14 +31,15 @@ impl SiteStore {
     /// Keeps a token; one that is known keeps its use.
     pub async fn put_token(&self, token: TokenRow) -> Result<()> {
         let mut tx = self.begin("a token").await?;
-        let put = sql("INSERT INTO token (site, digest, one_time, expires, name) VALUES ($1, $2, $3, $4, $5) \
+        let put =
+            sql("INSERT INTO token (site, digest, one_time, expires, name) VALUES ($1, $2, $3, $4, $5) \
                        ON CONFLICT (site, digest) DO UPDATE SET one_time = excluded.one_time, \
                        expires = excluded.expires, name = excluded.name")
-        .bind(self.site.as_str())
-        .bind(token.digest)
-        .bind(token.one_time)
-        .bind(token.expires)
-        .bind(token.name);
+            .bind(self.site.as_str())
+            .bind(token.digest)
+            .bind(token.one_time)
+            .bind(token.expires)
+            .bind(token.name);
         tx.execute(put).await?;
         tx.commit().await
     }
@@ -49,7 +50,8 @@ impl SiteStore {
         let Some(row) = self.core().row("a token", query.bind(self.site.as_str()).bind(digest)).await? else {
             return Ok(None);
         };
-        let token = TokenRow { digest, one_time: row.flag(0)?, expires: row.time_option(1)?, name: row.text(2)? };
+        let token =
+            TokenRow { digest, one_time: row.flag(0)?, expires: row.time_option(1)?, name: row.text(2)? };
         Ok(Some(StoredToken { token, used_at: row.time_option(3)? }))
     }
 

@@ -43,7 +43,8 @@ impl SiteStore {
         let changed = !rows.is_empty();
         if changed {
             tx.execute_many(PUT, rows).await?;
-            let forget = sql("DELETE FROM dp_content WHERE site = $1 AND dp = $2 AND wanted = 0 AND present = 0");
+            let forget =
+                sql("DELETE FROM dp_content WHERE site = $1 AND dp = $2 AND wanted = 0 AND present = 0");
             tx.execute(forget.bind(self.site.as_str()).bind(dp.as_str())).await?;
             tx.raise(&self.site, Signal::Site);
         }
@@ -54,7 +55,8 @@ impl SiteStore {
     /// What a distribution point shall have.
     pub async fn dp_wanted(&self, dp: &ObjectName) -> Result<BTreeSet<Digest>> {
         let query = sql("SELECT digest FROM dp_content WHERE site = $1 AND dp = $2 AND wanted = 1");
-        let rows = self.core().rows("wanted content", query.bind(self.site.as_str()).bind(dp.as_str())).await?;
+        let rows =
+            self.core().rows("wanted content", query.bind(self.site.as_str()).bind(dp.as_str())).await?;
         rows.iter().map(|row| row.parse(0, "digest")).collect()
     }
 
@@ -77,7 +79,9 @@ impl SiteStore {
         .bind(outcome.err())
         .bind(now);
         tx.execute(put).await?;
-        let forget = sql("DELETE FROM dp_content WHERE site = $1 AND dp = $2 AND digest = $3 AND wanted = 0 AND present = 0");
+        let forget = sql(
+            "DELETE FROM dp_content WHERE site = $1 AND dp = $2 AND digest = $3 AND wanted = 0 AND present = 0",
+        );
         tx.execute(forget.bind(self.site.as_str()).bind(dp.as_str()).bind(digest)).await?;
         tx.raise(&self.site, Signal::Site);
         tx.commit().await
@@ -89,7 +93,9 @@ impl SiteStore {
                          LEFT JOIN content c ON c.site = d.site AND c.digest = d.digest \
                          WHERE d.site = $1 AND d.dp = $2 AND d.wanted = 1");
         let mut states = DpStates::default();
-        for row in self.core().rows("distributed content", query.bind(self.site.as_str()).bind(dp.as_str())).await? {
+        for row in
+            self.core().rows("distributed content", query.bind(self.site.as_str()).bind(dp.as_str())).await?
+        {
             let size = row.unsigned(3)?;
             states.wanted += 1;
             states.wanted_bytes += size;

@@ -35,7 +35,8 @@ impl SiteStore {
     /// Adds files to what is wanted; known ones keep their state, a failed one is wanted again when its URL changed.
     /// Returns how many were new.
     pub async fn put_content_wanted(&self, wanted: Vec<WantedContent>) -> Result<u64> {
-        let wanted: BTreeMap<Digest, WantedContent> = wanted.into_iter().map(|one| (one.digest, one)).collect();
+        let wanted: BTreeMap<Digest, WantedContent> =
+            wanted.into_iter().map(|one| (one.digest, one)).collect();
         if wanted.is_empty() {
             return Ok(0);
         }
@@ -81,7 +82,8 @@ impl SiteStore {
     /// The states of those of `digests` that are known.
     pub async fn content_states(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, ContentState>> {
         let digests: BTreeSet<&Digest> = digests.iter().collect();
-        let keys = digests.into_iter().flat_map(|digest| [self.site.as_str().into(), (*digest).into()]).collect();
+        let keys =
+            digests.into_iter().flat_map(|digest| [self.site.as_str().into(), (*digest).into()]).collect();
         let rows = self.core().rows_many("content", STATES, keys).await?;
         rows.iter().map(|row| Ok((row.parse(0, "digest")?, state(row, 1)?))).collect()
     }
@@ -95,7 +97,9 @@ impl SiteStore {
             ContentState::Failed(message) => (FAILED, Some(message)),
         };
         let mut tx = self.begin("content").await?;
-        let put = sql("UPDATE content SET state = $3, message = $4, changed_at = $5 WHERE site = $1 AND digest = $2");
+        let put = sql(
+            "UPDATE content SET state = $3, message = $4, changed_at = $5 WHERE site = $1 AND digest = $2",
+        );
         let put = put.bind(self.site.as_str()).bind(digest).bind(code).bind(message).bind(now);
         if tx.execute(put).await? == 0 {
             return Err(StoreError::Missing { what: "content", name: digest.to_string() });

@@ -12,14 +12,16 @@ use patchtide_model::{
 
 use super::{
     DetectedUpdate, DetectionReport,
-    cache::{ClientEntry, Detail, LineEntry, Parts, Segments, SiteCache, UpdateEntry, Watermark, slot_at, split},
+    cache::{
+        ClientEntry, Detail, LineEntry, Parts, Segments, SiteCache, UpdateEntry, Watermark, slot_at, split,
+    },
     counts::{Deltas, EARLY, INSTALLED, REQUIRED},
     dirty::{Dirty, ParkedState},
     load::slots,
 };
 
 /// Bits of the detection state in a slot's byte.
-const DETECTION: u8 = 0b11;
+pub(super) const DETECTION: u8 = 0b11;
 /// Facts of a client at most (limits of [`Facts`]).
 const FACTS: usize = 200;
 /// Bytes of the parts of one scan at most.
@@ -61,14 +63,14 @@ impl Apply<'_> {
         self.entry.state == ClientState::Active
     }
 
-    fn count(&mut self, slot: i64, state: u8, by: i64) {
+    pub(super) fn count(&mut self, slot: i64, state: u8, by: i64) {
         if state >= REQUIRED && self.active() {
             self.counts.slot(slot, state, by);
         }
     }
 
     /// A time the client claims, never in our future.
-    fn claimed(&self, at: Timestamp) -> Timestamp {
+    pub(super) fn claimed(&self, at: Timestamp) -> Timestamp {
         at.min(self.received_at)
     }
 
@@ -107,7 +109,11 @@ impl Apply<'_> {
             facts.pop_last();
         }
         if facts.len() < given {
-            tracing::warn!(client = self.entry.id, dropped = given - facts.len(), "CARDINALITY: facts beyond the limits");
+            tracing::warn!(
+                client = self.entry.id,
+                dropped = given - facts.len(),
+                "CARDINALITY: facts beyond the limits"
+            );
         }
         let Ok(text) = serde_json::to_string(&facts) else { return };
         if text != self.entry.facts {
@@ -129,8 +135,8 @@ impl Apply<'_> {
         self.dirty.client(self.entry.id).parts.insert(line.clone());
         let known = self.entry.parts.remove(&line);
         let mut parts = match known {
-            _ if report.part == 0 => Parts { version: report.catalogue_version, parts: 0, body: Vec::new() },
-            Some(parts) if parts.version == report.catalogue_version && parts.parts == report.part => parts,
+            _ if report.part == 0 => Parts { version: report.catalogue_version, count: 0, body: Vec::new() },
+            Some(parts) if parts.version == report.catalogue_version && parts.count == report.part => parts,
             // A part is missing: the scan does not count, and the client stays where it was.
             _ => return,
         };
@@ -141,14 +147,16 @@ impl Apply<'_> {
             return;
         }
         parts.body.append(&mut body);
-        parts.parts += 1;
+        parts.count += 1;
         if !report.last {
             self.entry.parts.insert(line, parts);
             return;
         }
         let (mut states, mut needs) = (Vec::new(), Vec::new());
         for part in parts.body.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
-            let Ok((mut more, mut leaves)) = serde_json::from_slice::<(Vec<DetectedUpdate>, Vec<LeafRef>)>(part) else {
+            let Ok((mut more, mut leaves)) =
+                serde_json::from_slice::<(Vec<DetectedUpdate>, Vec<LeafRef>)>(part)
+            else {
                 return;
             };
             states.append(&mut more);
@@ -159,7 +167,13 @@ impl Apply<'_> {
     }
 
     /// A complete scan: what is not named is not required.
-    fn scan(&mut self, report: &DetectionReport, states: &[DetectedUpdate], needs: &[LeafRef], at: Timestamp) {
+    fn scan(
+        &mut self,
+        report: &DetectionReport,
+        states: &[DetectedUpdate],
+        needs: &[LeafRef],
+        at: Timestamp,
+    ) {
         let name = report.line.as_str();
         self.unpark(name);
         let Some((id, current)) = self.lines.get(name).map(|line| (line.id, line.version)) else {
@@ -186,7 +200,9 @@ impl Apply<'_> {
                 Detection::Installed => INSTALLED,
                 Detection::Unknown | Detection::NotRequired => continue,
             };
-            let Some(update) = self.lines.get(name).and_then(|line| line.update(&state.source, &state.version)) else {
+            let Some(update) =
+                self.lines.get(name).and_then(|line| line.update(&state.source, &state.version))
+            else {
                 self.park_detection(name, state, at);
                 continue;
             };
@@ -284,7 +300,9 @@ impl Apply<'_> {
             .entry
             .details
             .iter()
-            .filter(|(slot, detail)| detail.early && self.segments.line_of.get(&split(**slot).0) == Some(&line))
+            .filter(|(slot, detail)| {
+                detail.early && self.segments.line_of.get(&split(**slot).0) == Some(&line)
+            })
             .map(|(slot, _)| *slot)
             .collect();
         for slot in early {
@@ -301,7 +319,7 @@ impl Apply<'_> {
     }
 
     /// The slot of an update, given now when it has none.
-    fn slot(&mut self, line: &str, source: &str, version: &str, update: UpdateEntry) -> i64 {
+    pub(super) fn slot(&mut self, line: &str, source: &str, version: &str, update: UpdateEntry) -> i64 {
         if let Some(slot) = update.slot {
             return slot;
         }
@@ -321,7 +339,8 @@ impl Apply<'_> {
         at: Timestamp,
     ) {
         let line = update.line.as_str();
-        let Some(known) = self.lines.get(line).and_then(|line| line.update(&update.source, &update.version)) else {
+        let Some(known) = self.lines.get(line).and_then(|line| line.update(&update.source, &update.version))
+        else {
             let mut parked = ParkedState::at(at);
             parked.enforcement = Some(i64::from(state.id()));
             parked.error = error.and_then(|error| serde_json::to_string(error).ok());
@@ -332,7 +351,13 @@ impl Apply<'_> {
         self.set_enforcement(slot, state, error.and_then(|error| serde_json::to_string(error).ok()), at);
     }
 
-    fn set_enforcement(&mut self, slot: i64, state: UpdateEnforcement, error: Option<String>, at: Timestamp) {
+    pub(super) fn set_enforcement(
+        &mut self,
+        slot: i64,
+        state: UpdateEnforcement,
+        error: Option<String>,
+        at: Timestamp,
+    ) {
         let since = self.claimed(at);
         self.set_byte(slot, self.entry.byte(slot) & DETECTION | state.id() << 2);
         let required = self.entry.byte(slot) & DETECTION == REQUIRED;
@@ -354,7 +379,7 @@ impl Apply<'_> {
         }
     }
 
-    fn set_byte(&mut self, slot: i64, byte: u8) {
+    pub(super) fn set_byte(&mut self, slot: i64, byte: u8) {
         if self.entry.byte(slot) == byte {
             return;
         }
@@ -362,62 +387,6 @@ impl Apply<'_> {
         let before = self.entry.segments.get(&segment).cloned().unwrap_or_default();
         self.dirty.segment(self.entry.id, segment, &before);
         self.entry.set_byte(slot, byte);
-    }
-
-    fn park_detection(&mut self, line: &str, state: &DetectedUpdate, at: Timestamp) {
-        let mut parked = ParkedState::at(at);
-        parked.detection = Some(i64::from(state.state.id()));
-        parked.leaves = (!state.leaves.is_empty()).then(|| serde_json::to_string(&state.leaves).unwrap_or_default());
-        self.park(line, &state.source, &state.version, parked);
-    }
-
-    /// Keeps a state until the catalogue has its update; beyond the bound it is dropped.
-    fn park(&mut self, line: &str, source: &str, version: &str, state: ParkedState) {
-        let key = (line.to_owned(), source.to_owned(), version.to_owned());
-        if !self.entry.parked.contains(&key) && self.entry.parked.len() >= self.parked_limit {
-            return;
-        }
-        self.entry.parked.insert(key.clone());
-        self.dirty.park(self.entry.id, key, state);
-    }
-
-    /// A scan replaces what was parked of its line.
-    fn unpark(&mut self, line: &str) {
-        let old: Vec<_> = self.entry.parked.iter().filter(|(known, ..)| known == line).cloned().collect();
-        for key in old {
-            self.entry.parked.remove(&key);
-            self.dirty.unpark(self.entry.id, key);
-        }
-    }
-
-    /// The catalogue has the update now: what was parked takes effect.
-    pub(crate) fn apply_parked(&mut self, key: (String, String, String), state: &ParkedState) {
-        let (line, source, version) = &key;
-        let Some(update) = self.lines.get(line).and_then(|line| line.update(source, version)) else { return };
-        let slot = self.slot(line, source, version, update);
-        let detection = match state.detection.and_then(|id| u8::try_from(id).ok()) {
-            Some(id @ (REQUIRED | INSTALLED)) => id,
-            _ => 0,
-        };
-        let since = self.claimed(state.at);
-        let was = self.entry.byte(slot) & DETECTION;
-        if detection != 0 && was == 0 {
-            self.set_byte(slot, self.entry.byte(slot) & !DETECTION | detection);
-            self.count(slot, detection, 1);
-            self.count(slot, EARLY, 1);
-            let leaves: Vec<LeafRef> =
-                state.leaves.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            let leaf_set = self.leaf_sets.get(&leaves).copied();
-            self.entry.details.insert(slot, Detail { since, leaf_set, early: true, error: None });
-            self.dirty.client(self.entry.id).details.insert(slot);
-        }
-        if let Some(state_id) = state.enforcement.and_then(|id| u8::try_from(id).ok())
-            && let Some(enforcement) = UpdateEnforcement::from_id(state_id)
-        {
-            self.set_enforcement(slot, enforcement, state.error.clone(), state.at);
-        }
-        self.entry.parked.remove(&key);
-        self.dirty.unpark(self.entry.id, key);
     }
 
     /// Whether this client may report about `uid`; false beyond the bounds.
@@ -435,12 +404,15 @@ impl Apply<'_> {
     }
 }
 
-/// What messages name: updates by line, and leaf sets; to be loaded before they are applied.
+/// Sources and versions by line.
+pub(crate) type Names<'a> = BTreeMap<&'a str, BTreeSet<(&'a str, &'a str)>>;
+
+/// What messages name: updates, and leaf sets; to be loaded before they are applied.
 pub(crate) fn names<'a>(
     bodies: impl Iterator<Item = &'a super::IntakeBody>,
     cache: &SiteCache,
-) -> (BTreeMap<&'a str, BTreeSet<(&'a str, &'a str)>>, BTreeSet<&'a [LeafRef]>) {
-    let mut updates: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
+) -> (Names<'a>, BTreeSet<&'a [LeafRef]>) {
+    let mut updates = Names::new();
     let mut sets = BTreeSet::new();
     for body in bodies {
         match body {

@@ -30,12 +30,15 @@ use crate::{
 pub(crate) struct Submitted {
     pub(crate) site: SiteName,
     pub(crate) report: IntakeReport,
-    pub(crate) reply: oneshot::Sender<Result<IntakeAck>>,
+    pub(crate) reply: Reply,
 }
+
+/// Where its answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<IntakeAck>>;
 
 /// Takes reports in, commits, answers.
 pub(crate) async fn commit(core: &Arc<Core>, submitted: Vec<Submitted>) {
-    let mut sites: BTreeMap<SiteName, (Vec<IntakeReport>, Vec<oneshot::Sender<Result<IntakeAck>>>)> = BTreeMap::new();
+    let mut sites: BTreeMap<SiteName, (Vec<IntakeReport>, Vec<Reply>)> = BTreeMap::new();
     for one in submitted {
         let (reports, replies) = sites.entry(one.site).or_default();
         reports.push(one.report);
@@ -51,7 +54,10 @@ pub(crate) async fn commit(core: &Arc<Core>, submitted: Vec<Submitted>) {
             }
         }
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "state messages are not kept; clients send again");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "state messages are not kept; clients send again"
+            );
             let error = Arc::new(error);
             for reply in replies.into_iter().flatten() {
                 let _ = reply.send(Err(StoreError::Intake(Arc::clone(&error))));
@@ -162,10 +168,14 @@ pub(crate) async fn finish(
 fn staged(cache: &SiteCache, reports: &[IntakeReport]) -> Vec<IntakeBody> {
     let mut bodies = Vec::new();
     for report in reports {
-        let Some(entry) = cache.clients.get(&report.client).filter(|entry| !entry.parts.is_empty()) else { continue };
+        let Some(entry) = cache.clients.get(&report.client).filter(|entry| !entry.parts.is_empty()) else {
+            continue;
+        };
         for message in &report.messages {
             let IntakeBody::Detection(detection) = &message.body else { continue };
-            let Some(parts) = entry.parts.get(detection.line.as_str()).filter(|_| detection.last) else { continue };
+            let Some(parts) = entry.parts.get(detection.line.as_str()).filter(|_| detection.last) else {
+                continue;
+            };
             for part in parts.body.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
                 if let Ok((states, needs)) = serde_json::from_slice::<(Vec<DetectedUpdate>, _)>(part) {
                     bodies.push(detected(detection.line.clone(), states, needs));
@@ -176,7 +186,11 @@ fn staged(cache: &SiteCache, reports: &[IntakeReport]) -> Vec<IntakeBody> {
     bodies
 }
 
-fn detected(line: LineId, states: Vec<DetectedUpdate>, needs: Vec<patchtide_model::catalogue::LeafRef>) -> IntakeBody {
+fn detected(
+    line: LineId,
+    states: Vec<DetectedUpdate>,
+    needs: Vec<patchtide_model::catalogue::LeafRef>,
+) -> IntakeBody {
     IntakeBody::Detection(DetectionReport { line, catalogue_version: 0, part: 0, last: false, states, needs })
 }
 
@@ -231,10 +245,14 @@ fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage) {
             }
         }
         IntakeBody::Detection(report) => apply.detection(report, message.at),
-        IntakeBody::Update { update, state, error } => apply.enforcement(update, *state, error.as_ref(), message.at),
+        IntakeBody::Update { update, state, error } => {
+            apply.enforcement(update, *state, error.as_ref(), message.at);
+        }
         IntakeBody::Enforcement { deployment, state, until, error } => {
             let error = error.as_ref().and_then(|error| serde_json::to_string(error).ok());
-            change(apply, deployment, |change| change.enforcement = Some((i64::from(state.id()), *until, error)));
+            change(apply, deployment, |change| {
+                change.enforcement = Some((i64::from(state.id()), *until, error));
+            });
         }
         IntakeBody::Evaluation { deployment, state } => {
             change(apply, deployment, |change| change.evaluation = Some(i64::from(state.id())));

@@ -167,8 +167,8 @@ pub(crate) struct Detail {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parts {
     pub(crate) version: u64,
-    pub(crate) parts: u16,
-    /// The states of all of them, in the form of [`super::parts`].
+    pub(crate) count: u16,
+    /// The states and needs of each, a JSON document a line.
     pub(crate) body: Vec<u8>,
 }
 

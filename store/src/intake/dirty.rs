@@ -22,6 +22,7 @@ pub(crate) struct Dirty {
 
 /// Changes of a client.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each names a part that is written or not")]
 pub(crate) struct DirtyClient {
     /// Everything it had is to be removed first.
     pub(crate) forgotten: bool,

@@ -24,8 +24,15 @@ impl Chapter {
     ///
     /// Form: client, received at, number of messages; each: number, at, tag, and by tag: 3 a detection with the update's id
     /// and `state | 4 * leaf set` for what the catalogue has and names for the rest, any other a JSON document.
-    pub(crate) fn add(&mut self, client: i64, report: &IntakeReport, after: u64, cache: &SiteCache) -> Result<()> {
-        let taken: Vec<&IntakeMessage> = report.messages.iter().filter(|message| message.seq > after).collect();
+    pub(crate) fn add(
+        &mut self,
+        client: i64,
+        report: &IntakeReport,
+        after: u64,
+        cache: &SiteCache,
+    ) -> Result<()> {
+        let taken: Vec<&IntakeMessage> =
+            report.messages.iter().filter(|message| message.seq > after).collect();
         if taken.is_empty() {
             return Ok(());
         }
@@ -42,18 +49,23 @@ impl Chapter {
     }
 
     /// Writes what was added as the next row of the site's chain.
-    pub(crate) async fn write(self, tx: &mut Tx, site: &SiteName, cache: &mut SiteCache, now: Timestamp) -> Result<()> {
+    pub(crate) async fn write(
+        self,
+        tx: &mut Tx,
+        site: &SiteName,
+        cache: &mut SiteCache,
+        now: Timestamp,
+    ) -> Result<()> {
         if self.encoder.bytes.is_empty() {
             return Ok(());
         }
-        let (number, previous) = match cache.history.take() {
-            Some(last) => last,
-            None => {
-                let last = sql("SELECT number, hash FROM history WHERE site = $1 ORDER BY number DESC LIMIT 1");
-                match tx.row(last.bind(site.as_str())).await? {
-                    Some(row) => (row.int(0)?, row.blob(1)?),
-                    None => (0, Vec::new()),
-                }
+        let (number, previous) = if let Some(last) = cache.history.take() {
+            last
+        } else {
+            let last = sql("SELECT number, hash FROM history WHERE site = $1 ORDER BY number DESC LIMIT 1");
+            match tx.row(last.bind(site.as_str())).await? {
+                Some(row) => (row.int(0)?, row.blob(1)?),
+                None => (0, Vec::new()),
             }
         };
         let body = compress(&self.encoder.bytes, 1)?;
@@ -125,7 +137,9 @@ impl SiteStore {
     pub async fn verify_history(&self) -> Result<(u64, Vec<Difference>)> {
         let (mut previous, mut last, mut count, mut broken) = (Vec::new(), 0, 0, Vec::new());
         loop {
-            let next = sql("SELECT number, hash, body FROM history WHERE site = $1 AND number > $2 ORDER BY number LIMIT 64");
+            let next = sql(
+                "SELECT number, hash, body FROM history WHERE site = $1 AND number > $2 ORDER BY number LIMIT 64",
+            );
             let rows = self.core().rows("the history", next.bind(self.site.as_str()).bind(last)).await?;
             if rows.is_empty() {
                 return Ok((count, broken));
@@ -133,7 +147,11 @@ impl SiteStore {
             for row in rows {
                 let (number, hash) = (row.int(0)?, row.blob(1)?);
                 if hash != link(&previous, number, &row.blob(2)?) || number != last + 1 {
-                    broken.push(Difference { what: "history row".to_owned(), kept: number, recounted: last + 1 });
+                    broken.push(Difference {
+                        what: "history row".to_owned(),
+                        kept: number,
+                        recounted: last + 1,
+                    });
                 }
                 (previous, last) = (hash, number);
                 count += 1;

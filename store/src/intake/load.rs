@@ -9,7 +9,9 @@ use patchtide_model::{
     state::{Scan, StateError},
 };
 
-use super::cache::{ClientEntry, Detail, LineEntry, Parts, Segments, Session, SiteCache, UpdateEntry, Watermark, slot_at};
+use super::cache::{
+    ClientEntry, Detail, LineEntry, Parts, Segments, Session, SiteCache, UpdateEntry, Watermark, slot_at,
+};
 use crate::{
     Result, StoreError,
     sql::{Many, Row, Value, int, json, parse, sql},
@@ -142,7 +144,7 @@ fn add(entry: &mut ClientEntry, head: &str, row: &Row) -> Result<()> {
     } else if head == PARTS.head {
         let parts = Parts {
             version: row.unsigned(2)?,
-            parts: u16::try_from(row.int(3)?).unwrap_or(u16::MAX),
+            count: u16::try_from(row.int(3)?).unwrap_or(u16::MAX),
             body: row.blob(4)?,
         };
         entry.parts.insert(row.text(1)?, parts);

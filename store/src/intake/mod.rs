@@ -8,6 +8,7 @@ pub(crate) mod counts;
 pub(crate) mod dirty;
 mod history;
 pub(crate) mod load;
+mod parked;
 pub(crate) mod queue;
 mod sequence;
 mod write;

@@ -38,10 +38,12 @@ pub(crate) fn start(core: &Arc<Core>) {
 pub(crate) async fn submit(core: &Core, site: SiteName, report: IntakeReport) -> Result<IntakeAck> {
     let sender = lock(&core.queue).clone().ok_or(StoreError::Closed)?;
     let (reply, answer) = oneshot::channel();
-    sender.try_send(Waiting::Report { site, report: Box::new(report), reply }).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
-        mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-    })?;
+    sender.try_send(Waiting::Report { site, report: Box::new(report), reply }).map_err(
+        |error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        },
+    )?;
     drop(sender);
     answer.await.map_err(|_| StoreError::Closed)?
 }
@@ -127,8 +129,10 @@ pub(crate) async fn flush_counts(core: &Arc<Core>) -> Result<()> {
         // Another process flushed more than this one has seen.
         return Ok(());
     }
-    let values: Vec<Value> =
-        totals.iter().flat_map(|((scope, state), n)| [(*scope).into(), (*state).into(), (*n).into()]).collect();
+    let values: Vec<Value> = totals
+        .iter()
+        .flat_map(|((scope, state), n)| [(*scope).into(), (*state).into(), (*n).into()])
+        .collect();
     tx.execute_many(PUT_TOTALS, values).await?;
     tx.execute(sql("DELETE FROM count_total WHERE n = 0")).await?;
     tx.execute(sql("DELETE FROM count_delta WHERE id <= $1").bind(seen)).await?;

@@ -34,7 +34,12 @@ pub(crate) enum Verdict {
 }
 
 /// Judges `report`, whose messages are sorted by number.
-pub(crate) fn judge(known: Option<&Session>, sequence: u64, report: &IntakeReport, gap_age: Duration) -> Verdict {
+pub(crate) fn judge(
+    known: Option<&Session>,
+    sequence: u64,
+    report: &IntakeReport,
+    gap_age: Duration,
+) -> Verdict {
     let (mut session, after, reinstalled) = match known {
         None => (first(report), 0, false),
         Some(known) if known.incarnation != report.incarnation => {
@@ -137,7 +142,10 @@ mod tests {
             sent_at: at,
             received_at: at,
             policy: None,
-            messages: seqs.iter().map(|seq| IntakeMessage { seq: *seq, at, body: IntakeBody::Heartbeat }).collect(),
+            messages: seqs
+                .iter()
+                .map(|seq| IntakeMessage { seq: *seq, at, body: IntakeBody::Heartbeat })
+                .collect(),
         }
     }
 
@@ -169,8 +177,10 @@ mod tests {
 
     #[test]
     fn a_gap_waits_for_its_age() {
-        let age = Duration::from_secs(60);
-        let Verdict::Take { session, resync: false, .. } = judge(None, 0, &report(9, &[2]), age) else { panic!() };
+        let age = Duration::from_mins(1);
+        let Verdict::Take { session, resync: false, .. } = judge(None, 0, &report(9, &[2]), age) else {
+            panic!()
+        };
         let mut later = report(9, &[3]);
         later.received_at += age;
         assert!(matches!(judge(Some(&session), 2, &later, age), Verdict::Take { resync: true, .. }));
@@ -180,12 +190,18 @@ mod tests {
     fn what_cannot_be_one_machine_is_quarantined() {
         let (session, sequence, _) = take(None, 0, &report(9, &[1]));
         for far in [1 + JUMP + 1, u64::MAX] {
-            assert!(matches!(judge(Some(&session), 1, &report(9, &[far]), Duration::ZERO), Verdict::Quarantine(_)));
+            assert!(matches!(
+                judge(Some(&session), 1, &report(9, &[far]), Duration::ZERO),
+                Verdict::Quarantine(_)
+            ));
         }
         assert!(take(Some(&session), sequence, &report(9, &[1 + JUMP])).2);
         let (rebooted, sequence, _) = take(Some(&session), sequence, &report(10, &[1, 2]));
         assert_eq!(judge(Some(&rebooted), sequence, &report(9, &[2]), Duration::ZERO), Verdict::Late);
-        assert!(matches!(judge(Some(&rebooted), sequence, &report(9, &[3]), Duration::ZERO), Verdict::Quarantine(_)));
+        assert!(matches!(
+            judge(Some(&rebooted), sequence, &report(9, &[3]), Duration::ZERO),
+            Verdict::Quarantine(_)
+        ));
         let mut fresh = report(11, &[1]);
         fresh.incarnation = Uuid::from_u128(2);
         let Verdict::Take { session, reinstalled: true, sequence: 1, .. } =
@@ -193,6 +209,9 @@ mod tests {
         else {
             panic!()
         };
-        assert!(matches!(judge(Some(&session), 1, &report(10, &[3]), Duration::ZERO), Verdict::Quarantine(_)));
+        assert!(matches!(
+            judge(Some(&session), 1, &report(10, &[3]), Duration::ZERO),
+            Verdict::Quarantine(_)
+        ));
     }
 }

@@ -25,7 +25,13 @@ macro_rules! forget {
 }
 
 const FORGET: [Many; 7] = forget!(
-    "client_line", "scan_part", "seg_state", "sparse_state", "update_detail", "parked", "deployment_client"
+    "client_line",
+    "scan_part",
+    "seg_state",
+    "sparse_state",
+    "update_detail",
+    "parked",
+    "deployment_client"
 );
 const SEGMENTS: Many = Many {
     head: "INSERT INTO segment (id, line, used) VALUES ",
@@ -67,7 +73,8 @@ const PARTS: Many = Many {
     tail: " ON CONFLICT (client, line) DO UPDATE SET version = excluded.version, parts = excluded.parts, \
             body = excluded.body",
 };
-const NO_PARTS: Many = Many { head: "DELETE FROM scan_part WHERE (client, line) IN (VALUES ", columns: 2, tail: ")" };
+const NO_PARTS: Many =
+    Many { head: "DELETE FROM scan_part WHERE (client, line) IN (VALUES ", columns: 2, tail: ")" };
 const PARKED: Many = Many {
     head: "INSERT INTO parked (client, line, source, version, detection, enforcement, leaves, error, at) VALUES ",
     columns: 9,
@@ -243,9 +250,14 @@ fn dense(rows: &mut Rows, dirty: &Dirty, entries: &HashMap<i64, &ClientEntry>, n
         .collect();
     order.sort_unstable();
     for (segment, client) in order {
-        let (Some(entry), Some(changed)) = (entries.get(&client), dirty.clients.get(&client)) else { continue };
+        let (Some(entry), Some(changed)) = (entries.get(&client), dirty.clients.get(&client)) else {
+            continue;
+        };
         let states = entry.segments.get(&segment).map_or(&[][..], Vec::as_slice);
-        if states.is_empty() || is_sparse(states) || changed.segments.get(&segment).is_some_and(|old| old == states) {
+        if states.is_empty()
+            || is_sparse(states)
+            || changed.segments.get(&segment).is_some_and(|old| old == states)
+        {
             continue;
         }
         rows.row(DENSE, [segment.into(), client.into(), now.into(), states.to_vec().into()]);
@@ -273,7 +285,13 @@ fn reports(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry) -> Result
     }
     for line in &client.lines {
         if let Some(mark) = entry.lines.get(line) {
-            let row = [id.clone(), (*line).into(), int(mark.version).into(), mark.scanned_at.into(), mark.needs.into()];
+            let row = [
+                id.clone(),
+                (*line).into(),
+                int(mark.version).into(),
+                mark.scanned_at.into(),
+                mark.needs.into(),
+            ];
             rows.row(WATERMARK, row);
         }
     }
@@ -285,7 +303,7 @@ fn reports(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry) -> Result
                     id.clone(),
                     line.as_str().into(),
                     int(parts.version).into(),
-                    i64::from(parts.parts).into(),
+                    i64::from(parts.count).into(),
                     parts.body.clone().into(),
                 ];
                 rows.row(PARTS, row);

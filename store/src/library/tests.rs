@@ -34,7 +34,9 @@ fn wrong_bytes_are_never_published() {
     let digest = Digest::of(b"expected");
     let mut incoming = library.writer().unwrap();
     incoming.write(b"expecteD").unwrap();
-    assert!(matches!(incoming.finish(digest, 8), Err(LibraryError::WrongDigest { expected, .. }) if expected == digest));
+    assert!(
+        matches!(incoming.finish(digest, 8), Err(LibraryError::WrongDigest { expected, .. }) if expected == digest)
+    );
     let mut incoming = library.writer().unwrap();
     incoming.write(b"expect").unwrap();
     assert!(matches!(incoming.finish(digest, 8), Err(LibraryError::WrongSize { expected: 8, got: 6 })));

@@ -69,7 +69,8 @@ impl Target {
 pub(crate) fn shown(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((credentials, rest))) => {
-            let user = credentials.split("://").nth(1).unwrap_or_default().split(':').next().unwrap_or_default();
+            let user =
+                credentials.split("://").nth(1).unwrap_or_default().split(':').next().unwrap_or_default();
             format!("{scheme}://{user}@{rest}")
         }
         _ => url.to_owned(),
@@ -163,7 +164,11 @@ impl Conn {
     }
 
     /// The same for a question.
-    pub(crate) async fn rows_many(&mut self, many: Many, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+    pub(crate) async fn rows_many(
+        &mut self,
+        many: Many,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
         let mut left = values.len() / many.columns;
         let mut values = values.into_iter();
         let mut found = Vec::new();
@@ -172,7 +177,12 @@ impl Conn {
             left -= rows;
             match self {
                 Self::Sqlite(conn) => found.extend(
-                    many!(Sqlite, many, values, rows).build().fetch_all(&mut **conn).await?.into_iter().map(Row::Sqlite),
+                    many!(Sqlite, many, values, rows)
+                        .build()
+                        .fetch_all(&mut **conn)
+                        .await?
+                        .into_iter()
+                        .map(Row::Sqlite),
                 ),
                 Self::Postgres(conn) => found.extend(
                     many!(Postgres, many, values, rows)
@@ -190,8 +200,12 @@ impl Conn {
     /// Brings the schema up to date.
     pub(crate) async fn migrate(&mut self) -> Result<(), sqlx::migrate::MigrateError> {
         match self {
-            Self::Sqlite(conn) => sqlx::migrate!("migrations/sqlite").run_direct(None, &mut **conn, false).await,
-            Self::Postgres(conn) => sqlx::migrate!("migrations/postgres").run_direct(None, &mut **conn, false).await,
+            Self::Sqlite(conn) => {
+                sqlx::migrate!("migrations/sqlite").run_direct(None, &mut **conn, false).await
+            }
+            Self::Postgres(conn) => {
+                sqlx::migrate!("migrations/postgres").run_direct(None, &mut **conn, false).await
+            }
         }
     }
 

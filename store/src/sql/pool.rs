@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool, Postgres, QueryBuilder, Sqlite, SqlitePool,
-    postgres::PgPoolOptions,
-    sqlite::SqlitePoolOptions,
+    PgPool, Postgres, QueryBuilder, Sqlite, SqlitePool, postgres::PgPoolOptions, sqlite::SqlitePoolOptions,
 };
 
 use super::{
@@ -33,13 +31,14 @@ impl Pool {
                     .max_connections(size)
                     .acquire_timeout(PATIENCE)
                     .test_before_acquire(false)
-                    .connect_lazy_with((**options).clone().pragma("query_only", "1").pragma("cache_size", "-16384")),
+                    .connect_lazy_with(
+                        (**options).clone().pragma("query_only", "1").pragma("cache_size", "-16384"),
+                    ),
             ),
             Target::Postgres(options) => Self::Postgres(
-                PgPoolOptions::new()
-                    .max_connections(size)
-                    .acquire_timeout(PATIENCE)
-                    .connect_lazy_with((**options).clone().options([("default_transaction_read_only", "on")])),
+                PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE).connect_lazy_with(
+                    (**options).clone().options([("default_transaction_read_only", "on")]),
+                ),
             ),
         }
     }
@@ -48,7 +47,9 @@ impl Pool {
     pub(crate) async fn rows(&self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(pool) => query!(sql).fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect(),
-            Self::Postgres(pool) => query!(sql).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect(),
+            Self::Postgres(pool) => {
+                query!(sql).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
+            }
         })
     }
 
@@ -62,10 +63,20 @@ impl Pool {
             left -= rows;
             match self {
                 Self::Sqlite(pool) => found.extend(
-                    many!(Sqlite, many, values, rows).build().fetch_all(pool).await?.into_iter().map(Row::Sqlite),
+                    many!(Sqlite, many, values, rows)
+                        .build()
+                        .fetch_all(pool)
+                        .await?
+                        .into_iter()
+                        .map(Row::Sqlite),
                 ),
                 Self::Postgres(pool) => found.extend(
-                    many!(Postgres, many, values, rows).build().fetch_all(pool).await?.into_iter().map(Row::Postgres),
+                    many!(Postgres, many, values, rows)
+                        .build()
+                        .fetch_all(pool)
+                        .await?
+                        .into_iter()
+                        .map(Row::Postgres),
                 ),
             }
         }

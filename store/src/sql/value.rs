@@ -183,7 +183,11 @@ impl Row {
     }
 
     /// A JSON document that may be missing.
-    pub(crate) fn json_option<T: DeserializeOwned>(&self, index: usize, what: &'static str) -> Result<Option<T>> {
+    pub(crate) fn json_option<T: DeserializeOwned>(
+        &self,
+        index: usize,
+        what: &'static str,
+    ) -> Result<Option<T>> {
         self.text_option(index)?
             .map(|text| serde_json::from_str(&text).map_err(|source| StoreError::Document { what, source }))
             .transpose()

@@ -13,7 +13,9 @@ use patchtide_store::{
     catalogue::{LineCounts, LineSync, SyncOutcome},
 };
 
-use crate::common::{Db, at, client, detected, id, kept, leaf_ref, line, on_both, report, scan, sync, update};
+use crate::common::{
+    Db, at, client, detected, id, kept, leaf_ref, line, on_both, report, scan, sync, update,
+};
 
 on_both!(
     a_sync_tells_new_revised_superseded_and_withdrawn_apart,
@@ -41,8 +43,15 @@ async fn a_sync_tells_new_revised_superseded_and_withdrawn_apart(db: Db) {
     let mut next = sync("b", &[("a", "2"), ("b", "1"), ("d", "1")]);
     next.updates[1].title = "b - another title".to_owned();
     let next = site.apply_line_sync(next, at(3)).await.unwrap();
-    let expected =
-        SyncOutcome { new: 2, revised: 1, expired: 1, superseded: 1, unchanged: 0, version: 2, changed: true };
+    let expected = SyncOutcome {
+        new: 2,
+        revised: 1,
+        expired: 1,
+        superseded: 1,
+        unchanged: 0,
+        version: 2,
+        changed: true,
+    };
     assert_eq!(next, expected);
     let a1 = site.update(&id("b", "a", "1")).await.unwrap().unwrap();
     assert_eq!((a1.superseded_by, a1.expired), (Some(id("b", "a", "2")), false));
@@ -53,7 +62,10 @@ async fn a_sync_tells_new_revised_superseded_and_withdrawn_apart(db: Db) {
     assert_eq!(site.catalogue_counts().await.unwrap(), BTreeMap::from([(line("b"), counts)]));
 
     // Back again.
-    let back = site.apply_line_sync(sync("b", &[("a", "2"), ("b", "1"), ("c", "1"), ("d", "1")]), at(4)).await.unwrap();
+    let back = site
+        .apply_line_sync(sync("b", &[("a", "2"), ("b", "1"), ("c", "1"), ("d", "1")]), at(4))
+        .await
+        .unwrap();
     assert_eq!((back.version, back.revised, back.expired), (3, 2, 0));
     assert!(!site.update(&id("b", "c", "1")).await.unwrap().unwrap().expired);
 }
@@ -95,14 +107,16 @@ async fn search_finds_by_every_criterion(db: Db) {
     site.apply_line_sync(sync("b", &[("openssl", "1"), ("zlib", "1"), ("curl", "1")]), at(1)).await.unwrap();
     site.apply_line_sync(sync("s", &[("openssl", "2")]), at(1)).await.unwrap();
     let one = client(site, 1).await;
-    let states = vec![detected("zlib", "1", Detection::Required), detected("curl", "1", Detection::Installed)];
+    let states =
+        vec![detected("zlib", "1", Detection::Required), detected("curl", "1", Detection::Installed)];
     assert_eq!(site.intake(report(one, 1, vec![scan("b", 1, states)])).await.unwrap(), kept(1));
     let find = async |criteria: Criteria| {
         let found = site.search(&criteria, 10).await.unwrap();
         assert!(found.iter().all(|(update, _)| update.leaves[0].stanza.is_empty()));
         found.into_iter().map(|(update, n)| (update.id.source, n)).collect::<Vec<_>>()
     };
-    let named = |names: &[(&str, u64)]| names.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect::<Vec<_>>();
+    let named =
+        |names: &[(&str, u64)]| names.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect::<Vec<_>>();
     assert_eq!(find(Criteria::default()).await.len(), 4);
     assert_eq!(site.search(&Criteria::default(), 2).await.unwrap().len(), 2);
     let required = Criteria { required_by_at_least: Some(1), ..Criteria::default() };
@@ -173,7 +187,9 @@ async fn a_changed_applicability_makes_states_unknown(db: Db) {
     // A scan against the old catalogue that comes late says nothing about the new leaves.
     site.intake(report(one, 2, required())).await.unwrap();
     assert_eq!(counts().await, (2, 0, 0, 0));
-    site.intake(report(one, 3, vec![scan("b", 2, vec![detected("a", "1", Detection::Required)])])).await.unwrap();
+    site.intake(report(one, 3, vec![scan("b", 2, vec![detected("a", "1", Detection::Required)])]))
+        .await
+        .unwrap();
     site.intake(report(two, 2, vec![scan("b", 2, vec![])])).await.unwrap();
     assert_eq!(counts().await, (0, 1, 1, 0));
     assert_eq!(site.verify().await.unwrap(), []);

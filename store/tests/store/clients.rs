@@ -32,8 +32,7 @@ async fn a_request_waits_and_becomes_a_client(db: Db) {
     assert_eq!(site.put_enrolment(with_token).await.unwrap(), EnrolmentState::Pending);
     let client = ClientId(Uuid::from_u128(7));
     site.approve_enrolment(request.id, client, "pem", at(500), at(2)).await.unwrap();
-    let approved =
-        EnrolmentState::Approved { client, certificate_pem: "pem".to_owned(), not_after: at(500) };
+    let approved = EnrolmentState::Approved { client, certificate_pem: "pem".to_owned(), not_after: at(500) };
     assert_eq!(site.put_enrolment(request.clone()).await.unwrap(), approved);
     assert!(site.refuse_enrolment(request.id, "late").await.is_err());
     let known = site.client(client).await.unwrap().unwrap();
@@ -86,7 +85,10 @@ async fn only_active_clients_count(db: Db) {
     assert_eq!(counts().await, (2, 0, 2, 0));
     assert_eq!(site.verify().await.unwrap(), []);
     let nobody = ClientId(Uuid::from_u128(99));
-    assert!(matches!(site.set_client_state(nobody, ClientState::Active).await, Err(StoreError::UnknownClient(_))));
+    assert!(matches!(
+        site.set_client_state(nobody, ClientState::Active).await,
+        Err(StoreError::UnknownClient(_))
+    ));
     assert!(matches!(site.intake(report(nobody, 1, vec![])).await, Err(StoreError::UnknownClient(_))));
 }
 

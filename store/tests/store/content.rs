@@ -18,7 +18,10 @@ async fn files_are_wanted_fetched_and_distributed(db: Db) {
         update: id("b", "a", "1"),
     };
     let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-    assert_eq!(site.put_content_wanted(vec![file("one", "u"), file("two", "u"), file("two", "u")]).await.unwrap(), 2);
+    assert_eq!(
+        site.put_content_wanted(vec![file("one", "u"), file("two", "u"), file("two", "u")]).await.unwrap(),
+        2
+    );
     assert_eq!(site.put_content_wanted(vec![file("one", "other")]).await.unwrap(), 0);
     assert_eq!(site.content_missing().await.unwrap().len(), 2);
     site.set_content_state(one, ContentState::Fetching, at(1)).await.unwrap();
@@ -31,7 +34,10 @@ async fn files_are_wanted_fetched_and_distributed(db: Db) {
     assert_eq!(site.content(two).await.unwrap().unwrap().state, ContentState::Failed("404".to_owned()));
     site.put_content_wanted(vec![file("two", "u2")]).await.unwrap();
     let found = site.content(two).await.unwrap().unwrap();
-    assert_eq!((found.state, found.wanted.url.as_str(), found.wanted.update), (ContentState::Wanted, "u2", id("b", "a", "1")));
+    assert_eq!(
+        (found.state, found.wanted.url.as_str(), found.wanted.update),
+        (ContentState::Wanted, "u2", id("b", "a", "1"))
+    );
     assert!(site.set_content_state(Digest::of(b"x"), ContentState::Present, at(1)).await.is_err());
 
     let dp = ObjectName::new("dp1").unwrap();

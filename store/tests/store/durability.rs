@@ -64,7 +64,8 @@ async fn what_was_acknowledged_survives_a_kill(db: Db) {
             for text in lines.lines().map_while(Result::ok) {
                 let mut words = text.split(' ');
                 if words.next() == Some("ack")
-                    && let (Some(Ok(n)), Some(Ok(seq))) = (words.next().map(str::parse), words.next().map(str::parse))
+                    && let (Some(Ok(n)), Some(Ok(seq))) =
+                        (words.next().map(str::parse), words.next().map(str::parse))
                 {
                     seen.push((n, seq));
                 }
@@ -81,9 +82,19 @@ async fn what_was_acknowledged_survives_a_kill(db: Db) {
         let again = db.second().await;
         for known in again.client_reports().await.unwrap() {
             let n = usize::try_from(known.client.0.as_u128()).unwrap();
-            assert!(known.sequence >= acknowledged[n], "client {n}: {} of {}", known.sequence, acknowledged[n]);
-            let state = again.client_update(known.client, &id("b", "a", "1")).await.unwrap().unwrap().detection;
-            assert_eq!(state == Detection::Installed, known.sequence % 2 == 0, "the state is of that message");
+            assert!(
+                known.sequence >= acknowledged[n],
+                "client {n}: {} of {}",
+                known.sequence,
+                acknowledged[n]
+            );
+            let state =
+                again.client_update(known.client, &id("b", "a", "1")).await.unwrap().unwrap().detection;
+            assert_eq!(
+                state == Detection::Installed,
+                known.sequence % 2 == 0,
+                "the state is of that message"
+            );
         }
         assert_eq!(again.verify().await.unwrap(), []);
         assert_eq!(again.verify_history().await.unwrap().1, []);

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use patchtide_model::{
     UpdateId,
     client::{ClientState, Facts},
-    state::{
-        Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement,
-    },
+    state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
 };
 use patchtide_store::intake::{DetectionReport, IntakeAck, IntakeBody, IntakeReport};
 use uuid::Uuid;
@@ -45,12 +43,15 @@ async fn absence_means_not_required_within_the_watermark_and_unknown_beyond(db: 
     let (one, two) = (client(site, 1).await, client(site, 2).await);
     let (a, n, later) = (id("b", "a", "1"), id("b", "n", "1"), id("b", "later", "1"));
     assert_eq!(counts(&db, &a).await, (2, 0, 0, 0));
-    site.intake(report(one, 1, vec![scan("b", 1, vec![detected("a", "1", Detection::Installed)])])).await.unwrap();
+    site.intake(report(one, 1, vec![scan("b", 1, vec![detected("a", "1", Detection::Installed)])]))
+        .await
+        .unwrap();
     assert_eq!(counts(&db, &a).await, (1, 0, 0, 1));
     assert_eq!(counts(&db, &n).await, (1, 1, 0, 0));
     site.apply_line_sync(sync("b", &[("a", "1"), ("n", "1"), ("later", "1")]), at(2)).await.unwrap();
     assert_eq!(counts(&db, &later).await, (2, 0, 0, 0));
-    let state = async |update: &UpdateId, who| site.client_update(who, update).await.unwrap().unwrap().detection;
+    let state =
+        async |update: &UpdateId, who| site.client_update(who, update).await.unwrap().unwrap().detection;
     assert_eq!(state(&later, one).await, Detection::Unknown);
     assert_eq!((state(&n, one).await, state(&n, two).await), (Detection::NotRequired, Detection::Unknown));
     // A watermark cannot be ahead of what the site has published.
@@ -81,7 +82,9 @@ async fn required_leaves_and_needs_are_told(db: Db) {
         needs: vec![leaf_ref("new", "1")],
     });
     site.intake(report(one, 1, vec![body])).await.unwrap();
-    site.intake(report(two, 1, vec![scan("b", 1, vec![detected("a", "1", Detection::Required)])])).await.unwrap();
+    site.intake(report(two, 1, vec![scan("b", 1, vec![detected("a", "1", Detection::Required)])]))
+        .await
+        .unwrap();
     let a = id("b", "a", "1");
     let asked = BTreeSet::from([a.clone(), id("b", "b", "1")]);
     let leaves = site.required_leaves(&asked).await.unwrap();
@@ -110,7 +113,9 @@ async fn parts_take_effect_with_the_last_one(db: Db) {
     site.apply_line_sync(sync("b", &[("a", "1"), ("b", "1"), ("c", "1")]), at(1)).await.unwrap();
     let one = client(site, 1).await;
     site.intake(report(one, 1, vec![part(0, false, "a")])).await.unwrap();
-    assert!(site.client_states(one).await.unwrap().is_empty() && site.client_scans(one).await.unwrap().is_empty());
+    assert!(
+        site.client_states(one).await.unwrap().is_empty() && site.client_scans(one).await.unwrap().is_empty()
+    );
     // Another process takes the rest in: nothing was only in memory.
     let other = db.second().await;
     other.intake(report(one, 2, vec![part(1, false, "b"), part(2, true, "c")])).await.unwrap();
@@ -129,10 +134,19 @@ async fn unknown_updates_are_parked_until_the_catalogue_has_them(db: Db) {
     let site = &db.site;
     site.apply_line_sync(sync("b", &[("a", "1")]), at(1)).await.unwrap();
     let (one, two) = (client(site, 1).await, client(site, 2).await);
-    let failed = StateError { code: 0x87D0_0664, symbol: "INSTALL-SCRIPT".to_owned(), message: "no".to_owned() };
+    let failed =
+        StateError { code: 0x87D0_0664, symbol: "INSTALL-SCRIPT".to_owned(), message: "no".to_owned() };
     let messages = vec![
-        scan("b", 1, vec![detected("a", "1", Detection::Installed), detected("new", "1", Detection::Required)]),
-        IntakeBody::Update { update: id("b", "new", "1"), state: UpdateEnforcement::InstallFailed, error: Some(failed.clone()) },
+        scan(
+            "b",
+            1,
+            vec![detected("a", "1", Detection::Installed), detected("new", "1", Detection::Required)],
+        ),
+        IntakeBody::Update {
+            update: id("b", "new", "1"),
+            state: UpdateEnforcement::InstallFailed,
+            error: Some(failed.clone()),
+        },
         scan("elsewhere", 1, vec![detected("x", "1", Detection::Installed)]),
     ];
     assert_eq!(site.intake(report(one, 1, messages)).await.unwrap(), kept(3));
@@ -142,7 +156,10 @@ async fn unknown_updates_are_parked_until_the_catalogue_has_them(db: Db) {
     let new = id("b", "new", "1");
     assert_eq!(counts(&db, &new).await, (1, 0, 1, 0));
     let state = site.client_update(one, &new).await.unwrap().unwrap();
-    assert_eq!((state.detection, state.enforcement, state.error), (Detection::Required, UpdateEnforcement::InstallFailed, Some(failed)));
+    assert_eq!(
+        (state.detection, state.enforcement, state.error),
+        (Detection::Required, UpdateEnforcement::InstallFailed, Some(failed))
+    );
     assert_eq!(site.required_leaves(&[new.clone()].into()).await.unwrap()[&new].len(), 1);
     assert_eq!(site.verify().await.unwrap(), []);
     site.apply_line_sync(sync("elsewhere", &[("x", "1")]), at(2)).await.unwrap();
@@ -160,7 +177,8 @@ async fn unknown_updates_are_parked_until_the_catalogue_has_them(db: Db) {
     let mut all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
     all.extend([("a", "1"), ("new", "1")]);
     site.apply_line_sync(sync("b", &all), at(3)).await.unwrap();
-    let installed = site.client_states(one).await.unwrap().into_iter().filter(|s| s.detection == Detection::Installed);
+    let installed =
+        site.client_states(one).await.unwrap().into_iter().filter(|s| s.detection == Detection::Installed);
     assert_eq!(installed.filter(|s| s.update.line == line("b")).count(), 1_000);
     assert_eq!(site.verify().await.unwrap(), []);
 }
@@ -191,7 +209,8 @@ async fn a_reinstalled_client_starts_from_nothing(db: Db) {
     let compliant = IntakeBody::Compliance { deployment: "uid".to_owned(), state: Compliance::Compliant };
     let states = vec![detected("a", "1", Detection::Required), detected("parked", "1", Detection::Required)];
     site.intake(report(one, 1, vec![scan("b", 1, states), compliant])).await.unwrap();
-    let again = IntakeReport { incarnation: Uuid::from_u128(5), boot: Uuid::from_u128(6), ..report(one, 1, vec![]) };
+    let again =
+        IntakeReport { incarnation: Uuid::from_u128(5), boot: Uuid::from_u128(6), ..report(one, 1, vec![]) };
     assert_eq!(site.intake(again.clone()).await.unwrap(), kept(0));
     assert_eq!(counts(&db, &id("b", "a", "1")).await, (1, 0, 0, 0));
     assert!(site.deployment_clients("uid").await.unwrap().is_empty());
@@ -244,7 +263,9 @@ async fn enforcement_lies_beside_detection(db: Db) {
     site.intake(report(one, 4, vec![scan("b", 1, vec![])])).await.unwrap();
     assert_eq!(state().await, (Detection::Unknown, UpdateEnforcement::InstallFailed, Some(failed)));
     assert_eq!(site.client_update(one, &a).await.unwrap().unwrap().detection, Detection::NotRequired);
-    site.intake(report(one, 5, vec![required(), enforcement(UpdateEnforcement::Installed, None)])).await.unwrap();
+    site.intake(report(one, 5, vec![required(), enforcement(UpdateEnforcement::Installed, None)]))
+        .await
+        .unwrap();
     assert_eq!(state().await, (Detection::Required, UpdateEnforcement::Installed, None));
     assert_eq!(site.required_leaves(&[a.clone()].into()).await.unwrap().len(), 1);
     assert_eq!(counts(&db, &a).await, (0, 0, 1, 0));
@@ -264,18 +285,26 @@ async fn deployments_are_told(db: Db) {
     let evaluated = IntakeBody::Evaluation { deployment: uid(), state: Evaluation::Succeeded };
     site.intake(report(one, 1, vec![waiting.clone(), evaluated])).await.unwrap();
     let compliance = |state| IntakeBody::Compliance { deployment: uid(), state };
-    let later = IntakeReport { received_at: at(50), ..report(one, 3, vec![compliance(Compliance::NonCompliant)]) };
+    let later =
+        IntakeReport { received_at: at(50), ..report(one, 3, vec![compliance(Compliance::NonCompliant)]) };
     site.intake(later).await.unwrap();
-    let repeated = IntakeReport { received_at: at(60), ..report(one, 4, vec![compliance(Compliance::NonCompliant)]) };
+    let repeated =
+        IntakeReport { received_at: at(60), ..report(one, 4, vec![compliance(Compliance::NonCompliant)]) };
     site.intake(repeated).await.unwrap();
     site.intake(report(two, 1, vec![compliance(Compliance::Compliant)])).await.unwrap();
     let found = site.deployment_clients("uid-1").await.unwrap();
     assert_eq!(found.len(), 2);
     let first = &found[0];
-    assert_eq!((first.client, first.enforcement, first.until), (one, DeploymentEnforcement::WaitingForWindow, Some(at(500))));
+    assert_eq!(
+        (first.client, first.enforcement, first.until),
+        (one, DeploymentEnforcement::WaitingForWindow, Some(at(500)))
+    );
     assert_eq!((first.evaluation, first.compliance), (Evaluation::Succeeded, Compliance::NonCompliant));
     assert_eq!(first.changed_at, at(50), "a repeated state changes nothing");
-    assert_eq!((found[1].enforcement, found[1].compliance), (DeploymentEnforcement::Unknown, Compliance::Compliant));
+    assert_eq!(
+        (found[1].enforcement, found[1].compliance),
+        (DeploymentEnforcement::Unknown, Compliance::Compliant)
+    );
     let done = IntakeBody::Enforcement {
         deployment: uid(),
         state: DeploymentEnforcement::Installed,
@@ -295,7 +324,8 @@ async fn facts_and_scan_state_are_kept(db: Db) {
     facts.insert("hostname".to_owned(), "x".repeat(257));
     let error = StateError { code: 2, symbol: "SCAN".to_owned(), message: "no catalogue".to_owned() };
     let failed = IntakeBody::Scan { state: Scan::Failed, error: Some(error.clone()) };
-    let sent = IntakeReport { policy: Some((1, 7)), ..report(one, 1, vec![IntakeBody::Facts(facts), failed]) };
+    let sent =
+        IntakeReport { policy: Some((1, 7)), ..report(one, 1, vec![IntakeBody::Facts(facts), failed]) };
     site.intake(sent).await.unwrap();
     let known = site.client(one).await.unwrap().unwrap();
     assert_eq!(known.facts.len(), 200);
@@ -311,7 +341,7 @@ async fn few_and_many_states_in_a_segment_read_alike(db: Db) {
     site.apply_line_sync(sync("b", &all), at(1)).await.unwrap();
     let (one, two) = (client(site, 1).await, client(site, 2).await);
     let states = |picked: &mut dyn Iterator<Item = &String>| {
-        let state = |n: usize| if n % 3 == 0 { Detection::Required } else { Detection::Installed };
+        let state = |n: usize| if n.is_multiple_of(3) { Detection::Required } else { Detection::Installed };
         picked.enumerate().map(|(n, name)| detected(name, "1", state(n))).collect::<Vec<_>>()
     };
     site.intake(report(one, 1, vec![scan("b", 1, states(&mut names.iter()))])).await.unwrap();
@@ -336,7 +366,9 @@ async fn hostile_text_is_data(db: Db) {
     let site = &db.site;
     site.apply_line_sync(sync("b", &[("a", "1")]), at(1)).await.unwrap();
     let one = client(site, 1).await;
-    for (seq, text) in (1..).zip(["'); DROP TABLE client; --", "%s{{x}}$1?", "\u{202e}\u{0}", "<script>", "\\x27"]) {
+    for (seq, text) in
+        (1..).zip(["'); DROP TABLE client; --", "%s{{x}}$1?", "\u{202e}\u{0}", "<script>", "\\x27"])
+    {
         let error = StateError { code: 1, symbol: text.to_owned(), message: text.to_owned() };
         let bodies = vec![
             IntakeBody::Enforcement {
@@ -345,7 +377,11 @@ async fn hostile_text_is_data(db: Db) {
                 until: None,
                 error: Some(error.clone()),
             },
-            scan("b", 1, vec![detected(text, text, Detection::Installed), detected("a", "1", Detection::Installed)]),
+            scan(
+                "b",
+                1,
+                vec![detected(text, text, Detection::Installed), detected("a", "1", Detection::Installed)],
+            ),
             IntakeBody::Facts(Facts::from([("hostname".to_owned(), text.to_owned())])),
         ];
         site.intake(report(one, seq * 3 - 2, bodies)).await.unwrap();

@@ -1,5 +1,13 @@
 //! One suite on both databases: SQLite in a file, and a real PostgreSQL server of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::assigning_clones,
+    reason = "a test that cannot go on fails"
+)]
+
 mod catalogue;
 mod clients;
 mod common;

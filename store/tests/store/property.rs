@@ -128,7 +128,9 @@ async fn take(
             let found = states
                 .iter()
                 .enumerate()
-                .filter_map(|(n, state)| Some(detected(&source(n), "1", Detection::from_id(*state).filter(|s| s.id() > 1)?)))
+                .filter_map(|(n, state)| {
+                    Some(detected(&source(n), "1", Detection::from_id(*state).filter(|s| s.id() > 1)?))
+                })
                 .collect();
             let seq = known.seq + seq_step;
             let body = scan("b", version.saturating_sub(version_back), found);

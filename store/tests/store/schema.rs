@@ -64,9 +64,10 @@ async fn migrations_end_in_the_same_schema() {
                    AND indexdef NOT LIKE '%UNIQUE%'";
     let named: i64 = sqlx::query_scalar(indexes).fetch_one(&mut conn).await.unwrap();
     let mut conn = SqliteConnection::connect(&one.url).await.unwrap();
-    let same: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-        .fetch_one(&mut conn)
-        .await
-        .unwrap();
+    let same: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
     assert_eq!(named, same);
 }

@@ -25,7 +25,10 @@ async fn values_and_anchors(db: Db) {
     assert_eq!(site.get_value("k").await.unwrap().unwrap(), "nul \u{fffd} and 'quote'");
     assert_eq!(site.anchor("a", at(5)).await.unwrap(), at(5));
     assert_eq!(site.anchor("a", at(9)).await.unwrap(), at(5));
-    assert_eq!((site.epoch().await.unwrap(), site.raise_epoch().await.unwrap(), site.epoch().await.unwrap()), (1, 2, 2));
+    assert_eq!(
+        (site.epoch().await.unwrap(), site.raise_epoch().await.unwrap(), site.epoch().await.unwrap()),
+        (1, 2, 2)
+    );
     db.store.ping().await.unwrap();
 }
 
@@ -41,7 +44,13 @@ fn collection(name: &str) -> ObjectRow {
         parent: None,
     })
     .unwrap();
-    ObjectRow { kind: "Collection".to_owned(), name: name.to_owned(), uid: "u".to_owned(), generation: 1, json }
+    ObjectRow {
+        kind: "Collection".to_owned(),
+        name: name.to_owned(),
+        uid: "u".to_owned(),
+        generation: 1,
+        json,
+    }
 }
 
 async fn objects_are_kept_once_and_unreadable_ones_are_errors(db: Db) {

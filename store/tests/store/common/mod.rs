@@ -20,21 +20,21 @@ use patchtide_store::{
 use uuid::Uuid;
 
 /// A database of its own for one test.
-pub struct Db {
-    pub url: String,
-    pub store: Store,
-    pub site: SiteStore,
+pub(crate) struct Db {
+    pub(crate) url: String,
+    pub(crate) store: Store,
+    pub(crate) site: SiteStore,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Db {
-    pub async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/site.db", folder.path().display());
         Self::open(url, Some(folder)).await
     }
 
-    pub async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         Self::open(postgres::database(), None).await
     }
 
@@ -45,7 +45,7 @@ impl Db {
     }
 
     /// Another process' view of the same database.
-    pub async fn second(&self) -> SiteStore {
+    pub(crate) async fn second(&self) -> SiteStore {
         Store::open(&self.url, &OpenOptions::default()).await.unwrap().site(self.site.name())
     }
 }
@@ -65,24 +65,24 @@ macro_rules! on_both {
 }
 pub(crate) use on_both;
 
-pub fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_secs(seconds)
 }
 
-pub fn line(name: &str) -> LineId {
+pub(crate) fn line(name: &str) -> LineId {
     LineId::new(format!("debian/{name}/main")).unwrap()
 }
 
-pub fn id(line_name: &str, source: &str, version: &str) -> UpdateId {
+pub(crate) fn id(line_name: &str, source: &str, version: &str) -> UpdateId {
     UpdateId { line: line(line_name), source: source.to_owned(), version: version.to_owned() }
 }
 
-pub fn leaf_ref(package: &str, version: &str) -> LeafRef {
+pub(crate) fn leaf_ref(package: &str, version: &str) -> LeafRef {
     LeafRef { package: package.to_owned(), architecture: "amd64".to_owned(), version: version.to_owned() }
 }
 
 /// An update with one leaf of the same name and version.
-pub fn update(line_name: &str, source: &str, version: &str) -> Update {
+pub(crate) fn update(line_name: &str, source: &str, version: &str) -> Update {
     let leaf = Leaf {
         package: source.to_owned(),
         version: version.to_owned(),
@@ -92,7 +92,9 @@ pub fn update(line_name: &str, source: &str, version: &str) -> Update {
             size: 1234,
             path: format!("pool/main/{source}_{version}_amd64.deb"),
         },
-        stanza: format!("Package: {source}\nVersion: {version}\nPre-Depends: dpkg\nDepends: libc6 (>= 2),\n zlib1g\n"),
+        stanza: format!(
+            "Package: {source}\nVersion: {version}\nPre-Depends: dpkg\nDepends: libc6 (>= 2),\n zlib1g\n"
+        ),
     };
     Update {
         id: id(line_name, source, version),
@@ -113,7 +115,7 @@ pub fn update(line_name: &str, source: &str, version: &str) -> Update {
 }
 
 /// A full sync of one line to exactly these (source, version).
-pub fn sync(line_name: &str, updates: &[(&str, &str)]) -> LineSync {
+pub(crate) fn sync(line_name: &str, updates: &[(&str, &str)]) -> LineSync {
     LineSync {
         line: line(line_name),
         release_date: at(0),
@@ -123,7 +125,7 @@ pub fn sync(line_name: &str, updates: &[(&str, &str)]) -> LineSync {
 }
 
 /// A new, active client.
-pub async fn client(site: &SiteStore, n: u128) -> ClientId {
+pub(crate) async fn client(site: &SiteStore, n: u128) -> ClientId {
     let client = ClientId(Uuid::from_u128(n));
     let request = enrolment(n);
     site.put_enrolment(request.clone()).await.unwrap();
@@ -131,7 +133,7 @@ pub async fn client(site: &SiteStore, n: u128) -> ClientId {
     client
 }
 
-pub fn enrolment(n: u128) -> EnrolmentRow {
+pub(crate) fn enrolment(n: u128) -> EnrolmentRow {
     EnrolmentRow {
         id: Digest::of(&n.to_be_bytes()),
         csr_pem: "csr".to_owned(),
@@ -144,13 +146,13 @@ pub fn enrolment(n: u128) -> EnrolmentRow {
 }
 
 /// One state of a scan.
-pub fn detected(source: &str, version: &str, state: Detection) -> DetectedUpdate {
+pub(crate) fn detected(source: &str, version: &str, state: Detection) -> DetectedUpdate {
     let leaves = if state == Detection::Required { vec![leaf_ref(source, version)] } else { Vec::new() };
     DetectedUpdate { source: source.to_owned(), version: version.to_owned(), state, leaves }
 }
 
 /// A complete scan.
-pub fn scan(line_name: &str, version: u64, states: Vec<DetectedUpdate>) -> IntakeBody {
+pub(crate) fn scan(line_name: &str, version: u64, states: Vec<DetectedUpdate>) -> IntakeBody {
     IntakeBody::Detection(DetectionReport {
         line: line(line_name),
         catalogue_version: version,
@@ -162,7 +164,7 @@ pub fn scan(line_name: &str, version: u64, states: Vec<DetectedUpdate>) -> Intak
 }
 
 /// A report of messages numbered from `first`.
-pub fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> IntakeReport {
+pub(crate) fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> IntakeReport {
     let messages = (first..).zip(bodies).map(|(seq, body)| IntakeMessage { seq, at: at(10), body }).collect();
     IntakeReport {
         client,
@@ -175,6 +177,6 @@ pub fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> IntakeRe
     }
 }
 
-pub const fn kept(acknowledged: u64) -> IntakeAck {
+pub(crate) const fn kept(acknowledged: u64) -> IntakeAck {
     IntakeAck { acknowledged, resync: false, quarantined: false }
 }

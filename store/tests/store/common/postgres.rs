@@ -18,7 +18,7 @@ use std::{
 const PREFIX: &str = "patchtide-store-pg-";
 
 /// An empty database's URL.
-pub fn database() -> String {
+pub(crate) fn database() -> String {
     static PORT: OnceLock<u16> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let port = *PORT.get_or_init(start);
@@ -28,7 +28,7 @@ pub fn database() -> String {
 }
 
 /// Runs SQL; its rows, columns separated by `|`.
-pub fn psql(port: u16, database: &str, statement: &str) -> String {
+pub(crate) fn psql(port: u16, database: &str, statement: &str) -> String {
     let output = Command::new(programs().join("psql"))
         .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement])
         .arg(format!("postgres://postgres@127.0.0.1:{port}/{database}"))
@@ -88,7 +88,8 @@ fn start() -> u16 {
     });
     wait.recv().unwrap();
     for _ in 0..300 {
-        let ready = run("pg_isready").args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap();
+        let ready =
+            run("pg_isready").args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap();
         if ready.success() {
             return port;
         }
@@ -115,8 +116,11 @@ fn user(folder: &Path) -> Vec<String> {
         return vec!["--pdeathsig".to_owned(), "INT".to_owned(), "--".to_owned()];
     }
     let entry = fs::read_to_string("/etc/passwd").unwrap();
-    let entry = entry.lines().find(|line| line.starts_with("postgres:")).expect("the user postgres of the package");
+    let entry =
+        entry.lines().find(|line| line.starts_with("postgres:")).expect("the user postgres of the package");
     let mut fields = entry.split(':').skip(2).map(|id| id.parse().unwrap());
     chown(folder, fields.next(), fields.next()).unwrap();
-    ["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "INT", "--"].map(str::to_owned).to_vec()
+    ["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "INT", "--"]
+        .map(str::to_owned)
+        .to_vec()
 }
