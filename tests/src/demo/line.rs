@@ -41,6 +41,7 @@ pub struct Line {
     pub(super) network: Network,
     pub(super) archive: Archive,
     pub(super) repository: Repository,
+    held_back: Option<String>,
     /// When the maintenance window opens, in seconds since 1970.
     pub(super) window: u64,
     /// What the steps before the commit took.
@@ -58,18 +59,25 @@ pub(super) struct LineHost {
     pub(super) pending: Vec<Upgrade>,
     /// The source packages of these.
     pub(super) sources: BTreeSet<String>,
+    /// What is held back: misses it too, but nothing deploys it.
+    pub(super) held: Vec<Upgrade>,
 }
 
 impl Line {
     /// Starts everything, up to the commit and the first boot of the hosts.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, false)
+    }
+
+    /// As [`Line::start`]; with `exclude_one` one update that the hosts miss is excluded from the list ([`Line::held_back`]).
+    pub fn start_with(folder: &Path, exclude_one: bool) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut times = Vec::new();
         let archive = Archive::detect()?;
         let network = Network::create()?;
 
         let step = Step::start("Three client hosts from bookworm main alone, and what apt says they miss");
-        let hosts = make_hosts(folder, &archive, &network)?;
+        let (hosts, held_back) = make_hosts(folder, &archive, &network, exclude_one)?;
         let missing = hosts.first().map_or(0, |host| host.pending.len());
         if missing == 0 {
             return Err(anyhow!(
@@ -119,7 +127,8 @@ impl Line {
         let window = next_minute(unix_now() + WINDOW_AFTER);
         let repository = Repository::init(&folder.join("repository"))?;
         for (name, text) in quickstart::files(&Ground { archive: &archive, network: &network, window })? {
-            repository.write(&name, text)?;
+            let excluded = held_back.as_ref().filter(|_| name == "update-list.yaml");
+            repository.write(&name, text + &excluded.map(|source| exclusion(source)).unwrap_or_default())?;
         }
         let commit = repository.commit_all("The site, its updates, and how they are deployed")?;
         plane.apply(&git_source(&repository))?;
@@ -132,6 +141,7 @@ impl Line {
             network,
             archive,
             repository,
+            held_back,
             window,
             times,
             server_log,
@@ -144,6 +154,16 @@ impl Line {
     /// The repository, to commit to.
     pub fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// The source package that is excluded from the list.
+    pub fn held_back(&self) -> Option<&str> {
+        self.held_back.as_deref()
+    }
+
+    /// The names of the hosts.
+    pub fn host_names(&self) -> Vec<String> {
+        self.hosts.iter().map(|host| host.host.name().to_owned()).collect()
     }
 
     /// The control plane, to ask.
@@ -227,11 +247,22 @@ impl Line {
     }
 }
 
-fn make_hosts(folder: &Path, archive: &Archive, network: &Network) -> Result<Vec<LineHost>> {
+/// The end of the list's file that leaves a source package out.
+pub fn exclusion(source: &str) -> String {
+    format!("  exclusions: [{source}]\n")
+}
+
+fn make_hosts(
+    folder: &Path,
+    archive: &Archive,
+    network: &Network,
+    exclude_one: bool,
+) -> Result<(Vec<LineHost>, Option<String>)> {
     let root = ClientRoot::build(archive, &[])?;
     let pending = pending_upgrades(&archive.security, root.path())?;
     let agent = paths::program("patchtide-agent", "patchtide-agent")?;
-    HOSTS
+    let mut held_back = None;
+    let hosts = HOSTS
         .iter()
         .map(|&(name, number, windowed)| {
             let options = HostOptions {
@@ -246,11 +277,20 @@ fn make_hosts(folder: &Path, archive: &Archive, network: &Network) -> Result<Vec
             }
             let by_package = host.dpkg_sources()?;
             let name = |upgrade: &Upgrade| upgrade.package.split(':').next().unwrap_or_default().to_owned();
-            let sources =
-                pending.iter().filter_map(|upgrade| by_package.get(&name(upgrade)).cloned()).collect();
-            Ok(LineHost { host, windowed, pending: pending.clone(), sources })
+            let source = |upgrade: &Upgrade| by_package.get(&name(upgrade)).cloned().unwrap_or_default();
+            let mut sources: BTreeSet<String> = pending.iter().map(source).collect();
+            if exclude_one && held_back.is_none() {
+                let packages =
+                    |one: &String| pending.iter().filter(|upgrade| source(upgrade) == *one).count();
+                held_back = sources.iter().min_by_key(|one| packages(one)).cloned();
+            }
+            let is_held = |upgrade: &Upgrade| Some(source(upgrade)) == held_back;
+            let (held, pending) = pending.iter().cloned().partition(is_held);
+            sources.retain(|one| Some(one) != held_back.as_ref());
+            Ok(LineHost { host, windowed, pending, sources, held })
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    Ok((hosts, held_back))
 }
 
 fn start_server(

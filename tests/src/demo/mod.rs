@@ -9,7 +9,7 @@ mod outcome;
 mod quickstart;
 
 pub use follow::Followed;
-pub use line::{Line, NAMESPACE};
+pub use line::{Line, NAMESPACE, exclusion};
 pub use outcome::{HostOutcome, Outcome};
 
 use std::fs::{self, File};
@@ -30,8 +30,12 @@ pub fn run(folder: Option<PathBuf>, keep: bool) -> Result<()> {
     let folder = std::path::absolute(&folder).context("cannot resolve the demo's folder")?;
     let _lock = lock(&folder)?;
     crate::host::sweep()?;
+    let begin = Instant::now();
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    if begin.elapsed() > Duration::from_secs(2) {
+        println!("Removed what the last run left ({:.1} s).", begin.elapsed().as_secs_f64());
     }
     println!(
         "Patchtide: from a Git commit to patched machines. Everything of it lies in {}.",

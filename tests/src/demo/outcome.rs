@@ -11,6 +11,7 @@ use super::follow::{Followed, installed};
 use super::line::{Line, LineHost, NAMESPACE};
 use crate::archive::pending_upgrades;
 use crate::process::run;
+use crate::progress::Step;
 use crate::wait;
 
 /// What became of one host.
@@ -38,15 +39,18 @@ pub struct Outcome {
 impl Line {
     /// Checks on the hosts what the status says; an error names the first thing that is not true.
     pub fn verify(&self, followed: &Followed) -> Result<Outcome> {
+        let step = Step::start("What dpkg, apt and the init of each host say to that");
         let globs = self.restart_rules()?;
         let mut hosts = Vec::new();
         for line_host in &self.hosts {
+            step.detail(line_host.host.name());
             hosts.push(
                 self.verify_host(line_host, &globs)
                     .with_context(|| format!("on {}", line_host.host.name()))?,
             );
         }
         followed.check()?;
+        step.done("as the status says");
         Ok(Outcome {
             hosts,
             milestones: followed.milestones.clone(),
@@ -55,7 +59,7 @@ impl Line {
     }
 
     fn verify_host(&self, line_host: &LineHost, globs: &[String]) -> Result<HostOutcome> {
-        let LineHost { host, pending, .. } = line_host;
+        let LineHost { host, pending, held, .. } = line_host;
         let packages = host.dpkg_query()?;
         let mut replaced = Vec::new();
         for upgrade in pending {
@@ -70,7 +74,7 @@ impl Line {
             replaced.push((upgrade.package.clone(), upgrade.from.clone(), now.clone()));
         }
         let left = pending_upgrades(&self.archive.security, host.root())?;
-        ensure!(left.is_empty(), "apt still finds {left:?}");
+        ensure!(left == *held, "apt still finds {left:?}, of which {held:?} was held back");
         let sources = host.dpkg_sources()?;
         let restart_asked_by: BTreeSet<_> = replaced
             .iter()
@@ -125,7 +129,7 @@ impl Outcome {
                 println!("  {package:<22} {from:<24} -> {to}");
             }
         }
-        println!("\nThe windowed host {}", self.waited);
+        println!("\nBefore its window db-1 said: {}", self.waited);
         println!("\nWhere the time went");
         for (name, time) in &line.times {
             println!("  {:>6.1} s  {name}", time.as_secs_f64());

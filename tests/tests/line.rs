@@ -1,0 +1,116 @@
+//! The demo's path as a test, and what comes after it: one more update, a suspended deployment, a revert.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use patchtide_tests::archive::{Archive, pending_upgrades};
+use patchtide_tests::demo::{Line, NAMESPACE, exclusion};
+use patchtide_tests::wait;
+use serde_json::Value;
+
+/// The GitSource looks every 10 s (5 percent more or less); then the objects have to be reconciled, on a busy machine.
+const ONE_INTERVAL: Duration = Duration::from_secs(20);
+
+fn deployment(line: &Line) -> Result<Value> {
+    line.plane().get(&["updatedeployment", "security", "-n", NAMESPACE])
+}
+
+/// Waits until the deployment's object meets a condition; the error shows its status.
+fn deployment_until(
+    line: &Line,
+    what: &str,
+    limit: Duration,
+    meets: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    wait::until(what, limit, || {
+        let object = deployment(line).map_err(|error| format!("{error:#}"))?;
+        if meets(&object) { Ok(object) } else { Err(object["status"].to_string()) }
+    })
+}
+
+fn updates_in_force(object: &Value) -> u64 {
+    object["status"]["updates"].as_u64().unwrap_or(0)
+}
+
+/// Suspension is told by every agent itself.
+fn agents_say_suspended(line: &Line, suspended: bool, limit: Duration) -> Result<Duration> {
+    let start = Instant::now();
+    for name in line.host_names() {
+        wait::until(&format!("{name} to obey"), limit, || {
+            let text = line.host(&name).and_then(|host| host.exec(&["patchtide-agent", "status"]));
+            let text = text.map_err(|error| format!("{error:#}"))?;
+            if text.contains("; suspended") == suspended { Ok(()) } else { Err(text) }
+        })?;
+    }
+    Ok(start.elapsed())
+}
+
+fn missing(line: &Line, archive: &Archive) -> Result<usize> {
+    let mut count = 0;
+    for name in line.host_names() {
+        count += pending_upgrades(&archive.security, line.host(&name)?.root())?.len();
+    }
+    Ok(count)
+}
+
+fn the_line(line: &mut Line) -> Result<()> {
+    let archive = Archive::detect()?;
+    let followed = line.follow(Duration::from_mins(8))?;
+    line.verify(&followed)?;
+    let held = line.held_back().context("nothing was held back")?.to_owned();
+    let before = updates_in_force(&deployment(line)?);
+    let repository = line.repository().clone();
+    let read = |file: &str| std::fs::read_to_string(repository.path().join(file));
+
+    // Suspended in Git: in the cluster within one interval, at the clients seconds later.
+    let plain = read("update-deployment.yaml")?;
+    repository
+        .commit("Stop", &[("update-deployment.yaml", &format!("{}\n  suspend: true\n", plain.trim_end()))])?;
+    deployment_until(line, "suspend in the cluster", ONE_INTERVAL, |object| {
+        object["spec"]["suspend"] == true
+    })?;
+    let taken = agents_say_suspended(line, true, Duration::from_secs(10))?;
+    println!("suspension reached every client {:.1} s after the cluster", taken.as_secs_f64());
+
+    // One more update: in force within one interval, but nobody starts it while the deployment is suspended.
+    let list = read("update-list.yaml")?;
+    let more = repository
+        .commit("One more update", &[("update-list.yaml", &list.replace(&exclusion(&held), ""))])?;
+    deployment_until(line, "one more update", ONE_INTERVAL, |object| updates_in_force(object) == before + 1)?;
+    let gap = missing(line, &archive)?;
+    ensure!(gap > 0, "the update that was held back is on the hosts already");
+    wait::stays("the suspended deployment's rest", Duration::from_secs(15), || {
+        let now = missing(line, &archive).map_err(|error| format!("{error:#}"))?;
+        if now == gap { Ok(()) } else { Err(format!("{now} instead of {gap} packages are missing")) }
+    })?;
+
+    // Let go: it is installed everywhere.
+    repository.commit("Go on", &[("update-deployment.yaml", &plain)])?;
+    deployment_until(line, "suspend gone", ONE_INTERVAL, |object| object["spec"]["suspend"] != true)?;
+    wait::every("the update on every host", Duration::from_mins(3), Duration::from_secs(2), || {
+        let now = missing(line, &archive).map_err(|error| format!("{error:#}"))?;
+        if now == 0 { Ok(()) } else { Err(format!("{now} packages are missing")) }
+    })?;
+    deployment_until(line, "compliance of all", Duration::from_mins(2), |object| {
+        object["status"]["compliant"] == "3/3"
+    })?;
+
+    // Reverted: out of the desired state within one interval, still on the disks, and status says so.
+    repository.git(&["revert", "--no-edit", &more])?;
+    deployment_until(line, "the revert", ONE_INTERVAL, |object| updates_in_force(object) == before)?;
+    ensure!(missing(line, &archive)? == 0, "a revert must not take packages off the hosts");
+    deployment_until(line, "a word on what cannot be undone", Duration::from_secs(20), |object| {
+        object["status"]["conditions"].to_string().contains("stays installed")
+    })?;
+    Ok(())
+}
+
+#[test]
+fn from_a_commit_to_patched_machines_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut line = Line::start_with(folder.path(), true).unwrap();
+    if let Err(error) = the_line(&mut line) {
+        line.print_logs();
+        panic!("{error:#}");
+    }
+}
