@@ -16,7 +16,10 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, PartialObjectMeta},
 };
-use patchtide_crds::software_update_point::SupRole;
+use patchtide_crds::{
+    annotations::{DISABLED, RECONCILE},
+    software_update_point::SupRole,
+};
 use patchtide_model::{
     ClientId, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef},
@@ -44,6 +47,8 @@ const RESYNC: Duration = Duration::from_mins(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
+/// An object that is not in the database for longer than this is named in the log.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Policies signed before they are stored: bounds memory, not the result.
 const BATCH: usize = 500;
 
@@ -113,7 +118,7 @@ fn store(what: &'static str) -> impl FnOnce(StoreError) -> CompileError {
 }
 
 /// What a run came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Run {
     /// Everything that clients should know is signed and stored; so many policies were new.
     Done {
@@ -123,7 +128,10 @@ pub enum Run {
         withheld: usize,
     },
     /// An object is not in the database yet: its reconcile wakes the compiler again.
-    Behind,
+    Behind {
+        /// `Kind/name` of one such object.
+        object: String,
+    },
 }
 
 /// Runs until the task is dropped.
@@ -132,18 +140,26 @@ pub async fn run(ctx: Arc<Context>) {
     let mut windows = ctx.caches.maintenance_windows.version();
     let mut collections = ctx.caches.collections.version();
     let mut points = ctx.caches.software_update_points.version();
+    let mut behind = None;
     loop {
         changes.mark_unchanged();
         let started = Instant::now();
         let pause = match compile(&ctx).await {
             Ok(Run::Done { signed, withheld }) => {
+                behind = None;
                 ctx.metrics.compiled(started.elapsed(), signed, withheld);
                 if signed > 0 {
                     tracing::info!(signed, withheld, ms = started.elapsed().as_millis(), "policies signed");
                 }
                 RESYNC
             }
-            Ok(Run::Behind) => RETRY,
+            Ok(Run::Behind { object }) => {
+                let since = *behind.get_or_insert(started);
+                if started.duration_since(since) > PATIENCE {
+                    tracing::warn!(object, "no policy goes out: this object is not in force yet; see its status and the log");
+                }
+                RETRY
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "policies not compiled; tried again");
                 RETRY
@@ -166,8 +182,8 @@ pub async fn run(ctx: Arc<Context>) {
 
 /// Compiles, signs and stores once.
 pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
-    if !taken_in(ctx).await? {
-        return Ok(Run::Behind);
+    if let Some(object) = not_taken_in(ctx).await? {
+        return Ok(Run::Behind { object });
     }
     let input = load(ctx).await?;
     let plan = site::compile(&input);
@@ -175,8 +191,10 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     let epoch = ctx.store.epoch().await.map_err(store("read the epoch"))?;
     let new = changed(&plan, &known, epoch);
     let withheld = plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
-    if !new.is_empty() && !fresh(ctx).await? {
-        return Ok(Run::Behind);
+    if !new.is_empty()
+        && let Some(object) = unseen(ctx).await?
+    {
+        return Ok(Run::Behind { object });
     }
     let now = ctx.clock.now();
     let mut signed = 0;
@@ -319,45 +337,61 @@ fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
     }
 }
 
-/// Whether every window and collection that the watches have seen is in the database, or marked as blocking.
-async fn taken_in(ctx: &Context) -> Result<bool, CompileError> {
+/// A window or collection that the watches have seen and that is neither in the database in its newest generation nor
+/// marked as blocking.
+async fn not_taken_in(ctx: &Context) -> Result<Option<String>, CompileError> {
     let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
     let windows = ctx.store.objects(MAINTENANCE_WINDOW).await.map_err(store("load windows"))?;
     let collections = ctx.store.objects(COLLECTION).await.map_err(store("load collections"))?;
     let blocked: BTreeSet<&str> = objects.blocked.keys().map(String::as_str).collect();
-    Ok(all_in(MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows, &windows, &blocked)
-        && all_in(COLLECTION, &ctx.caches.collections, &collections, &blocked))
+    let window = missing(MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows, &windows, &blocked);
+    Ok(window.or_else(|| missing(COLLECTION, &ctx.caches.collections, &collections, &blocked)))
 }
 
-fn all_in<K: Object>(kind: &str, cache: &Cache<K>, rows: &[ObjectRow], blocked: &BTreeSet<&str>) -> bool {
-    cache.is_complete()
-        && cache.all().iter().all(|object| {
-            let name = object.name_any();
-            let uid = object.uid().unwrap_or_default();
-            let generation = object.meta().generation.unwrap_or_default();
-            blocked.contains(format!("{kind}/{name}").as_str())
-                || rows.iter().any(|row| row.name == name && row.uid == uid && row.generation >= generation)
-                || object.meta().deletion_timestamp.is_some()
-        })
+fn missing<K: Object>(kind: &str, cache: &Cache<K>, rows: &[ObjectRow], blocked: &BTreeSet<&str>) -> Option<String> {
+    if !cache.is_complete() {
+        return Some(kind.to_owned());
+    }
+    cache.all().iter().find_map(|object| {
+        let name = object.name_any();
+        let uid = object.uid().unwrap_or_default();
+        let generation = object.meta().generation.unwrap_or_default();
+        let label = format!("{kind}/{name}");
+        // An object that is left alone on purpose stays as it last was.
+        let left = object.annotations().get(RECONCILE).is_some_and(|value| value == DISABLED);
+        let settled = left
+            || object.meta().deletion_timestamp.is_some()
+            || blocked.contains(label.as_str())
+            || rows.iter().any(|row| row.name == name && row.uid == uid && row.generation >= generation);
+        (!settled).then_some(label)
+    })
 }
 
-/// Whether the watches have seen every window and collection that the API server knows at this moment: one consistent
-/// read before anything new goes out.
-async fn fresh(ctx: &Context) -> Result<bool, CompileError> {
-    Ok(seen(ctx, MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows).await?
-        && seen(ctx, COLLECTION, &ctx.caches.collections).await?)
+/// A window or collection that the API server knows at this moment and the watches have not seen: one consistent read
+/// before anything new goes out.
+async fn unseen(ctx: &Context) -> Result<Option<String>, CompileError> {
+    let window = unseen_of(ctx, MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows).await?;
+    if window.is_some() {
+        return Ok(window);
+    }
+    unseen_of(ctx, COLLECTION, &ctx.caches.collections).await
 }
 
-async fn seen<K: Object>(ctx: &Context, kind: &'static str, cache: &Cache<K>) -> Result<bool, CompileError> {
+async fn unseen_of<K: Object>(
+    ctx: &Context,
+    kind: &'static str,
+    cache: &Cache<K>,
+) -> Result<Option<String>, CompileError> {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
     let list = api
         .list(&ListParams::default())
         .await
         .map_err(|source| CompileError::List { kind, source: Box::new(source) })?;
-    Ok(list.iter().all(|there| {
-        there.metadata.deletion_timestamp.is_some()
-            || cache.get(&there.name_any()).is_some_and(|here| {
-                here.meta().uid == there.metadata.uid && here.meta().generation >= there.metadata.generation
-            })
-    }))
+    let unseen = list.iter().find(|there| {
+        let seen = cache.get(&there.name_any()).is_some_and(|here| {
+            here.meta().uid == there.metadata.uid && here.meta().generation >= there.metadata.generation
+        });
+        !seen && there.metadata.deletion_timestamp.is_none()
+    });
+    Ok(unseen.map(|object| format!("{kind}/{}", object.name_any())))
 }

@@ -471,6 +471,14 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
     ground.ready("deploymenttemplate", "t", 20).await;
     let supported = condition(&ground.get("deploymenttemplate", "t"), "Supported");
     assert!(supported["message"].as_str().unwrap().contains("alerts.onFailure"), "{supported}");
+    // A collection whose rule is not built, with a window bound to it: nobody gets a policy that may ignore the window.
+    ground.apply(&format!("{head} Collection\nmetadata:\n  name: web\nspec: {{selector: {{matchExpressions: [{{key: hostname, operator: Glob, values: ['web*']}}]}}}}\n"));
+    reason("collection", "web", "RestrictionNotBuilt", "operator Glob").await;
+    let concerned = |blocked: &BTreeMap<String, patchtide_model::object::Blocked>| blocked["Collection/web"].collections.len();
+    assert_eq!(concerned(&ground.store.load_objects().await.unwrap().blocked), 1);
+    ground.apply(&format!("{head} MaintenanceWindow\nmetadata:\n  name: web\nspec: {{collection: web, start: '02:00', duration: 2h, recurrence: {{daily: {{}}}}}}\n"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(concerned(&ground.store.load_objects().await.unwrap().blocked), 0, "everyone");
     check_contract(&ground);
     // The window repaired: nothing blocks any more.
     ground.kubectl(&["patch", "maintenancewindow", "mars", "--type=merge", "-p", r#"{"spec":{"timeZone":"UTC"}}"#]);

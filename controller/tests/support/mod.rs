@@ -38,13 +38,18 @@ pub struct Ground {
 impl Ground {
     /// Starts a control plane with the CRDs and a namespace; the controller is not started yet.
     pub async fn new(folder: &Path) -> Self {
+        let filter = tracing_subscriber::EnvFilter::new("warn,patchtide_controller=info");
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init();
         let inside = folder.join("plane");
         let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&inside)).await.unwrap().unwrap();
-        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/generated");
-        plane.kubectl(&["apply", "--server-side", "-k", crds.to_str().unwrap()]).unwrap();
+        // As it is installed: the CRDs, and a service account with the least rights.
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+        plane.kubectl(&["apply", "--server-side", "-k", manifests.to_str().unwrap()]).unwrap();
         plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]).unwrap();
-        let namespace = plane.create_namespace("site").unwrap();
-        let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+        let namespace = NAMESPACE.to_owned();
+        let account = folder.join("controller.kubeconfig");
+        plane.service_account_kubeconfig(&namespace, "patchtide", &account).unwrap();
+        let kubeconfig = Kubeconfig::read_from(&account).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
         let site = SiteName::new(&namespace).unwrap();
@@ -135,6 +140,9 @@ impl Ground {
         .await;
     }
 }
+
+/// The namespace of the manifests.
+const NAMESPACE: &str = "patchtide";
 
 /// How a controller is stopped, and its end.
 type Running = (oneshot::Sender<()>, JoinHandle<Result<(), RunError>>);

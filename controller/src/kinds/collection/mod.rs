@@ -48,17 +48,24 @@ impl Reconciler for Collections {
         status: &mut CollectionStatus,
     ) -> Result<Outcome, Failure> {
         let name = kinds::object_name(&object.name_any())?;
-        let valid = validate::validate(&name, &object.spec)?;
         let others = all(ctx);
-        if let Some(failure) = problems(&name, &others) {
-            // Without it nobody is a member: what targets it reaches no one, which is the safe side. A cycle keeps the last good row.
-            if failure.reason == reason::REFERENCE_NOT_FOUND {
+        let accepted = validate::validate(&name, &object.spec)
+            .and_then(|valid| problems(&name, &others).map_or(Ok(valid), Err));
+        let valid = match accepted {
+            Ok(valid) => valid,
+            // What is missing may come; until then it has no members from there.
+            Err(failure) if failure.reason == reason::REFERENCE_NOT_FOUND => {
+                let valid = validate::validate(&name, &object.spec)?;
                 kinds::keep(ctx, COLLECTION, object, &valid).await?;
-            } else {
-                kinds::block(ctx, COLLECTION, object, failure.message.clone(), [name]).await?;
+                return Err(failure);
             }
-            return Err(failure);
-        }
+            Err(failure) => {
+                // Its members are not known. Where a window is bound to them anyone may be meant, so all are held.
+                let concerned = if has_window(ctx, &name, &others) { None } else { Some(name) };
+                kinds::block(ctx, COLLECTION, object, failure.message.clone(), concerned).await?;
+                return Err(failure);
+            }
+        };
         kinds::keep(ctx, COLLECTION, object, &valid).await?;
         count(ctx, object, &name, &others, status);
         let members = status.members.unwrap_or_default();
@@ -82,6 +89,29 @@ fn all(ctx: &Context) -> BTreeMap<ObjectName, object::Collection> {
             Some((name, valid))
         })
         .collect()
+}
+
+/// Whether a window is bound to the collection, or to one that takes members from it.
+fn has_window(ctx: &Context, name: &ObjectName, all: &BTreeMap<ObjectName, object::Collection>) -> bool {
+    let mut reached = BTreeSet::from([name.clone()]);
+    loop {
+        let more: Vec<ObjectName> = all
+            .values()
+            .filter(|other| !reached.contains(&other.name))
+            .filter(|other| {
+                !other.include.is_disjoint(&reached)
+                    || !other.exclude.is_disjoint(&reached)
+                    || other.limiting.as_ref().is_some_and(|limiting| reached.contains(limiting))
+            })
+            .map(|other| other.name.clone())
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        reached.extend(more);
+    }
+    let windows = ctx.caches.maintenance_windows.all();
+    windows.iter().any(|window| reached.iter().any(|name| name.as_str() == window.spec.collection))
 }
 
 /// What of the references between collections concerns `name`.

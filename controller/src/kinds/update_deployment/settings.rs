@@ -65,7 +65,7 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
     let mut missing = Vec::new();
     let local = wish.time_evaluation.unwrap_or_default() == TimeEvaluation::ClientLocal;
     let display = wish.display_notifications.unwrap_or_default();
-    if !matches!(display, DisplayNotifications::Allow) {
+    if display == DisplayNotifications::BalloonOnly {
         missing.push("displayNotifications");
     }
     let restart = wish.restart.clone().unwrap_or_default();
