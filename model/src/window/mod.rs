@@ -7,6 +7,8 @@ mod occurrence;
 mod zone;
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod oracle;
 
 pub use calendar::{Calendar, NextOpening, Openness, Purpose};

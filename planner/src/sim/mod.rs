@@ -6,6 +6,8 @@
 mod machine;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
