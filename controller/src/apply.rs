@@ -33,9 +33,7 @@ where
         + Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map_err(|source| ApplyError {
-        kind: K::kind(&()).into_owned(),
-        name: name.to_owned(),
-        source: Box::new(source),
+    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map_err(|source| {
+        ApplyError { kind: K::kind(&()).into_owned(), name: name.to_owned(), source: Box::new(source) }
     })
 }

@@ -160,7 +160,8 @@ impl<K: Object> Inner<K> {
         let name = object.name_any();
         self.unreadable.remove(&name);
         let old = self.objects.get(&name);
-        if old.is_some_and(|old| !is_newer(object.meta(), old.meta()) && old.meta().uid == object.meta().uid) {
+        if old.is_some_and(|old| !is_newer(object.meta(), old.meta()) && old.meta().uid == object.meta().uid)
+        {
             return false;
         }
         let changed = old.is_none_or(|old| !same_wish(old.meta(), object.meta()));
@@ -173,9 +174,9 @@ impl<K: Object> Inner<K> {
         let listing = self.listing.take().unwrap_or_default();
         let changed = !self.complete
             || listing.len() != self.objects.len()
-            || listing
-                .iter()
-                .any(|(name, new)| self.objects.get(name).is_none_or(|old| !same_wish(old.meta(), new.meta())));
+            || listing.iter().any(|(name, new)| {
+                self.objects.get(name).is_none_or(|old| !same_wish(old.meta(), new.meta()))
+            });
         self.touched.extend(self.objects.keys().chain(listing.keys()).cloned());
         self.objects = listing;
         self.complete = true;
@@ -221,7 +222,11 @@ pub async fn fill<K: Object>(client: Client, namespace: String, cache: Arc<Cache
 /// Bumps `version` whenever an object of a foreign kind (Secret, `ConfigMap`) changes; only metadata is watched.
 pub async fn notice<K>(client: Client, namespace: String, version: watch::Sender<u64>)
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + std::fmt::Debug + Clone + Send + 'static,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + std::fmt::Debug
+        + Clone
+        + Send
+        + 'static,
 {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &namespace);
     let mut stream = watcher(api, watcher::Config::default()).default_backoff().boxed();

@@ -156,7 +156,10 @@ pub async fn run(ctx: Arc<Context>) {
             Ok(Run::Behind { object }) => {
                 let since = *behind.get_or_insert(started);
                 if started.duration_since(since) > PATIENCE {
-                    tracing::warn!(object, "no policy goes out: this object is not in force yet; see its status and the log");
+                    tracing::warn!(
+                        object,
+                        "no policy goes out: this object is not in force yet; see its status and the log"
+                    );
                 }
                 RETRY
             }
@@ -190,7 +193,8 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     let known = ctx.store.policy_digests().await.map_err(store("read policy numbers"))?;
     let epoch = ctx.store.epoch().await.map_err(store("read the epoch"))?;
     let new = changed(&plan, &known, epoch);
-    let withheld = plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
+    let withheld =
+        plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
     if !new.is_empty()
         && let Some(object) = unseen(ctx).await?
     {
@@ -222,7 +226,8 @@ fn changed<'a>(
     epoch: u64,
 ) -> Vec<Next<'a>> {
     // Clients share bodies; each is hashed once.
-    let mut digests: BTreeMap<*const patchtide_model::policy::PolicyBody, patchtide_model::Digest> = BTreeMap::new();
+    let mut digests: BTreeMap<*const patchtide_model::policy::PolicyBody, patchtide_model::Digest> =
+        BTreeMap::new();
     let mut new = Vec::new();
     for (client, verdict) in &plan.policies {
         let Verdict::Policy(body) = verdict else {
@@ -348,7 +353,12 @@ async fn not_taken_in(ctx: &Context) -> Result<Option<String>, CompileError> {
     Ok(window.or_else(|| missing(COLLECTION, &ctx.caches.collections, &collections, &blocked)))
 }
 
-fn missing<K: Object>(kind: &str, cache: &Cache<K>, rows: &[ObjectRow], blocked: &BTreeSet<&str>) -> Option<String> {
+fn missing<K: Object>(
+    kind: &str,
+    cache: &Cache<K>,
+    rows: &[ObjectRow],
+    blocked: &BTreeSet<&str>,
+) -> Option<String> {
     if !cache.is_complete() {
         return Some(kind.to_owned());
     }

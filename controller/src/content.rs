@@ -95,10 +95,15 @@ async fn fetch_all(ctx: &Context, fetcher: &Fetcher) -> Result<usize, StoreError
         return Ok(0);
     }
     let wanted = referenced(ctx).await?;
-    let due: Vec<Content> =
-        missing.into_iter().filter(|content| wanted.contains(&content.wanted.digest) && is_due(content, now)).collect();
-    let results: Vec<Result<bool, StoreError>> =
-        stream::iter(due).map(|content| fetch_one(ctx, fetcher, content)).buffer_unordered(PARALLEL).collect().await;
+    let due: Vec<Content> = missing
+        .into_iter()
+        .filter(|content| wanted.contains(&content.wanted.digest) && is_due(content, now))
+        .collect();
+    let results: Vec<Result<bool, StoreError>> = stream::iter(due)
+        .map(|content| fetch_one(ctx, fetcher, content))
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
     let mut files = 0;
     for result in results {
         files += usize::from(result?);
@@ -172,12 +177,14 @@ async fn collect(ctx: &Context, orphans: &mut BTreeMap<Digest, Timestamp>) -> Re
             kept.extend(ctx.store.dp_wanted(&point).await?);
         }
     }
-    let age = ctx.caches.sites.all().first().and_then(|site| site.spec.retention.orphaned_content.seconds().ok());
+    let age =
+        ctx.caches.sites.all().first().and_then(|site| site.spec.retention.orphaned_content.seconds().ok());
     let age = SignedDuration::from_secs(age.unwrap_or(86_400));
     let Ok(all) = ctx.library.iter() else {
         return Ok(());
     };
-    let loose: BTreeSet<Digest> = all.map(|(digest, _)| digest).filter(|digest| !kept.contains(digest)).collect();
+    let loose: BTreeSet<Digest> =
+        all.map(|(digest, _)| digest).filter(|digest| !kept.contains(digest)).collect();
     orphans.retain(|digest, _| loose.contains(digest));
     for digest in loose {
         let since = *orphans.entry(digest).or_insert(now);

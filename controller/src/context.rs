@@ -114,7 +114,11 @@ impl Caches {
             client_settings
         );
         tasks.spawn(cache::notice::<Secret>(client.clone(), namespace.to_owned(), self.secrets.clone()));
-        tasks.spawn(cache::notice::<ConfigMap>(client.clone(), namespace.to_owned(), self.config_maps.clone()));
+        tasks.spawn(cache::notice::<ConfigMap>(
+            client.clone(),
+            namespace.to_owned(),
+            self.config_maps.clone(),
+        ));
     }
 
     /// Waits until every cache holds a complete list: before that, nothing may be concluded from an absence

@@ -57,7 +57,11 @@ pub trait Reconciler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Outcome, Failure>> + Send;
 
     /// Forgets what belongs to objects that are no more. `names` are those that exist.
-    fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> impl Future<Output = Result<(), Failure>> + Send {
+    fn sweep(
+        &self,
+        ctx: &Context,
+        names: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
         let _ = (ctx, names);
         future::ready(Ok(()))
     }
@@ -151,7 +155,8 @@ impl Queue {
     }
 
     fn take_due(&mut self, now: Instant) -> Vec<String> {
-        let due: Vec<String> = self.due.iter().filter(|(_, when)| **when <= now).map(|(n, _)| n.clone()).collect();
+        let due: Vec<String> =
+            self.due.iter().filter(|(_, when)| **when <= now).map(|(n, _)| n.clone()).collect();
         for name in &due {
             self.due.remove(name);
         }
@@ -193,16 +198,21 @@ async fn reconcile_one<R: Reconciler>(
         return Run { gone: true, ..rest(name) };
     };
     let object: &R::Object = &shared;
-    let off = object.annotations().get(annotations::RECONCILE).is_some_and(|value| value == annotations::DISABLED);
+    let off =
+        object.annotations().get(annotations::RECONCILE).is_some_and(|value| value == annotations::DISABLED);
     if off || object.meta().deletion_timestamp.is_some() {
         return rest(name);
     }
     let started = Instant::now();
     let old = object.status().cloned().unwrap_or_default();
     let mut new = old.clone();
-    let result = timeout(LONGEST_RUN, reconciler.reconcile(ctx, object, &mut new)).await.unwrap_or_else(|_| {
-        Err(Failure::retry(reason::RECONCILIATION_FAILED, "took longer than two minutes and was broken off"))
-    });
+    let result =
+        timeout(LONGEST_RUN, reconciler.reconcile(ctx, object, &mut new)).await.unwrap_or_else(|_| {
+            Err(Failure::retry(
+                reason::RECONCILIATION_FAILED,
+                "took longer than two minutes and was broken off",
+            ))
+        });
     let failures = queue.failures.get(&name).copied().unwrap_or_default();
     let generation = object.meta().generation.unwrap_or_default();
     let action = conclude(&mut new, generation, &ctx.clock.time(), &result, failures);

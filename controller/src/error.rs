@@ -234,7 +234,8 @@ mod tests {
         let now = Time(jiff::Timestamp::UNIX_EPOCH);
         let mut status = SiteStatus::default();
         let failed = Err(Failure::retry(reason::SYNC_FAILED, "no route"));
-        let again = |n, status: &mut SiteStatus| conclude(status, 1, &now, &failed, n).again.unwrap().as_secs();
+        let again =
+            |n, status: &mut SiteStatus| conclude(status, 1, &now, &failed, n).again.unwrap().as_secs();
         assert_eq!([0, 1, 2, 30].map(|n| again(n, &mut status)), [2, 4, 8, 300]);
         let stalled = Err(Failure::stalled(reason::INVALID_SPEC, "no"));
         assert_eq!(conclude(&mut status, 1, &now, &stalled, 0).again, None);

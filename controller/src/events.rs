@@ -45,7 +45,12 @@ impl Events {
     }
 
     /// Publishes what changed between two conditions lists: an event when `Ready` has another status or reason.
-    pub async fn ready_changed<K: Resource<DynamicType = ()>>(&self, object: &K, old: &[Condition], new: &[Condition]) {
+    pub async fn ready_changed<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        old: &[Condition],
+        new: &[Condition],
+    ) {
         if let Some((warning, condition)) = ready_event(old, new) {
             self.publish(object, warning, &condition.reason, "Reconcile", &condition.message).await;
         }

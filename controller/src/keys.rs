@@ -49,7 +49,12 @@ pub enum KeysError {
 
 /// The site's keys: read from their Secret, or made and put there when there is none. Of several processes that start
 /// at once, one creates it and the others read it.
-pub async fn ensure_signer_keys(client: &Client, namespace: &str, site: &SiteName, now: Timestamp) -> Result<SignerKeys, KeysError> {
+pub async fn ensure_signer_keys(
+    client: &Client,
+    namespace: &str,
+    site: &SiteName,
+    now: Timestamp,
+) -> Result<SignerKeys, KeysError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let read = |source| KeysError::Read(Box::new(source));
     if let Some(secret) = api.get_opt(SECRET).await.map_err(read)? {
@@ -58,14 +63,26 @@ pub async fn ensure_signer_keys(client: &Client, namespace: &str, site: &SiteNam
     let keys = SignerKeys::generate(site, now).map_err(KeysError::Keys)?;
     let data = keys.to_secret().into_iter().map(|(key, value)| (key, ByteString(value))).collect();
     let secret = Secret {
-        metadata: ObjectMeta { name: Some(SECRET.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(SECRET.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
         type_: Some("Opaque".to_owned()),
         data: Some(data),
         ..Secret::default()
     };
-    match api.create(&PostParams { field_manager: Some(apply::MANAGER.to_owned()), ..PostParams::default() }, &secret).await {
+    match api
+        .create(
+            &PostParams { field_manager: Some(apply::MANAGER.to_owned()), ..PostParams::default() },
+            &secret,
+        )
+        .await
+    {
         Ok(_) => Ok(keys),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => from_secret(api.get(SECRET).await.map_err(read)?),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            from_secret(api.get(SECRET).await.map_err(read)?)
+        }
         Err(source) => Err(KeysError::Create(Box::new(source))),
     }
 }
@@ -85,7 +102,11 @@ pub async fn publish_bundle(client: &Client, namespace: &str, bundle: &Bundle) -
         return Ok(false);
     }
     let map = ConfigMap {
-        metadata: ObjectMeta { name: Some(BUNDLE.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(BUNDLE.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
         data: Some(BTreeMap::from([(BUNDLE_KEY.to_owned(), text)])),
         ..ConfigMap::default()
     };

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::{Histogram, exponential_buckets}},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::{Registry, Unit},
 };
 
@@ -45,15 +50,17 @@ impl Metrics {
             Unit::Seconds,
             metrics.compile_seconds.clone(),
         );
-        part.register("policies_withheld", "Clients that get no new policy for now", metrics.withheld.clone());
+        part.register(
+            "policies_withheld",
+            "Clients that get no new policy for now",
+            metrics.withheld.clone(),
+        );
         metrics
     }
 
     /// A reconcile ended.
     pub fn reconciled(&self, kind: &str, result: &str, took: Duration) {
-        self.reconciles
-            .get_or_create(&Reconciled { kind: kind.to_owned(), result: result.to_owned() })
-            .inc();
+        self.reconciles.get_or_create(&Reconciled { kind: kind.to_owned(), result: result.to_owned() }).inc();
         self.seconds.get_or_create(&OfKind { kind: kind.to_owned() }).observe(took.as_secs_f64());
     }
 
@@ -99,7 +106,10 @@ mod tests {
         metrics.reconciled("Site", "ready", Duration::from_millis(3));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains(r#"patchtide_controller_reconciles_total{kind="Site",result="ready"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"patchtide_controller_reconciles_total{kind="Site",result="ready"} 1"#),
+            "{text}"
+        );
         assert!(text.contains("patchtide_controller_reconcile_seconds_bucket"), "{text}");
     }
 }

@@ -11,8 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     clock::Clock,
-    compile,
-    content,
+    compile, content,
     context::{Advertise, Caches, Context},
     driver,
     events::Events,
@@ -20,7 +19,8 @@ use crate::{
         client_settings::ClientSettingsKind, collection::Collections, deployment_package::DeploymentPackages,
         deployment_template::DeploymentTemplates, distribution_point::DistributionPoints, git_source,
         maintenance_window::MaintenanceWindows, search_folder::SearchFolders, site, site::Sites,
-        software_update_point::SoftwareUpdatePoints, update_deployment::UpdateDeployments, update_list::UpdateLists,
+        software_update_point::SoftwareUpdatePoints, update_deployment::UpdateDeployments,
+        update_list::UpdateLists,
     },
     metrics::Metrics,
 };
@@ -72,7 +72,9 @@ pub enum RunError {
     #[error("namespace {0:?} cannot be a site: use a name of 1 to 63 of a-z, 0-9 and -")]
     Namespace(String),
     /// The lease cannot be had.
-    #[error("the Lease {LEASE} cannot be used: give the controller get, create and update on leases in its namespace")]
+    #[error(
+        "the Lease {LEASE} cannot be used: give the controller get, create and update on leases in its namespace"
+    )]
     Lease(#[source] LeaseManagerError),
     /// A loop ended that never should.
     #[error("a loop of the controller ended: see the log; the process is to be started again")]
@@ -81,7 +83,10 @@ pub enum RunError {
 
 /// Runs the controller until `shutdown` is done. Only the leader works; the others wait. Losing the lease stops every
 /// loop at once.
-pub async fn run(config: ControllerConfig, shutdown: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+pub async fn run(
+    config: ControllerConfig,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
     let site = SiteName::new(&config.namespace).map_err(|_| RunError::Namespace(config.namespace.clone()))?;
     let mut builder = LeaseManagerBuilder::new(config.client.clone(), LEASE)
         .with_namespace(&config.namespace)

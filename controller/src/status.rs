@@ -41,7 +41,9 @@ impl<K> Object for K where
 
 /// A status that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the status of {kind} {name}: check the controller's rights on {kind} status in this namespace")]
+#[error(
+    "cannot write the status of {kind} {name}: check the controller's rights on {kind} status in this namespace"
+)]
 pub struct StatusError {
     kind: String,
     name: String,

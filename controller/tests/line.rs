@@ -236,7 +236,8 @@ async fn require_one(ground: &Ground, client: ClientId, line: &LineId) -> String
         IntakeBody::Scan { state: Scan::Completed, error: None },
         IntakeBody::Detection(detection),
     ];
-    let messages = bodies.into_iter().zip(1..).map(|(body, seq)| IntakeMessage { seq, at: now(), body }).collect();
+    let messages =
+        bodies.into_iter().zip(1..).map(|(body, seq)| IntakeMessage { seq, at: now(), body }).collect();
     let report = IntakeReport {
         client,
         incarnation: Uuid::new_v4(),
@@ -275,7 +276,8 @@ async fn distribution_point_takes_all(ground: &Ground) {
         let wanted = ground.store.dp_wanted(&point).await.unwrap();
         let list: Vec<Digest> = wanted.iter().copied().collect();
         let states = ground.store.content_states(&list).await.unwrap();
-        let present = |digest: &Digest| states.get(digest) == Some(&patchtide_store::content::ContentState::Present);
+        let present =
+            |digest: &Digest| states.get(digest) == Some(&patchtide_store::content::ContentState::Present);
         if !wanted.is_empty() && wanted.iter().all(present) {
             for digest in wanted {
                 ground.store.set_dp_present(&point, digest, Ok(()), now()).await.unwrap();
@@ -303,8 +305,19 @@ fn check_contract(ground: &Ground) {
     }
     for object in ground.all() {
         check!(
-            object, Site, GitSource, SoftwareUpdatePoint, SearchFolder, UpdateList, DeploymentTemplate,
-            UpdateDeployment, DeploymentPackage, DistributionPoint, Collection, MaintenanceWindow, ClientSettings
+            object,
+            Site,
+            GitSource,
+            SoftwareUpdatePoint,
+            SearchFolder,
+            UpdateList,
+            DeploymentTemplate,
+            UpdateDeployment,
+            DeploymentPackage,
+            DistributionPoint,
+            Collection,
+            MaintenanceWindow,
+            ClientSettings
         );
     }
 }
@@ -330,7 +343,11 @@ async fn from_objects_to_policy_and_back() {
     ] {
         ground.ready(kind, name, 40).await;
     }
-    assert!(ground.kubectl(&["get", "configmap", "patchtide-bundle", "-o", "jsonpath={.data}"]).contains("policy_keys"));
+    assert!(
+        ground
+            .kubectl(&["get", "configmap", "patchtide-bundle", "-o", "jsonpath={.data}"])
+            .contains("policy_keys")
+    );
 
     // A machine enrols and gets a policy with its window before anything is to be installed.
     let client = enrol(&ground).await;
@@ -346,7 +363,8 @@ async fn from_objects_to_policy_and_back() {
         .await;
     let without = r#"[{"op": "remove", "path": "/spec/sources/1"}]"#;
     let line: LineId = format!("debian/{}/main", archive.security.suite).parse().unwrap();
-    policy(&ground, client, "a line", |policy| policy.body.lines.iter().any(|known| known.line == line)).await;
+    policy(&ground, client, "a line", |policy| policy.body.lines.iter().any(|known| known.line == line))
+        .await;
     ground.kubectl(&["patch", "softwareupdatepoint", "debian", "--type=json", "-p", without]);
     ground.ready("softwareupdatepoint", "debian", 60).await;
     let point = ground.get("softwareupdatepoint", "debian");
@@ -368,15 +386,24 @@ async fn from_objects_to_policy_and_back() {
     assert_eq!(full.body.updates.keys().next().unwrap().to_string(), update);
     ground.ready("updatedeployment", "security", 30).await;
     ground
-        .until("updatedeployment", "security", 30, |deployment| match deployment["status"]["compliant"].as_str() {
-            Some("0/1") => Ok(()),
-            other => Err(format!("compliant {other:?}")),
+        .until("updatedeployment", "security", 30, |deployment| {
+            match deployment["status"]["compliant"].as_str() {
+                Some("0/1") => Ok(()),
+                other => Err(format!("compliant {other:?}")),
+            }
         })
         .await;
     check_contract(&ground);
 
     // suspend reaches the client's policy within seconds.
-    ground.kubectl(&["patch", "updatedeployment", "security", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
+    ground.kubectl(&[
+        "patch",
+        "updatedeployment",
+        "security",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"suspend":true}}"#,
+    ]);
     policy(&ground, client, "suspend", |policy| policy.body.deployments.iter().all(|d| d.suspend)).await;
     ground.ready("updatedeployment", "security", 10).await;
     assert_eq!(condition(&ground.get("updatedeployment", "security"), "Ready")["reason"], "Suspended");
@@ -402,7 +429,11 @@ async fn from_objects_to_policy_and_back() {
     tokio::time::sleep(Duration::from_secs(7)).await;
     let versions = |ground: &Ground| -> BTreeMap<String, String> {
         let version = |object: &serde_json::Value| {
-            let name = format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+            let name = format!(
+                "{}/{}",
+                object["kind"].as_str().unwrap(),
+                object["metadata"]["name"].as_str().unwrap()
+            );
             (name, object["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
         };
         ground.all().iter().map(version).collect()
@@ -436,7 +467,11 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
                 .until(kind, name, 20, |object| {
                     let ready = condition(object, "Ready");
                     let message = ready["message"].as_str().unwrap_or_default();
-                    if ready["reason"] == reason && message.contains(text) { Ok(()) } else { Err(format!("{ready}")) }
+                    if ready["reason"] == reason && message.contains(text) {
+                        Ok(())
+                    } else {
+                        Err(format!("{ready}"))
+                    }
                 })
                 .await;
         }
@@ -447,7 +482,9 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
     reason("updatedeployment", "lost", "DependencyNotReady", "collection nowhere does not exist").await;
     // #19: a cycle over three hops.
     for (name, include) in [("one", "two"), ("two", "three"), ("three", "one")] {
-        ground.apply(&format!("{head} Collection\nmetadata:\n  name: {name}\nspec: {{include: [{include}]}}\n"));
+        ground.apply(&format!(
+            "{head} Collection\nmetadata:\n  name: {name}\nspec: {{include: [{include}]}}\n"
+        ));
     }
     reason("collection", "two", "RefCycle", "REF-CYCLE").await;
     // A second Site.
@@ -474,18 +511,29 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
     // A collection whose rule is not built, with a window bound to it: nobody gets a policy that may ignore the window.
     ground.apply(&format!("{head} Collection\nmetadata:\n  name: web\nspec: {{selector: {{matchExpressions: [{{key: hostname, operator: Glob, values: ['web*']}}]}}}}\n"));
     reason("collection", "web", "RestrictionNotBuilt", "operator Glob").await;
-    let concerned = |blocked: &BTreeMap<String, patchtide_model::object::Blocked>| blocked["Collection/web"].collections.len();
+    let concerned = |blocked: &BTreeMap<String, patchtide_model::object::Blocked>| {
+        blocked["Collection/web"].collections.len()
+    };
     assert_eq!(concerned(&ground.store.load_objects().await.unwrap().blocked), 1);
     ground.apply(&format!("{head} MaintenanceWindow\nmetadata:\n  name: web\nspec: {{collection: web, start: '02:00', duration: 2h, recurrence: {{daily: {{}}}}}}\n"));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(concerned(&ground.store.load_objects().await.unwrap().blocked), 0, "everyone");
     check_contract(&ground);
     // The window repaired: nothing blocks any more.
-    ground.kubectl(&["patch", "maintenancewindow", "mars", "--type=merge", "-p", r#"{"spec":{"timeZone":"UTC"}}"#]);
+    ground.kubectl(&[
+        "patch",
+        "maintenancewindow",
+        "mars",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"timeZone":"UTC"}}"#,
+    ]);
     ground
-        .until("maintenancewindow", "mars", 20, |window| match window["status"]["nextOccurrences"].as_array() {
-            Some(_) => Ok(()),
-            None => Err("not repaired".to_owned()),
+        .until("maintenancewindow", "mars", 20, |window| {
+            match window["status"]["nextOccurrences"].as_array() {
+                Some(_) => Ok(()),
+                None => Err("not repaired".to_owned()),
+            }
         })
         .await;
     let blocked = ground.store.load_objects().await.unwrap().blocked;

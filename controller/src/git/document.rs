@@ -213,7 +213,7 @@ fn explain(path: &str, error: &serde_saphyr::Error) -> Finding {
         || Place::file(path),
         |at| Place { path: path.to_owned(), line: at.line(), column: at.column() },
     );
-    let text = error.to_string();
+    let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     let (code, remedy) = match error {
         E::DuplicateMappingKey { .. } => ("YAML-DUPKEY", "keep one of the two keys"),
         E::Budget { .. } if text.contains("lias") || text.contains("nchor") => {

@@ -39,7 +39,8 @@ impl Ground {
     /// Starts a control plane with the CRDs and a namespace; the controller is not started yet.
     pub async fn new(folder: &Path) -> Self {
         let filter = tracing_subscriber::EnvFilter::new("warn,patchtide_controller=info");
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init();
+        let _ =
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init();
         let inside = folder.join("plane");
         let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&inside)).await.unwrap().unwrap();
         // As it is installed: the CRDs, and a service account with the least rights.
@@ -120,7 +121,13 @@ impl Ground {
     }
 
     /// Waits until `test` of the object says nothing more.
-    pub async fn until(&self, kind: &str, name: &str, limit: u64, test: impl Fn(&Value) -> Result<(), String>) {
+    pub async fn until(
+        &self,
+        kind: &str,
+        name: &str,
+        limit: u64,
+        test: impl Fn(&Value) -> Result<(), String>,
+    ) {
         let end = Instant::now() + Duration::from_secs(limit);
         loop {
             let object = self.get(kind, name);

@@ -61,13 +61,16 @@ impl Reconciler for ClientSettingsKind {
                 .policies
                 .iter()
                 .filter(|(id, verdict)| {
-                    selected.contains(id) && matches!(verdict, Verdict::Policy(body) if body.settings.name == name)
+                    selected.contains(id)
+                        && matches!(verdict, Verdict::Policy(body) if body.settings.name == name)
                 })
                 .count() as u64;
             status.clients = Some(applied);
             status.overridden = Some((selected.len() as u64).saturating_sub(applied));
         }
-        if let Some(collection) = object.spec.collection.as_ref().filter(|name| ctx.caches.collections.get(name).is_none()) {
+        if let Some(collection) =
+            object.spec.collection.as_ref().filter(|name| ctx.caches.collections.get(name).is_none())
+        {
             return Err(Failure::wait(
                 reason::DEPENDENCY_NOT_READY,
                 format!("collection {collection} does not exist: create it or name another one"),

@@ -9,7 +9,10 @@ use crate::{
 };
 
 /// The domain form of `spec`, and the fields that are accepted without effect.
-pub fn validate(name: &str, spec: &ClientSettingsSpec) -> Result<(ClientSettings, Vec<&'static str>), Failure> {
+pub fn validate(
+    name: &str,
+    spec: &ClientSettingsSpec,
+) -> Result<(ClientSettings, Vec<&'static str>), Failure> {
     if !spec.enabled {
         return Err(Failure::stalled(
             reason::RESTRICTION_NOT_BUILT,

@@ -180,7 +180,8 @@ fn count(
     };
     status.deployments = Some(deployments.iter().filter(mine).count() as u64);
     let windows = ctx.caches.maintenance_windows.all();
-    status.windows = Some(windows.iter().filter(|window| window.spec.collection == name.as_str()).count() as u64);
+    status.windows =
+        Some(windows.iter().filter(|window| window.spec.collection == name.as_str()).count() as u64);
 }
 
 /// The collections above `name`.

@@ -61,7 +61,10 @@ fn requirement(wished: &FactExpression) -> Result<FactRequirement, Failure> {
         Wished::Glob => {
             return Err(Failure::stalled(
                 reason::RESTRICTION_NOT_BUILT,
-                format!("selector: operator Glob on {} is not built yet: use In with the values themselves", wished.key),
+                format!(
+                    "selector: operator Glob on {} is not built yet: use In with the values themselves",
+                    wished.key
+                ),
             ));
         }
     };

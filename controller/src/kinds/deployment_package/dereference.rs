@@ -68,8 +68,11 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
         }
     }
     let known = ctx.caches.distribution_points.names();
-    let wanted: BTreeSet<String> =
-        if spec.all_distribution_points { known.clone() } else { spec.distribution_points.iter().cloned().collect() };
+    let wanted: BTreeSet<String> = if spec.all_distribution_points {
+        known.clone()
+    } else {
+        spec.distribution_points.iter().cloned().collect()
+    };
     for name in wanted {
         match ObjectName::new(&name) {
             Ok(point) if known.contains(&name) => {
@@ -84,7 +87,8 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
             inputs.starts.insert(deployment.uid.clone(), deployment.settings.available);
         }
     }
-    let row = ctx.store.object(PACKAGE_CONTENT, &object.name_any()).await.map_err(|error| database(&error))?;
+    let row =
+        ctx.store.object(PACKAGE_CONTENT, &object.name_any()).await.map_err(|error| database(&error))?;
     inputs.before = row
         .filter(|row| Some(&row.uid) == object.uid().as_ref())
         .and_then(|row| serde_json::from_str(&row.json).ok());

@@ -65,12 +65,16 @@ impl Reconciler for DeploymentPackages {
         self.distribute(ctx).await?;
         let progress = status::fill(ctx, status, &inputs, &next).await?;
         if !inputs.missing_lists.is_empty() || !inputs.missing_points.is_empty() {
-            let missing: Vec<String> = (inputs.missing_lists.iter().map(|name| format!("update list {name}")))
-                .chain(inputs.missing_points.iter().map(|name| format!("distribution point {name}")))
-                .collect();
+            let missing: Vec<String> =
+                (inputs.missing_lists.iter().map(|name| format!("update list {name}")))
+                    .chain(inputs.missing_points.iter().map(|name| format!("distribution point {name}")))
+                    .collect();
             return Err(Failure::wait(
                 reason::DEPENDENCY_NOT_READY,
-                format!("{} not there yet: create it or take the name out; the rest is in force", missing.join(", ")),
+                format!(
+                    "{} not there yet: create it or take the name out; the rest is in force",
+                    missing.join(", ")
+                ),
             ));
         }
         Ok(progress)
@@ -93,8 +97,9 @@ impl DeploymentPackages {
             wanted.insert(point, BTreeSet::new());
         }
         for row in rows {
-            let content: Content = serde_json::from_str(&row.json)
-                .map_err(|error| Failure::of("a package's content cannot be read back from the site database", &error))?;
+            let content: Content = serde_json::from_str(&row.json).map_err(|error| {
+                Failure::of("a package's content cannot be read back from the site database", &error)
+            })?;
             for point in &content.points {
                 wanted.entry(point.to_string()).or_default().extend(content.files.keys());
             }

@@ -77,14 +77,17 @@ pub fn plan(object: &DeploymentPackage, inputs: &Inputs) -> Result<Next, Failure
         Some(before) => before.version + 1,
         None => 1,
     };
-    let content = Content { version, points: inputs.points.clone(), files: sizes, fingerprint: Some(fingerprint) };
+    let content =
+        Content { version, points: inputs.points.clone(), files: sizes, fingerprint: Some(fingerprint) };
     Ok(Next { updates, files, content })
 }
 
 fn wanted(spec: &DeploymentPackageSpec, inputs: &Inputs, update: &Update, leaf: &Leaf) -> bool {
     match spec.content {
         ContentScope::All => true,
-        ContentScope::Required => inputs.required.get(&update.id).is_some_and(|needed| needed.contains(&name(leaf))),
+        ContentScope::Required => {
+            inputs.required.get(&update.id).is_some_and(|needed| needed.contains(&name(leaf)))
+        }
     }
 }
 
@@ -116,8 +119,9 @@ fn add(
     let root: url::Url = format!("{}/", root.trim_end_matches('/'))
         .parse()
         .map_err(|error| Failure::stalled(reason::URL_INVALID, format!("{root}: {error}")))?;
-    let url = patchtide_catalog::http::join(&root, &leaf.file.path)
-        .map_err(|error| Failure::retry(reason::CONTENT_FAILED, format!("{update}: {}", crate::error::chain(&error))))?;
+    let url = patchtide_catalog::http::join(&root, &leaf.file.path).map_err(|error| {
+        Failure::retry(reason::CONTENT_FAILED, format!("{update}: {}", crate::error::chain(&error)))
+    })?;
     files.entry(leaf.file.sha256).or_insert_with(|| File {
         size: leaf.file.size,
         url: url.to_string(),
@@ -190,7 +194,8 @@ mod tests {
         let mut inputs = inputs();
         inputs.required.clear();
         assert!(plan(&package(SPEC), &inputs).unwrap().files.is_empty());
-        let all = plan(&package("{updateLists: [l], distributionPoints: [dp1], content: All}"), &inputs).unwrap();
+        let all =
+            plan(&package("{updateLists: [l], distributionPoints: [dp1], content: All}"), &inputs).unwrap();
         assert_eq!(all.files.len(), 1);
     }
 

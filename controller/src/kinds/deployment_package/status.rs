@@ -31,7 +31,8 @@ pub async fn fill(
     let content = ctx.store.content_states(&digests).await.map_err(|error| database(&error))?;
     let total: u64 = next.files.values().map(|file| file.size).sum();
     let present = |digest: &Digest| content.get(digest) == Some(&ContentState::Present);
-    let fetched: u64 = next.files.iter().filter(|(digest, _)| present(digest)).map(|(_, file)| file.size).sum();
+    let fetched: u64 =
+        next.files.iter().filter(|(digest, _)| present(digest)).map(|(_, file)| file.size).sum();
     let here = next.files.keys().filter(|digest| present(digest)).count();
     let missing: Vec<MissingFile> = next
         .files
@@ -64,7 +65,8 @@ pub async fn fill(
         ));
     }
     if here < next.files.len() {
-        let message = format!("fetching: {here} of {} files, {} of {}", next.files.len(), bytes(fetched), bytes(total));
+        let message =
+            format!("fetching: {here} of {} files, {} of {}", next.files.len(), bytes(fetched), bytes(total));
         return Ok(Outcome::Progressing { message, again: None });
     }
     if complete < points {

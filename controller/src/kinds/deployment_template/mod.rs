@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use patchtide_crds::{DeploymentTemplate, DeploymentTemplateSpec, DeploymentTemplateStatus, conditions::reason};
+use patchtide_crds::{
+    DeploymentTemplate, DeploymentTemplateSpec, DeploymentTemplateStatus, conditions::reason,
+};
 use patchtide_model::Digest;
 use tokio::sync::watch;
 

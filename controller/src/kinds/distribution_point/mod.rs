@@ -46,7 +46,9 @@ impl Reconciler for DistributionPoints {
             // Out of service: clients are not sent to it.
             ctx.store.delete_object(DISTRIBUTION_POINT, &name).await.map_err(|error| database(&error))?;
             flag(status, HEALTHY, generation, &now, None);
-            return Ok(Outcome::Suspended { message: "out of service: clients are not sent to it".to_owned() });
+            return Ok(Outcome::Suspended {
+                message: "out of service: clients are not sent to it".to_owned(),
+            });
         }
         kinds::keep(ctx, DISTRIBUTION_POINT, object, &valid).await?;
         let point = kinds::object_name(&name)?;
@@ -61,7 +63,9 @@ impl Reconciler for DistributionPoints {
         let first = files.errors.values().next();
         let health = match first {
             None => (true, "Working", format!("holds {} of {} files", files.present, files.wanted)),
-            Some(error) => (false, "ContentFailed", format!("{} files could not be taken: {error}", files.errors.len())),
+            Some(error) => {
+                (false, "ContentFailed", format!("{} files could not be taken: {error}", files.errors.len()))
+            }
         };
         flag(status, HEALTHY, generation, &now, Some((health.0, health.1, &health.2)));
         Ok(Outcome::ready(format!("{held} packages, {} of {} files", files.present, files.wanted)))

@@ -7,7 +7,10 @@ use patchtide_model::object::{Boundary, DistributionPoint};
 use crate::{error::Failure, kinds::object_name};
 
 /// The domain form of `spec`, and the fields that are accepted without effect.
-pub fn validate(name: &str, spec: &DistributionPointSpec) -> Result<(DistributionPoint, Vec<&'static str>), Failure> {
+pub fn validate(
+    name: &str,
+    spec: &DistributionPointSpec,
+) -> Result<(DistributionPoint, Vec<&'static str>), Failure> {
     let boundaries = spec
         .boundaries
         .iter()

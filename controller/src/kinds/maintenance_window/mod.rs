@@ -59,7 +59,10 @@ impl Reconciler for MaintenanceWindows {
         if ctx.caches.collections.get(&object.spec.collection).is_none() {
             return Err(Failure::wait(
                 reason::DEPENDENCY_NOT_READY,
-                format!("collection {} does not exist: create it or name another one", object.spec.collection),
+                format!(
+                    "collection {} does not exist: create it or name another one",
+                    object.spec.collection
+                ),
             ));
         }
         let mut outcome = Outcome::ready(status.next.clone().unwrap_or_else(|| "in force".to_owned()));

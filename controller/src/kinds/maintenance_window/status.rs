@@ -19,7 +19,12 @@ const RESTART: SignedDuration = SignedDuration::from_mins(15);
 const RUN_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// Fills what follows from the window itself. Returns when the status has to be looked at again.
-pub fn fill(status: &mut MaintenanceWindowStatus, window: &Window, compiled: &Compiled, now: Timestamp) -> Option<Duration> {
+pub fn fill(
+    status: &mut MaintenanceWindowStatus,
+    window: &Window,
+    compiled: &Compiled,
+    now: Timestamp,
+) -> Option<Duration> {
     // Client-local windows are shown on the wall clock: that of UTC stands for every client's.
     let local = window.zone == Zone::ClientLocal;
     let show = |at: Timestamp| {
@@ -48,7 +53,11 @@ pub fn fill(status: &mut MaintenanceWindowStatus, window: &Window, compiled: &Co
 }
 
 /// Deployed updates that need more time than the window ever has.
-pub async fn never_fitting(ctx: &Context, window: &Window, compiled: &Compiled) -> Result<Vec<NeverFits>, Failure> {
+pub async fn never_fitting(
+    ctx: &Context,
+    window: &Window,
+    compiled: &Compiled,
+) -> Result<Vec<NeverFits>, Failure> {
     let (Some(plan), WindowAction::Allow) = (&compiled.plan, window.action) else {
         return Ok(Vec::new());
     };
@@ -63,8 +72,11 @@ pub async fn never_fitting(ctx: &Context, window: &Window, compiled: &Compiled) 
         return Ok(Vec::new());
     }
     let objects = ctx.store.load_objects().await.map_err(|error| database(&error))?;
-    let ids: BTreeSet<_> =
-        reached.iter().filter_map(|name| objects.deployments.get(name)).flat_map(|d| d.updates.iter().cloned()).collect();
+    let ids: BTreeSet<_> = reached
+        .iter()
+        .filter_map(|name| objects.deployments.get(name))
+        .flat_map(|d| d.updates.iter().cloned())
+        .collect();
     let ids: Vec<_> = ids.into_iter().collect();
     let updates = ctx.store.updates(&ids).await.map_err(|error| database(&error))?;
     Ok(updates

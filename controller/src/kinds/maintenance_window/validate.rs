@@ -16,8 +16,10 @@ use crate::{
 
 /// The domain form of `spec`.
 pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Failure> {
-    let effective_from = spec.effective_from.as_deref().map(|text| date("effectiveFrom", text)).transpose()?;
-    let effective_until = spec.effective_until.as_deref().map(|text| date("effectiveUntil", text)).transpose()?;
+    let effective_from =
+        spec.effective_from.as_deref().map(|text| date("effectiveFrom", text)).transpose()?;
+    let effective_until =
+        spec.effective_until.as_deref().map(|text| date("effectiveUntil", text)).transpose()?;
     // Without a first day nothing is counted from anywhere: `every` is 1 then, and any day serves.
     let anchor = effective_from.unwrap_or(civil::Date::constant(2000, 1, 3));
     let mut recurrence = recurrence(&spec.recurrence, anchor)?;
@@ -55,7 +57,8 @@ pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Fail
 /// The domain form of a recurrence, counted from `anchor`.
 pub fn recurrence(wished: &Wished, anchor: civil::Date) -> Result<Recurrence, Failure> {
     let small = |field: &str, n: u32| {
-        u8::try_from(n).map_err(|_| Failure::stalled(reason::INVALID_SPEC, format!("RANGE: {field}: {n} is too large")))
+        u8::try_from(n)
+            .map_err(|_| Failure::stalled(reason::INVALID_SPEC, format!("RANGE: {field}: {n} is too large")))
     };
     if let Some(once) = &wished.once {
         return Ok(Recurrence::Once { date: date("recurrence.once.date", &once.date)? });
@@ -112,14 +115,21 @@ const fn weekday(day: Weekday) -> u8 {
 
 fn date(field: &str, text: &str) -> Result<civil::Date, Failure> {
     text.parse().map_err(|_| {
-        Failure::stalled(reason::INVALID_SPEC, format!("{field}: {text} is no day of the calendar: write YYYY-MM-DD"))
+        Failure::stalled(
+            reason::INVALID_SPEC,
+            format!("{field}: {text} is no day of the calendar: write YYYY-MM-DD"),
+        )
     })
 }
 
 /// A time of day `HH:MM`.
 pub fn time_of_day(field: &str, text: &str) -> Result<civil::Time, Failure> {
-    let invalid =
-        || Failure::stalled(reason::INVALID_SPEC, format!("{field}: {text} is no time of day: write HH:MM, for example 02:00"));
+    let invalid = || {
+        Failure::stalled(
+            reason::INVALID_SPEC,
+            format!("{field}: {text} is no time of day: write HH:MM, for example 02:00"),
+        )
+    };
     let (hour, minute) = text.split_once(':').ok_or_else(invalid)?;
     let number = |text: &str| text.parse::<i8>().map_err(|_| invalid());
     civil::Time::new(number(hour)?, number(minute)?, 0, 0).map_err(|_| invalid())
@@ -141,14 +151,17 @@ mod tests {
         )
         .unwrap();
         assert_eq!(window.zone, Zone::Iana("Europe/Berlin".into()));
-        let next = window.occurrences(&jiff::tz::TimeZone::UTC, "2026-12-01T00:00:00Z".parse().unwrap()).next();
+        let next =
+            window.occurrences(&jiff::tz::TimeZone::UTC, "2026-12-01T00:00:00Z".parse().unwrap()).next();
         assert_eq!(next.unwrap().start.to_string(), "2026-12-09T01:00:00Z");
     }
 
     #[test]
     fn a_disabled_window_never_opens_and_still_selects() {
-        let window =
-            window("collection: web\nstart: '02:00'\nduration: 3h\nenabled: false\nrecurrence: {daily: {}}\n").unwrap();
+        let window = window(
+            "collection: web\nstart: '02:00'\nduration: 3h\nenabled: false\nrecurrence: {daily: {}}\n",
+        )
+        .unwrap();
         assert_eq!(window.collection.as_str(), "web");
         let after = "2026-01-01T00:00:00Z".parse().unwrap();
         assert_eq!(window.occurrences(&jiff::tz::TimeZone::UTC, after).next(), None);

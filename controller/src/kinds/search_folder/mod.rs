@@ -66,13 +66,16 @@ pub async fn search(ctx: &Context, criteria: &SearchCriteria) -> Result<Vec<Upda
     if found.len() == LIMIT {
         return Err(Failure::retry(
             patchtide_crds::conditions::reason::RECONCILIATION_FAILED,
-            format!("more than {LIMIT} updates meet the coarse criteria: narrow the search by lines, classifications or requiredBy"),
+            format!(
+                "more than {LIMIT} updates meet the coarse criteria: narrow the search by lines, classifications or requiredBy"
+            ),
         ));
     }
     let mut known = Known::default();
     if query.needs_deployed {
         let objects = ctx.store.load_objects().await.map_err(|error| database(&error))?;
-        known.deployed = objects.deployments.into_values().flat_map(|deployment| deployment.updates).collect();
+        known.deployed =
+            objects.deployments.into_values().flat_map(|deployment| deployment.updates).collect();
     }
     let ids: Vec<UpdateId> = found.iter().map(|(update, _)| update.id.clone()).collect();
     let counts: BTreeMap<UpdateId, DetectionCounts> = if query.needs_counts {

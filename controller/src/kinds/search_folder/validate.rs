@@ -59,10 +59,14 @@ impl Query {
         if !not_built.is_empty() {
             return Err(Failure::stalled(
                 reason::RESTRICTION_NOT_BUILT,
-                format!("{}: not built yet; without it the search would find too much, so take it out or wait", not_built.join(", ")),
+                format!(
+                    "{}: not built yet; without it the search would find too much, so take it out or wait",
+                    not_built.join(", ")
+                ),
             ));
         }
-        let (after, before) = criteria.released.as_ref().map_or(Ok((None, None)), |dates| span(dates, now))?;
+        let (after, before) =
+            criteria.released.as_ref().map_or(Ok((None, None)), |dates| span(dates, now))?;
         let required = criteria.required_by.clone().unwrap_or_default();
         let coarse = Criteria {
             classifications: criteria.classifications.iter().map(|c| classification(*c)).collect(),
@@ -97,7 +101,8 @@ impl Query {
     /// Whether an update of the coarse result meets every criterion.
     pub fn matches(&self, update: &Update, required: u64, counts: DetectionCounts, known: &Known) -> bool {
         let fine = &self.fine;
-        let globs = |patterns: &[String], value: &str| patterns.is_empty() || patterns.iter().any(|p| glob(p, value));
+        let globs =
+            |patterns: &[String], value: &str| patterns.is_empty() || patterns.iter().any(|p| glob(p, value));
         let agrees = |wish: Option<bool>, is: bool| wish.is_none_or(|wish| wish == is);
         let count = |least: Option<u32>, most: Option<u32>, n: u64| {
             least.is_none_or(|least| n >= u64::from(least)) && most.is_none_or(|most| n <= u64::from(most))
@@ -116,7 +121,10 @@ impl Query {
             && (fine.architectures.is_empty()
                 || update.leaves.iter().any(|leaf| fine.architectures.contains(&leaf.architecture)))
             && agrees(fine.deployed, known.deployed.contains(&update.id))
-            && agrees(fine.downloaded, update.leaves.iter().any(|leaf| known.present.contains(&leaf.file.sha256)))
+            && agrees(
+                fine.downloaded,
+                update.leaves.iter().any(|leaf| known.present.contains(&leaf.file.sha256)),
+            )
             && fine.required_by.as_ref().is_none_or(|c| count(c.at_least, c.at_most, required))
             && fine.installed_on.as_ref().is_none_or(|c| count(c.at_least, c.at_most, counts.installed))
             && fine.percent_compliant.as_ref().is_none_or(|c| count(c.at_least, c.at_most, percent))
@@ -130,7 +138,8 @@ impl Query {
 
 /// Any positive text suffices, no negative one (`-rest`) may be met.
 fn texts(patterns: &[String], met: impl Fn(&str) -> bool) -> bool {
-    let (negative, positive): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|p| p.starts_with('-'));
+    let (negative, positive): (Vec<&String>, Vec<&String>) =
+        patterns.iter().partition(|p| p.starts_with('-'));
     (positive.is_empty() || positive.iter().any(|text| met(text)))
         && !negative.iter().any(|text| text.strip_prefix('-').is_some_and(&met))
 }
@@ -143,7 +152,9 @@ fn holds(value: &str, text: &str) -> bool {
 fn span(dates: &DateCriterion, now: Timestamp) -> Result<(Option<Timestamp>, Option<Timestamp>), Failure> {
     let ago = |field: &str, text: &Option<patchtide_crds::DurationText>| {
         text.as_ref()
-            .map(|text| duration(field, text).map(|length| now.saturating_sub(length).unwrap_or(Timestamp::MIN)))
+            .map(|text| {
+                duration(field, text).map(|length| now.saturating_sub(length).unwrap_or(Timestamp::MIN))
+            })
             .transpose()
     };
     let day = |field: &str, text: &Option<String>, add: i64| {
@@ -155,7 +166,10 @@ fn span(dates: &DateCriterion, now: Timestamp) -> Result<(Option<Timestamp>, Opt
                     .and_then(|date| date.to_zoned(TimeZone::UTC).ok())
                     .map(|zoned| zoned.timestamp())
                     .ok_or_else(|| {
-                        Failure::stalled(reason::INVALID_SPEC, format!("{field}: {text} is no day: write YYYY-MM-DD"))
+                        Failure::stalled(
+                            reason::INVALID_SPEC,
+                            format!("{field}: {text} is no day: write YYYY-MM-DD"),
+                        )
                     })
             })
             .transpose()

@@ -66,11 +66,15 @@ pub fn decide(
         return Decision::Refuse(format!("token {} has ended: ask for a new one", token.name));
     }
     if token.used {
-        return Decision::Refuse(format!("a token of {} is good for one machine and was used: ask for another one", token.name));
+        return Decision::Refuse(format!(
+            "a token of {} is good for one machine and was used: ask for another one",
+            token.name
+        ));
     }
     let consume = (token.usage == TokenUse::OneTime).then_some(digest);
     let by_token = approval.tokens.is_empty() || approval.tokens.contains(&token.usage);
-    let by_network = approval.cidrs.is_empty() || request.address.is_some_and(|address| within(&approval.cidrs, address));
+    let by_network =
+        approval.cidrs.is_empty() || request.address.is_some_and(|address| within(&approval.cidrs, address));
     let rules = !approval.tokens.is_empty() || !approval.cidrs.is_empty();
     if approval.mode == ApprovalMode::Automatic && rules && by_token && by_network {
         Decision::Approve { consume }
@@ -102,7 +106,8 @@ mod tests {
     }
 
     fn tokens(usage: TokenUse, used: bool) -> BTreeMap<Digest, Token> {
-        let token = Token { name: "t".into(), usage, expires: Some(Timestamp::from_second(100).unwrap()), used };
+        let token =
+            Token { name: "t".into(), usage, expires: Some(Timestamp::from_second(100).unwrap()), used };
         BTreeMap::from([(Digest::of(b"secret"), token)])
     }
 
@@ -124,7 +129,10 @@ mod tests {
         let good = request(Some("secret"), "10.1.2.3");
         assert_eq!(decide(&good, &automatic, &site), Decision::Approve { consume: None });
         // An IPv4 client on a socket that serves both families.
-        assert_eq!(decide(&request(Some("secret"), "::ffff:10.1.2.3"), &automatic, &site), Decision::Approve { consume: None });
+        assert_eq!(
+            decide(&request(Some("secret"), "::ffff:10.1.2.3"), &automatic, &site),
+            Decision::Approve { consume: None }
+        );
         assert_eq!(decide(&request(Some("secret"), "10.2.2.3"), &automatic, &site), Decision::Wait);
         assert_eq!(decide(&good, &automatic, &tokens(TokenUse::OneTime, false)), Decision::Wait);
         assert_eq!(decide(&good, &approval("{}"), &site), Decision::Wait);
@@ -151,7 +159,10 @@ mod tests {
         // Its Secret may still come.
         assert_eq!(decide(&bare, &automatic, &site, false, &[], at(1)), Decision::Wait);
         let id = bare.id.to_string();
-        assert_eq!(decide(&bare, &automatic, &site, true, &[&id[..8]], at(1)), Decision::Approve { consume: None });
+        assert_eq!(
+            decide(&bare, &automatic, &site, true, &[&id[..8]], at(1)),
+            Decision::Approve { consume: None }
+        );
         assert!(matches!(decide(&bare, &automatic, &site, true, &[&id[..4]], at(1)), Decision::Refuse(_)));
     }
 }

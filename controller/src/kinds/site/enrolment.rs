@@ -1,6 +1,10 @@
 //! The enrolment loop: tokens from their Secrets, requests decided, certificates issued, clients revoked.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -115,7 +119,10 @@ async fn refused_but_named(ctx: &Context, by_hand: &[&str]) -> Result<Vec<Enrolm
 }
 
 /// The tokens of the Site by digest, and whether every Secret was there.
-async fn tokens(ctx: &Context, wished: &[EnrolmentToken]) -> Result<(BTreeMap<Digest, Token>, bool), EnrolmentError> {
+async fn tokens(
+    ctx: &Context,
+    wished: &[EnrolmentToken],
+) -> Result<(BTreeMap<Digest, Token>, bool), EnrolmentError> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
     let (mut tokens, mut complete) = (BTreeMap::new(), true);
     for token in wished {
@@ -128,14 +135,24 @@ async fn tokens(ctx: &Context, wished: &[EnrolmentToken]) -> Result<(BTreeMap<Di
         let bytes = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove(key));
         let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes.0).ok()) else {
             complete = false;
-            tracing::warn!(secret = name, key, token = token.name, "enrolment token's Secret is missing or not text");
+            tracing::warn!(
+                secret = name,
+                key,
+                token = token.name,
+                "enrolment token's Secret is missing or not text"
+            );
             continue;
         };
         let expires = token.expiry.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
         // An end that cannot be read must not mean "never".
         let expires = if token.expiry.is_some() { Some(expires.unwrap_or(Timestamp::MIN)) } else { None };
         for digest in digests(&text, token.usage) {
-            let row = TokenRow { digest, one_time: token.usage == TokenUse::OneTime, expires, name: token.name.clone() };
+            let row = TokenRow {
+                digest,
+                one_time: token.usage == TokenUse::OneTime,
+                expires,
+                name: token.name.clone(),
+            };
             ctx.store.put_token(row).await?;
             let used = ctx.store.token(digest).await?.is_some_and(|stored| stored.used_at.is_some());
             tokens.insert(digest, Token { name: token.name.clone(), usage: token.usage, expires, used });
@@ -150,13 +167,18 @@ fn digests(text: &str, usage: TokenUse) -> Vec<Digest> {
         TokenUse::OneTime => text.lines().map(str::trim).collect(),
         TokenUse::Site => vec![text.trim()],
     };
-    texts.into_iter().filter(|token| token.len() >= SHORTEST).map(|token| Digest::of(token.as_bytes())).collect()
+    texts
+        .into_iter()
+        .filter(|token| token.len() >= SHORTEST)
+        .map(|token| Digest::of(token.as_bytes()))
+        .collect()
 }
 
 /// Says that a machine waits for a person, and how to let it in.
 async fn tell(ctx: &Context, site: &Site, request: &EnrolmentRow) {
     let id = request.id.to_string();
-    let address = request.address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
+    let address =
+        request.address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
     let note = format!(
         "{} at {address} waits for approval: kubectl annotate site {} {APPROVE}={}",
         request.name,
@@ -227,7 +249,10 @@ async fn renew(ctx: &Context, site: &Site, now: Timestamp) -> Result<(), Enrolme
                 Err(error) => tracing::warn!(error = %chain(&error), %client, "certificate not renewed"),
             }
         } else {
-            tracing::warn!(client = row.name, "renewal refused: not an active client with the key it enrolled with");
+            tracing::warn!(
+                client = row.name,
+                "renewal refused: not an active client with the key it enrolled with"
+            );
         }
         ctx.store.delete_object(RENEWAL, &row.name).await?;
     }

@@ -46,27 +46,46 @@ impl Reconciler for Sites {
         ]
     }
 
-    async fn reconcile(&self, ctx: &Context, object: &Site, status: &mut SiteStatus) -> Result<Outcome, Failure> {
+    async fn reconcile(
+        &self,
+        ctx: &Context,
+        object: &Site,
+        status: &mut SiteStatus,
+    ) -> Result<Outcome, Failure> {
         let generation = object.metadata.generation.unwrap_or_default();
         match in_force(ctx) {
             Some(site) if site.uid() == object.uid() => {}
             Some(site) => {
                 return Err(Failure::stalled(
                     reason::MORE_THAN_ONE_SITE,
-                    format!("a namespace holds one Site and {} is older: delete this one, or put it into another namespace", site.name_any()),
+                    format!(
+                        "a namespace holds one Site and {} is older: delete this one, or put it into another namespace",
+                        site.name_any()
+                    ),
                 ));
             }
-            None => return Err(Failure::wait(reason::DEPENDENCY_NOT_READY, "the Site is not in the watch cache yet")),
+            None => {
+                return Err(Failure::wait(
+                    reason::DEPENDENCY_NOT_READY,
+                    "the Site is not in the watch cache yet",
+                ));
+            }
         }
         supported(status, generation, &ctx.clock.time(), &without_effect(&object.spec));
         let bundle = ctx.signer.bundle(&ctx.site, &object.spec.management_point.addresses);
         keys::publish_bundle(&ctx.client, &ctx.namespace, &bundle).await.map_err(|error| {
             let message = chain(&error);
-            Failure { disposition: Disposition::Retry, reason: reason::RECONCILIATION_FAILED, message, again: None }
+            Failure {
+                disposition: Disposition::Retry,
+                reason: reason::RECONCILIATION_FAILED,
+                message,
+                again: None,
+            }
         })?;
         status::fill(ctx, status, object).await?;
         let counts = status.clients.unwrap_or_default();
-        Ok(Outcome::ready(format!("{} active clients, {} pending", counts.active, counts.pending)).again(status::LOOK_AGAIN))
+        Ok(Outcome::ready(format!("{} active clients, {} pending", counts.active, counts.pending))
+            .again(status::LOOK_AGAIN))
     }
 }
 
@@ -87,13 +106,19 @@ fn without_effect(spec: &SiteSpec) -> Vec<&'static str> {
     let limits = patchtide_crds::site::SiteLimits::default();
     let retention = patchtide_crds::site::Retention::default();
     [
-        ("softwareUpdatePoint", spec.software_update_point.as_ref().is_some_and(|role| role.http_port.is_some())),
+        (
+            "softwareUpdatePoint",
+            spec.software_update_point.as_ref().is_some_and(|role| role.http_port.is_some()),
+        ),
         ("limits", spec.limits != limits),
         ("signing", spec.signing != Signing::default()),
         ("retention.stateMessages", spec.retention.state_messages != retention.state_messages),
         ("retention.complianceHistory", spec.retention.compliance_history != retention.compliance_history),
         ("retention.audit", spec.retention.audit != retention.audit),
-        ("retention.removeClientsAfter", spec.retention.remove_clients_after != retention.remove_clients_after),
+        (
+            "retention.removeClientsAfter",
+            spec.retention.remove_clients_after != retention.remove_clients_after,
+        ),
         ("enrolment.renewBefore", spec.enrolment.renew_before.is_some()),
         ("enrolment.tokens.collection", spec.enrolment.tokens.iter().any(|token| token.collection.is_some())),
     ]

@@ -11,7 +11,7 @@ use patchtide_catalog::{
 };
 use patchtide_crds::{
     SoftwareUpdatePoint, SoftwareUpdatePointSpec,
-    software_update_point::{AptSource as Wished, Keyring, UpdateSource, UpdateRule},
+    software_update_point::{AptSource as Wished, Keyring, UpdateRule, UpdateSource},
 };
 
 use super::rules;
@@ -67,7 +67,9 @@ async fn read(
     let url = format!("{}/", apt.url.trim_end_matches('/'));
     let url = url.parse().map_err(|error| format!("apt.url: {}: {error}", apt.url))?;
     let max_age = match &apt.max_age {
-        Some(text) => Some(SignedDuration::from_secs(text.seconds().map_err(|error| format!("apt.maxAge: {error}"))?)),
+        Some(text) => {
+            Some(SignedDuration::from_secs(text.seconds().map_err(|error| format!("apt.maxAge: {error}"))?))
+        }
         None => None,
     };
     Ok(AptSource {
@@ -96,9 +98,9 @@ async fn keyring(ctx: &Context, keyring: &Keyring) -> Result<Vec<u8>, String> {
         let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
         let secret = api.get_opt(&reference.name).await.map_err(|error| chain(&error))?;
         let data = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove(key));
-        return data
-            .map(|bytes| bytes.0)
-            .ok_or_else(|| format!("keyring: Secret {} with key {key} does not exist: create it", reference.name));
+        return data.map(|bytes| bytes.0).ok_or_else(|| {
+            format!("keyring: Secret {} with key {key} does not exist: create it", reference.name)
+        });
     }
     let Some(path) = &keyring.keyring_file else {
         return Err("keyring: set one of inline, configMapRef, secretRef and keyringFile".to_owned());
@@ -116,11 +118,15 @@ async fn config_map(client: &Client, namespace: &str, name: &str, key: &str) -> 
 }
 
 fn file(ctx: &Context, path: &str) -> Result<Vec<u8>, String> {
-    let folders = || ctx.keyring_folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+    let folders =
+        || ctx.keyring_folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
     let real = Path::new(path).canonicalize().map_err(|error| format!("keyring: {path}: {error}"))?;
     let allowed = ctx.keyring_folders.iter().filter_map(|folder| folder.canonicalize().ok());
     if !allowed.into_iter().any(|folder| real.starts_with(folder)) {
-        return Err(format!("keyring: {path} is outside of the folders for keyrings ({}): put it there, or into a Secret", folders()));
+        return Err(format!(
+            "keyring: {path} is outside of the folders for keyrings ({}): put it there, or into a Secret",
+            folders()
+        ));
     }
     std::fs::read(&real).map_err(|error| format!("keyring: {path}: {error}"))
 }

@@ -7,11 +7,7 @@ use patchtide_catalog::apt::AptState;
 use patchtide_model::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    context::Context,
-    error::Failure,
-    kinds::database,
-};
+use crate::{context::Context, error::Failure, kinds::database};
 
 /// What is remembered of the whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,8 +82,9 @@ impl Memory {
 
     /// Keeps it.
     pub async fn save(&self, ctx: &Context, uid: &str) -> Result<(), Failure> {
-        let text = serde_json::to_string(self)
-            .map_err(|error| Failure::of("the state of the synchronisation cannot be written as JSON", &error))?;
+        let text = serde_json::to_string(self).map_err(|error| {
+            Failure::of("the state of the synchronisation cannot be written as JSON", &error)
+        })?;
         ctx.store.set_value(&key(uid), &text).await.map_err(|error| database(&error))
     }
 }

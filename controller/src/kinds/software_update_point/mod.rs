@@ -18,8 +18,7 @@ use std::{
 use kube::ResourceExt;
 use patchtide_catalog::progress::Progress;
 use patchtide_crds::{
-    SoftwareUpdatePoint, SoftwareUpdatePointStatus, annotations,
-    conditions::reason,
+    SoftwareUpdatePoint, SoftwareUpdatePointStatus, annotations, conditions::reason,
     software_update_point::SyncKind,
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -87,7 +86,11 @@ impl Reconciler for SoftwareUpdatePoints {
 
     fn wakes(&self, ctx: &Context) -> Vec<watch::Receiver<u64>> {
         // Keyrings may lie in Secrets and ConfigMaps.
-        vec![ctx.caches.secrets.subscribe(), ctx.caches.config_maps.subscribe(), ctx.sync_progress.subscribe()]
+        vec![
+            ctx.caches.secrets.subscribe(),
+            ctx.caches.config_maps.subscribe(),
+            ctx.sync_progress.subscribe(),
+        ]
     }
 
     /// What runs for an object that is gone is broken off.
@@ -110,7 +113,9 @@ impl Reconciler for SoftwareUpdatePoints {
         if object.spec.suspend {
             self.jobs().remove(&uid);
             status.progress = None;
-            return Ok(Outcome::Suspended { message: "suspended by spec.suspend; the catalogue stays".to_owned() });
+            return Ok(Outcome::Suspended {
+                message: "suspended by spec.suspend; the catalogue stays".to_owned(),
+            });
         }
         let inputs = dereference::dereference(ctx, object).await?;
         let memory = Memory::load(ctx, &uid).await?;
@@ -152,7 +157,10 @@ impl Reconciler for SoftwareUpdatePoints {
             let kind = if next.kind == SyncKind::Full { "full" } else { "delta" };
             // The first catalogue is still to come; later ones replace one that is in force.
             if memory.generation != Some(generation) {
-                return Ok(Outcome::Progressing { message: format!("{kind} synchronisation"), again: Some(LOOK) });
+                return Ok(Outcome::Progressing {
+                    message: format!("{kind} synchronisation"),
+                    again: Some(LOOK),
+                });
             }
         } else {
             status.next_sync_time = Some(crate::kinds::time(next.at));
@@ -162,7 +170,8 @@ impl Reconciler for SoftwareUpdatePoints {
         let again = if running { LOOK } else { wait.max(Duration::from_secs(1)) };
         if let Some(error) = &memory.last_error {
             let retry = duration("retryInterval", &object.spec.retry_interval)?;
-            let message = format!("{error}; the rest is in force, tried again every {}", object.spec.retry_interval);
+            let message =
+                format!("{error}; the rest is in force, tried again every {}", object.spec.retry_interval);
             let again = again.min(Duration::try_from(retry).unwrap_or(again)).max(LOOK);
             return Err(Failure::retry(reason::SYNC_FAILED, message).again(again));
         }

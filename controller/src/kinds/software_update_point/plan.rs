@@ -63,8 +63,13 @@ pub fn next(
     };
     let period = duration("schedule.deltaInterval", &spec.schedule.delta_interval)?;
     let last = memory.last_delta.max(memory.last_full).unwrap_or(now);
-    let delta = if period.is_zero() { Timestamp::MAX } else { last.checked_add(period).unwrap_or(Timestamp::MAX) };
-    Ok(if full <= delta { Next { at: full, kind: SyncKind::Full } } else { Next { at: delta, kind: SyncKind::Delta } })
+    let delta =
+        if period.is_zero() { Timestamp::MAX } else { last.checked_add(period).unwrap_or(Timestamp::MAX) };
+    Ok(if full <= delta {
+        Next { at: full, kind: SyncKind::Full }
+    } else {
+        Next { at: delta, kind: SyncKind::Delta }
+    })
 }
 
 /// The first time of the calendar after `after`: a window's arithmetic, of which only the openings count.
@@ -134,9 +139,11 @@ mod tests {
         let now = at("2026-07-02T00:00:01Z");
         let delta = next(&spec("{}"), &memory(), 1, None, false, now).unwrap();
         assert_eq!(delta, Next { at: at("2026-07-02T01:00:00Z"), kind: SyncKind::Delta });
-        let full = next(&spec("{deltaInterval: 0s, fullInterval: 1d}"), &memory(), 1, None, false, now).unwrap();
+        let full =
+            next(&spec("{deltaInterval: 0s, fullInterval: 1d}"), &memory(), 1, None, false, now).unwrap();
         assert_eq!(full, Next { at: at("2026-07-02T00:00:00Z"), kind: SyncKind::Full });
-        let calendar = "{full: {recurrence: {weekly: {weekday: Sunday}}, start: '03:00'}, deltaInterval: 31d}";
+        let calendar =
+            "{full: {recurrence: {weekly: {weekday: Sunday}}, start: '03:00'}, deltaInterval: 31d}";
         let full = next(&spec(calendar), &memory(), 1, None, false, now).unwrap();
         assert_eq!(full, Next { at: at("2026-07-05T03:00:00Z"), kind: SyncKind::Full });
         let failed = Memory { failures: 1, ..memory() };

@@ -3,11 +3,7 @@
 
 use patchtide_model::LineId;
 
-use crate::{
-    context::Context,
-    error::Failure,
-    kinds::database,
-};
+use crate::{context::Context, error::Failure, kinds::database};
 
 /// Level that is quick and small enough: the document is read far more often than written.
 const LEVEL: i32 = 9;

@@ -12,7 +12,10 @@ use patchtide_model::{
     catalogue::{RestartRule, Update},
 };
 
-use crate::kinds::{glob, search_folder::validate::{classification, severity}};
+use crate::kinds::{
+    glob,
+    search_folder::validate::{classification, severity},
+};
 
 /// Rules for the lines of one source.
 pub fn rules(spec: &SoftwareUpdatePointSpec, source: &UpdateSource) -> Rules {
@@ -25,7 +28,9 @@ pub fn rules(spec: &SoftwareUpdatePointSpec, source: &UpdateSource) -> Rules {
         classifications: spec
             .classification_rules
             .iter()
-            .filter(|rule| rule.component.is_none() || source_has_component(source, rule.component.as_deref()))
+            .filter(|rule| {
+                rule.component.is_none() || source_has_component(source, rule.component.as_deref())
+            })
             .map(|rule| ClassificationRule {
                 origin: rule.origin.clone(),
                 label: rule.label.clone(),
@@ -38,7 +43,12 @@ pub fn rules(spec: &SoftwareUpdatePointSpec, source: &UpdateSource) -> Rules {
                 vec![ProductRule { origin: None, label: None, suite: None, product: product.clone() }]
             }
             None => suites
-                .map(|suite| ProductRule { origin: None, label: None, suite: Some(suite.clone()), product: product(suite) })
+                .map(|suite| ProductRule {
+                    origin: None,
+                    label: None,
+                    suite: Some(suite.clone()),
+                    product: product(suite),
+                })
                 .collect(),
         },
         wanted_products: spec.products.iter().cloned().collect(),
@@ -75,7 +85,8 @@ pub fn describe(rules: &[UpdateRule], update: &mut Update) {
 }
 
 fn matches(wished: &UpdateMatch, update: &Update) -> bool {
-    let text = |pattern: &Option<String>, value: &str| pattern.as_ref().is_none_or(|pattern| glob(pattern, value));
+    let text =
+        |pattern: &Option<String>, value: &str| pattern.as_ref().is_none_or(|pattern| glob(pattern, value));
     text(&wished.source, &update.id.source)
         && text(&wished.title, &update.title)
         && text(&wished.product, &update.product)

@@ -28,7 +28,8 @@ pub async fn fill(
     status.last_full_sync_time = memory.last_full.map(time);
     status.failures_in_a_row = memory.last_run.map(|_| memory.failures);
     status.last_error = memory.last_error.as_deref().map(|text| clip(text, 4096));
-    let mine = |line: &str| object.spec.sources.iter().any(|source| line.split('/').next() == Some(&source.name));
+    let mine =
+        |line: &str| object.spec.sources.iter().any(|source| line.split('/').next() == Some(&source.name));
     let mut total = UpdateCounts {
         new: memory.changes.new,
         revised: memory.changes.revised,
@@ -58,7 +59,10 @@ pub async fn fill(
                     .iter()
                     .map(|(line, known)| LineStatus {
                         line: line.clone(),
-                        updates: counts.iter().find(|(id, _)| id.as_str() == line).map_or(0, |(_, c)| c.current),
+                        updates: counts
+                            .iter()
+                            .find(|(id, _)| id.as_str() == line)
+                            .map_or(0, |(_, c)| c.current),
                         release_date: known.date.map(time),
                         valid_until: known.valid_until.map(time),
                         malformed: known.malformed,

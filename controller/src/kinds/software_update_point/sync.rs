@@ -75,7 +75,8 @@ pub async fn run(ctx: Arc<Context>, run: Run) {
         }
         memory.sources.insert(name.clone(), source_memory);
     }
-    let names: std::collections::BTreeSet<&String> = run.inputs.sources.iter().map(|(name, _)| name).collect();
+    let names: std::collections::BTreeSet<&String> =
+        run.inputs.sources.iter().map(|(name, _)| name).collect();
     memory.sources.retain(|name, _| names.contains(name));
     match expire(&ctx, &run).await {
         Ok(expired) => changes.expired += expired,
@@ -120,12 +121,14 @@ async fn one(
     let mut reader = Reader::load(ctx, &source.name, rules).await.map_err(|failure| failure.message)?;
     let proxy = run.inputs.spec.proxy.as_ref().map(|proxy| proxy.url.parse());
     let proxy = proxy.transpose().map_err(|error| format!("proxy.url: {error}"))?;
-    let fetcher = Fetcher::new(HttpOptions { proxy, ..HttpOptions::default() }).map_err(|error| chain(&error))?;
+    let fetcher =
+        Fetcher::new(HttpOptions { proxy, ..HttpOptions::default() }).map_err(|error| chain(&error))?;
     let mode = match run.kind {
         SyncKind::Full => Mode::Full,
         SyncKind::Delta => Mode::Delta,
     };
-    let options = RunOptions { scratch: scratch(ctx)?, progress: run.progress.clone(), ..RunOptions::default() };
+    let options =
+        RunOptions { scratch: scratch(ctx)?, progress: run.progress.clone(), ..RunOptions::default() };
     let reading = Reading::new(fetcher, source.clone(), reader.state.clone(), mode, ctx.clock.now(), options);
     let mut reading = reading.map_err(|error| error.chain())?;
     let mut errors = Vec::new();

@@ -53,7 +53,10 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
                 return Err(missing("update list", name));
             }
             let Some(members) = update_list::members(ctx, name).await? else {
-                return Err(Failure::wait(reason::DEPENDENCY_NOT_READY, format!("update list {name} is not resolved yet")));
+                return Err(Failure::wait(
+                    reason::DEPENDENCY_NOT_READY,
+                    format!("update list {name} is not resolved yet"),
+                ));
             };
             Some(members)
         }
@@ -61,11 +64,13 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
     let memory = memory(ctx, object).await?;
     let own = update_list::identities(&spec.pinned_updates())?;
     let remembered = memory.list.as_ref().map(|list| list.members.clone()).unwrap_or_default();
-    let ids: BTreeSet<UpdateId> = own.iter().chain(members.iter().flatten()).chain(&remembered).cloned().collect();
+    let ids: BTreeSet<UpdateId> =
+        own.iter().chain(members.iter().flatten()).chain(&remembered).cloned().collect();
     let ids: Vec<UpdateId> = ids.into_iter().collect();
     let known = ctx.store.updates(&ids).await.map_err(|error| database(&error))?;
     // A deployment that was taken out and comes back is another one: its UID is in the key.
-    let key = format!("{}/{}/{}", super::UPDATE_DEPLOYMENT, object.name_any(), object.uid().unwrap_or_default());
+    let key =
+        format!("{}/{}/{}", super::UPDATE_DEPLOYMENT, object.name_any(), object.uid().unwrap_or_default());
     let created = object.metadata.creation_timestamp.as_ref().map_or_else(|| ctx.clock.now(), |time| time.0);
     let anchor = ctx.store.anchor(&key, created).await.map_err(|error| database(&error))?;
     Ok(Inputs { template, members, memory, known, own, anchor, collections: ctx.caches.collections.names() })
@@ -84,8 +89,9 @@ async fn memory(ctx: &Context, object: &UpdateDeployment) -> Result<Memory, Fail
     let uid = object.uid().unwrap_or_default();
     match row.filter(|row| row.uid == uid) {
         None => Ok(Memory::default()),
-        Some(row) => serde_json::from_str(&row.json)
-            .map_err(|error| Failure::of("what this deployment has pinned cannot be read back from the site database", &error)),
+        Some(row) => serde_json::from_str(&row.json).map_err(|error| {
+            Failure::of("what this deployment has pinned cannot be read back from the site database", &error)
+        }),
     }
 }
 

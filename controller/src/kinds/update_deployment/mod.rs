@@ -81,7 +81,10 @@ impl Reconciler for UpdateDeployments {
         status::fill(ctx, status, generation, &deployment, &compiled).await?;
         let uid = object.uid().unwrap_or_default();
         if !compiled.has(&object.name_any(), &uid, generation) {
-            return Ok(Outcome::Progressing { message: "policies are being compiled".to_owned(), again: None });
+            return Ok(Outcome::Progressing {
+                message: "policies are being compiled".to_owned(),
+                again: None,
+            });
         }
         if let Some((clients, why)) = status::withheld(&deployment, &compiled) {
             return Err(Failure::wait(
@@ -126,18 +129,26 @@ async fn accept(
     status.template_differs = pinned.template_digest.as_ref().map(|_| pinned.template_differs);
     let differs = match (pinned.list_differs, pinned.template_differs) {
         (false, false) => None,
-        (true, false) => Some("the list says something else now; to take it over, pin it again or use listReference: Follow"),
-        (false, true) => {
-            Some("the template says something else now; to take it over, pin it again or use templateReference: Follow")
+        (true, false) => Some(
+            "the list says something else now; to take it over, pin it again or use listReference: Follow",
+        ),
+        (false, true) => Some(
+            "the template says something else now; to take it over, pin it again or use templateReference: Follow",
+        ),
+        (true, true) => {
+            Some("list and template say something else now; to take it over, pin them again or use Follow")
         }
-        (true, true) => Some("list and template say something else now; to take it over, pin them again or use Follow"),
     };
     flag(status, REFERENCE_DIFFERS, generation, &now, differs.map(|message| (true, "Differs", message)));
     Ok(deployment)
 }
 
 /// A hold is obeyed even when the rest of the new generation cannot be accepted: the last good row is held.
-async fn suspend_all_the_same(ctx: &Context, object: &UpdateDeployment, failure: &Failure) -> Result<(), Failure> {
+async fn suspend_all_the_same(
+    ctx: &Context,
+    object: &UpdateDeployment,
+    failure: &Failure,
+) -> Result<(), Failure> {
     if !object.spec.suspend || failure.disposition == Disposition::Retry {
         return Ok(());
     }
@@ -146,7 +157,8 @@ async fn suspend_all_the_same(ctx: &Context, object: &UpdateDeployment, failure:
     let Some(mut row) = row.filter(|row| Some(&row.uid) == object.uid().as_ref()) else {
         return Ok(());
     };
-    let Ok(mut deployment) = serde_json::from_str::<patchtide_model::deployment::Deployment>(&row.json) else {
+    let Ok(mut deployment) = serde_json::from_str::<patchtide_model::deployment::Deployment>(&row.json)
+    else {
         return Ok(());
     };
     deployment.suspend = true;

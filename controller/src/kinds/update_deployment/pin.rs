@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use patchtide_crds::{DeploymentTemplateSpec, UpdateDeploymentSpec, conditions::reason, reference::ReferenceMode};
+use patchtide_crds::{
+    DeploymentTemplateSpec, UpdateDeploymentSpec, conditions::reason, reference::ReferenceMode,
+};
 use patchtide_model::UpdateId;
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +111,8 @@ fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<Pinne
     let (Some(name), Some(members)) = (&spec.update_list, &inputs.members) else {
         return Ok(None);
     };
-    let now = PinnedList { name: name.clone(), digest: update_list::digest(members), members: members.clone() };
+    let now =
+        PinnedList { name: name.clone(), digest: update_list::digest(members), members: members.clone() };
     let memory = inputs.memory.list.as_ref().filter(|memory| memory.name == *name);
     match (spec.list_reference, &spec.list_digest) {
         (ReferenceMode::Follow, _) => Ok(Some(now)),
@@ -118,7 +121,9 @@ fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<Pinne
             // Pinning nothing for ever would be a trap: the pin is made when there is something to pin.
             None if members.is_empty() => Err(Failure::wait(
                 reason::DEPENDENCY_NOT_READY,
-                format!("update list {name} has no members yet: they are pinned when it has; to let members come and go use listReference: Follow"),
+                format!(
+                    "update list {name} has no members yet: they are pinned when it has; to let members come and go use listReference: Follow"
+                ),
             )),
             None => Ok(Some(now)),
         },
@@ -134,7 +139,9 @@ fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<Pinne
 fn lost(what: &str, name: &str, field: &str, now: &str) -> Failure {
     Failure::stalled(
         reason::INVALID_SPEC,
-        format!("{field}: {what} {name} has another content now ({now}) and the pinned one is not remembered: bring it back, or pin the present one"),
+        format!(
+            "{field}: {what} {name} has another content now ({now}) and the pinned one is not remembered: bring it back, or pin the present one"
+        ),
     )
 }
 
@@ -176,7 +183,9 @@ mod tests {
 
     #[test]
     fn a_followed_list_is_as_it_is_and_nothing_is_remembered() {
-        let spec = spec("{updateList: l, listReference: Follow, template: t, templateReference: Follow, collection: c}");
+        let spec = spec(
+            "{updateList: l, listReference: Follow, template: t, templateReference: Follow, collection: c}",
+        );
         let pinned = pin(&spec, &inputs(&[A, B], Memory::default())).unwrap();
         assert_eq!(pinned.members.len(), 2);
         assert_eq!(pinned.memory, Memory::default());
@@ -184,14 +193,21 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_not_pinned_for_ever() {
-        let failure = pin(&spec("{updateList: l, collection: c}"), &inputs(&[], Memory::default())).unwrap_err();
+        let failure =
+            pin(&spec("{updateList: l, collection: c}"), &inputs(&[], Memory::default())).unwrap_err();
         assert_eq!(failure.reason, reason::DEPENDENCY_NOT_READY);
     }
 
     #[test]
     fn a_digest_that_nobody_remembers_stalls() {
-        let yaml = format!("{{template: t, templateDigest: 'sha256:{}', updates: ['{A}'], collection: c}}", "0".repeat(64));
+        let yaml = format!(
+            "{{template: t, templateDigest: 'sha256:{}', updates: ['{A}'], collection: c}}",
+            "0".repeat(64)
+        );
         let failure = pin(&spec(&yaml), &inputs(&[], Memory::default())).unwrap_err();
-        assert!(failure.message.starts_with("templateDigest: template t has another content now"), "{failure}");
+        assert!(
+            failure.message.starts_with("templateDigest: template t has another content now"),
+            "{failure}"
+        );
     }
 }

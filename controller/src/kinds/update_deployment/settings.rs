@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, civil};
 use patchtide_crds::{
-    DurationText, DeploymentSettings as Wish,
+    DeploymentSettings as Wish, DurationText,
     settings::{
         AlertSettings, DisplayNotifications, DownloadBehaviour, DownloadSettings, InstallationSettings,
         LegacyClientSettings, RestartEnforcement, RestartSettings, TimeEvaluation, WakeOnLanSettings,
@@ -44,18 +44,48 @@ pub fn merge(template: Option<&Wish>, own: &Wish) -> Wish {
         available: own.available.clone().or_else(|| template.available.clone()),
         deadline: own.deadline.clone().or_else(|| template.deadline.clone()),
         deadline_spread: own.deadline_spread.clone().or_else(|| template.deadline_spread.clone()),
-        restart: either!(own.restart, template.restart, RestartSettings {
-            suppress_servers, suppress_workstations, outside_windows, countdown, enforcement
-        }),
-        installation: either!(own.installation, template.installation, InstallationSettings {
-            outside_windows, install_all_applicable, install_all_within, allow_removals
-        }),
+        restart: either!(
+            own.restart,
+            template.restart,
+            RestartSettings {
+                suppress_servers,
+                suppress_workstations,
+                outside_windows,
+                countdown,
+                enforcement
+            }
+        ),
+        installation: either!(
+            own.installation,
+            template.installation,
+            InstallationSettings {
+                outside_windows,
+                install_all_applicable,
+                install_all_within,
+                allow_removals
+            }
+        ),
         alerts: either!(own.alerts, template.alerts, AlertSettings { off_during_installation, on_failure }),
-        download: either!(own.download, template.download, DownloadSettings { slow_boundary, unprotected_fallback }),
-        wake_on_lan: either!(own.wake_on_lan, template.wake_on_lan, WakeOnLanSettings { enabled, afterwards }),
-        legacy_clients: either!(own.legacy_clients, template.legacy_clients, LegacyClientSettings {
-            deploy, collect_inventory_immediately, local_distribution_point, slow_boundary
-        }),
+        download: either!(
+            own.download,
+            template.download,
+            DownloadSettings { slow_boundary, unprotected_fallback }
+        ),
+        wake_on_lan: either!(
+            own.wake_on_lan,
+            template.wake_on_lan,
+            WakeOnLanSettings { enabled, afterwards }
+        ),
+        legacy_clients: either!(
+            own.legacy_clients,
+            template.legacy_clients,
+            LegacyClientSettings {
+                deploy,
+                collect_inventory_immediately,
+                local_distribution_point,
+                slow_boundary
+            }
+        ),
     }
 }
 
@@ -100,7 +130,10 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
         behaviour.map_or(default, |behaviour| behaviour == DownloadBehaviour::DownloadAndInstall)
     };
     let settings = DeploymentSettings {
-        display_notifications: matches!(display, DisplayNotifications::Allow | DisplayNotifications::BalloonOnly),
+        display_notifications: matches!(
+            display,
+            DisplayNotifications::Allow | DisplayNotifications::BalloonOnly
+        ),
         client_local_time: local,
         available: available(wish, local)?,
         deadline: deadline(wish, local)?,
@@ -150,7 +183,9 @@ fn time(field: &'static str, text: &str, local: bool) -> Result<civil::DateTime,
     let (civil, utc) = text.strip_suffix('Z').map_or((text, false), |civil| (civil, true));
     if utc == local {
         let problem = if local {
-            format!("{text} ends with Z, but times are read by each client's wall clock (timeEvaluation ClientLocal): leave the Z out")
+            format!(
+                "{text} ends with Z, but times are read by each client's wall clock (timeEvaluation ClientLocal): leave the Z out"
+            )
         } else {
             format!("{text} has no Z, but times are read in UTC (timeEvaluation UTC): end it with Z")
         };
@@ -182,12 +217,15 @@ mod tests {
         assert_eq!(settings.available, Available::AsSoonAsPossible);
         assert_eq!(settings.deadline, Deadline::After(SignedDuration::from_hours(336)));
         assert!(settings.display_notifications && settings.fallback_to_unprotected);
-        assert!(!settings.install_on_slow_boundary && !settings.install_outside_windows && !settings.allow_remove);
+        assert!(
+            !settings.install_on_slow_boundary && !settings.install_outside_windows && !settings.allow_remove
+        );
     }
 
     #[test]
     fn the_deployment_goes_before_its_template_field_by_field() {
-        let template = wish("restart: {suppressServers: true, outsideWindows: true}\ndeadline: {after: 3d}\n");
+        let template =
+            wish("restart: {suppressServers: true, outsideWindows: true}\ndeadline: {after: 3d}\n");
         let own = wish("restart: {outsideWindows: false}\ndeadline: {none: true}\n");
         let (settings, _) = resolve(&merge(Some(&template), &own)).unwrap();
         assert!(settings.suppress_restart_servers, "the template's own field stays");

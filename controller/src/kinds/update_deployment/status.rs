@@ -18,7 +18,9 @@ use patchtide_model::{
 };
 use patchtide_planner::site::{
     Verdict,
-    status::{DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of},
+    status::{
+        DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of,
+    },
 };
 
 use crate::{
@@ -42,7 +44,8 @@ pub async fn fill(
     compiled: &Compiled,
 ) -> Result<(), Failure> {
     let nobody = BTreeSet::new();
-    let targeted = compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
+    let targeted =
+        compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
     let clients = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
     let reports: Vec<ReportedState> = clients
         .into_iter()
@@ -63,7 +66,8 @@ pub async fn fill(
         .filter(|client| targeted.contains(client))
         .collect();
     let bound = if waiting.is_empty() { targeted } else { &waiting };
-    let windows = compiled.plan.as_ref().map(|plan| windows_of(plan, &compiled.clients, bound)).unwrap_or_default();
+    let windows =
+        compiled.plan.as_ref().map(|plan| windows_of(plan, &compiled.clients, bound)).unwrap_or_default();
     let now = ctx.clock.now();
     let input = StatusInput { deployment, targeted, states: &reports, windows: &windows, now };
     let numbers = deployment_status(&input);
@@ -80,10 +84,11 @@ pub async fn fill(
 /// Targeted clients that get no new policy, and why the first of them does not.
 pub fn withheld(deployment: &Deployment, compiled: &Compiled) -> Option<(usize, String)> {
     let plan = compiled.plan.as_ref()?;
-    let mut reasons = plan.targets.get(&deployment.name)?.iter().filter_map(|id| match plan.policies.get(id) {
-        Some(Verdict::Withheld { reason }) => Some(reason),
-        _ => None,
-    });
+    let mut reasons =
+        plan.targets.get(&deployment.name)?.iter().filter_map(|id| match plan.policies.get(id) {
+            Some(Verdict::Withheld { reason }) => Some(reason),
+            _ => None,
+        });
     let first = reasons.next()?.clone();
     Some((1 + reasons.count(), first))
 }
@@ -104,7 +109,8 @@ fn write(
     status.compliant = Some(format!("{}/{}", numbers.compliant, numbers.targeted));
     status.compliant_percent = numbers.compliant_percent.map(u32::from);
     let of = |state: DeploymentEnforcement| numbers.states.get(&state).copied().unwrap_or_default();
-    status.failed = Some(of(DeploymentEnforcement::InstallFailed) + of(DeploymentEnforcement::DownloadFailed));
+    status.failed =
+        Some(of(DeploymentEnforcement::InstallFailed) + of(DeploymentEnforcement::DownloadFailed));
     status.waiting_for_window = Some(of(DeploymentEnforcement::WaitingForWindow));
     // Never reported is *unknown* to whoever reads the published states.
     status.enforcement = DeploymentEnforcement::ALL
@@ -112,7 +118,8 @@ fn write(
         .map(|state| StateCount {
             id: u32::from(u8::from(*state)),
             state: state.name().to_owned(),
-            clients: of(*state) + if *state == DeploymentEnforcement::Unknown { numbers.never_reported } else { 0 },
+            clients: of(*state)
+                + if *state == DeploymentEnforcement::Unknown { numbers.never_reported } else { 0 },
         })
         .filter(|count| count.clients > 0)
         .collect();
@@ -125,7 +132,11 @@ fn write(
     status.compliance = by_compliance
         .into_iter()
         .filter(|(_, clients)| *clients > 0)
-        .map(|(state, clients)| StateCount { id: u32::from(u8::from(state)), state: state.name().to_owned(), clients })
+        .map(|(state, clients)| StateCount {
+            id: u32::from(u8::from(state)),
+            state: state.name().to_owned(),
+            clients,
+        })
         .collect();
     status.errors = numbers
         .errors
@@ -168,14 +179,17 @@ fn rollout(status: &mut UpdateDeploymentStatus, generation: i64, ctx: &Context, 
     let (compliant, targeted) = (numbers.compliant, numbers.targeted);
     let (done, why, text) = match targeted {
         0 => (false, reason::NO_CLIENTS, "no client is targeted".to_owned()),
-        _ if compliant == targeted => (true, reason::ALL_COMPLIANT, format!("all {targeted} clients are compliant")),
+        _ if compliant == targeted => {
+            (true, reason::ALL_COMPLIANT, format!("all {targeted} clients are compliant"))
+        }
         _ => (false, reason::PROGRESSING, format!("{compliant} of {targeted} clients are compliant")),
     };
     flag(status, ROLLED_OUT, generation, &now, Some((done, why, &text)));
     let progressing = targeted > 0 && !done;
     flag(status, ROLLOUT_PROGRESSING, generation, &now, progressing.then_some((true, why, text.as_str())));
     let failed = status.failed.unwrap_or_default();
-    let symbol = status.errors.first().map_or_else(|| "ClientsFailed".to_owned(), |error| error.symbol.clone());
+    let symbol =
+        status.errors.first().map_or_else(|| "ClientsFailed".to_owned(), |error| error.symbol.clone());
     let text = format!("{failed} clients failed, most of them with {symbol}: see status.errors");
     flag(status, DEGRADED, generation, &now, (failed > 0).then_some((true, "ClientsFailed", text.as_str())));
 }

@@ -20,7 +20,8 @@ pub fn validate(
 ) -> Result<(Deployment, DeploymentSettings, Vec<&'static str>), Failure> {
     let spec = &object.spec;
     let template = pinned.template.as_ref();
-    let collection = spec.collection.clone().or_else(|| template.and_then(|template| template.collection.clone()));
+    let collection =
+        spec.collection.clone().or_else(|| template.and_then(|template| template.collection.clone()));
     let Some(collection) = collection else {
         return Err(Failure::stalled(
             reason::INVALID_SPEC,
@@ -42,12 +43,14 @@ pub fn validate(
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return Err(Failure::wait(
             reason::REFERENCE_NOT_FOUND,
-            format!("updates: the catalogue does not know {names}{more}: synchronise the source that has them, or correct the identity"),
+            format!(
+                "updates: the catalogue does not know {names}{more}: synchronise the source that has them, or correct the identity"
+            ),
         ));
     }
     let wish = settings::merge(template.map(|template| &template.settings), &spec.settings);
-    let (resolved, missing) =
-        settings::resolve(&wish).map_err(|error| Failure::stalled(reason::INVALID_SPEC, error.to_string()))?;
+    let (resolved, missing) = settings::resolve(&wish)
+        .map_err(|error| Failure::stalled(reason::INVALID_SPEC, error.to_string()))?;
     let updates: BTreeSet<UpdateId> = pinned
         .members
         .iter()

@@ -7,7 +7,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use patchtide_crds::{UpdateList, UpdateListStatus, annotations, conditions::reason, update_list::RefreshPolicy};
+use patchtide_crds::{
+    UpdateList, UpdateListStatus, annotations, conditions::reason, update_list::RefreshPolicy,
+};
 use patchtide_model::{Digest, UpdateId};
 use tokio::sync::watch;
 
@@ -129,7 +131,9 @@ async fn found(ctx: &Context, object: &UpdateList) -> Result<BTreeSet<UpdateId>,
 pub fn identities(texts: &[String]) -> Result<BTreeSet<UpdateId>, Failure> {
     texts
         .iter()
-        .map(|text| text.parse().map_err(|error| Failure::stalled(reason::INVALID_SPEC, format!("updates: {error}"))))
+        .map(|text| {
+            text.parse().map_err(|error| Failure::stalled(reason::INVALID_SPEC, format!("updates: {error}")))
+        })
         .collect()
 }
 

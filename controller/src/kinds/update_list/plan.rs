@@ -37,7 +37,9 @@ pub fn plan(
 ) -> Members {
     let excluded = |id: &UpdateId| {
         let text = id.to_string();
-        exclusions.iter().any(|pattern| if pattern.contains('@') { *pattern == text } else { glob(pattern, &id.source) })
+        exclusions
+            .iter()
+            .any(|pattern| if pattern.contains('@') { *pattern == text } else { glob(pattern, &id.source) })
     };
     let counts = |id: &UpdateId| known.get(id).is_some_and(|update| !update.expired) && !excluded(id);
     let kept = old.followed.iter().filter(|_| folder.is_some() && old.folder == folder);

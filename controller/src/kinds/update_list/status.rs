@@ -41,7 +41,8 @@ pub async fn fill(
 /// Members that no package holds.
 async fn without_content(ctx: &Context, members: &BTreeSet<UpdateId>) -> Result<u64, Failure> {
     let objects = ctx.store.load_objects().await.map_err(|error| database(&error))?;
-    let packed: BTreeSet<&UpdateId> = objects.packages.values().flat_map(|package| &package.updates).collect();
+    let packed: BTreeSet<&UpdateId> =
+        objects.packages.values().flat_map(|package| &package.updates).collect();
     Ok(members.iter().filter(|id| !packed.contains(id)).count() as u64)
 }
 
@@ -64,13 +65,25 @@ async fn compliance(ctx: &Context, members: &BTreeSet<UpdateId>) -> Result<ListC
 }
 
 /// Compliant, not compliant and unknown add up to the active clients.
-fn count(active: &BTreeSet<ClientId>, scanned: &BTreeSet<ClientId>, requiring: &BTreeSet<ClientId>) -> ListCompliance {
+fn count(
+    active: &BTreeSet<ClientId>,
+    scanned: &BTreeSet<ClientId>,
+    requiring: &BTreeSet<ClientId>,
+) -> ListCompliance {
     let total = active.len() as u64;
     let non_compliant = requiring.len() as u64;
     let unknown = active.iter().filter(|id| !scanned.contains(id) && !requiring.contains(id)).count() as u64;
     let compliant = total.saturating_sub(non_compliant + unknown);
-    let percent = (compliant * 100).checked_div(total).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
-    ListCompliance { summary: format!("{compliant}/{total}"), clients: total, compliant, non_compliant, unknown, percent }
+    let percent =
+        (compliant * 100).checked_div(total).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+    ListCompliance {
+        summary: format!("{compliant}/{total}"),
+        clients: total,
+        compliant,
+        non_compliant,
+        unknown,
+        percent,
+    }
 }
 
 #[cfg(test)]
