@@ -35,7 +35,13 @@ use crate::{
     cache::Cache,
     context::Context,
     error::chain,
-    kinds::{COLLECTION, MAINTENANCE_WINDOW},
+    kinds::{
+        COLLECTION, MAINTENANCE_WINDOW,
+        deployment_package::{
+            PACKAGE_CONTENT,
+            plan::{self, Content},
+        },
+    },
     status::Object,
 };
 
@@ -291,9 +297,27 @@ pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
         objects.deployments.values().flat_map(|deployment| deployment.updates.iter().cloned()).collect();
     let list: Vec<UpdateId> = ids.iter().cloned().collect();
     let updates = ctx.store.updates(&list).await.map_err(store("load updates"))?;
-    let required_leaves = ctx.store.required_leaves(&ids).await.map_err(store("load required leaves"))?;
-    let dependencies = if ids.is_empty() { Vec::new() } else { dependencies(ctx).await? };
+    let mut required_leaves = ctx.store.required_leaves(&ids).await.map_err(store("load required leaves"))?;
+    let packages = packages(ctx).await?;
+    // What a package holds stays approved with its update when nobody requires it any more: it heals what falls below
+    // it again, and the end of an installation is no reason for another policy.
+    for update in updates.values() {
+        let held = update
+            .leaves
+            .iter()
+            .filter(|leaf| packages.iter().any(|content| content.files.contains_key(&leaf.file.sha256)));
+        for leaf in held {
+            required_leaves.entry(update.id.clone()).or_default().insert(plan::name(leaf));
+        }
+    }
+    let dependencies = if ids.is_empty() { Vec::new() } else { dependencies(ctx, &packages).await? };
     Ok(SiteInput { site: ctx.site.clone(), objects, clients, lines, updates, required_leaves, dependencies })
+}
+
+/// What the packages hold.
+async fn packages(ctx: &Context) -> Result<Vec<Content>, CompileError> {
+    let rows = ctx.store.objects(PACKAGE_CONTENT).await.map_err(store("load packages"))?;
+    Ok(rows.iter().filter_map(|row| serde_json::from_str(&row.json).ok()).collect())
 }
 
 /// Lines of the sources of active software update points: a line whose source is gone, or only a spare one's, is kept
@@ -313,8 +337,9 @@ fn offered_lines(ctx: &Context) -> BTreeSet<String> {
 }
 
 /// Packages that updates newly depend on, as clients named them, where the catalogue knows them.
-async fn dependencies(ctx: &Context) -> Result<Vec<Leaf>, CompileError> {
-    let needed = ctx.store.needed_leaves().await.map_err(store("load new dependencies"))?;
+async fn dependencies(ctx: &Context, packages: &[Content]) -> Result<Vec<Leaf>, CompileError> {
+    let mut needed = ctx.store.needed_leaves().await.map_err(store("load new dependencies"))?;
+    needed.extend(packages.iter().flat_map(|content| content.dependencies.iter().cloned()));
     let needed: Vec<LeafRef> = needed.into_iter().collect();
     let found = ctx.store.find_leaves(&needed).await.map_err(store("find new dependencies"))?;
     let leaves: BTreeSet<Leaf> = found.into_values().map(|(_, leaf)| leaf).collect();

@@ -201,8 +201,8 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The client says that it requires the smallest update of the line.
-async fn require_one(ground: &Ground, client: ClientId, line: &LineId) -> String {
+/// The client says that it requires, or has installed, the smallest update of the line.
+async fn report(ground: &Ground, client: ClientId, line: &LineId, detected: Detection, first: u64) -> String {
     let catalogue = ground.store.scan_catalogue(line).await.unwrap();
     let ids = catalogue.updates.iter().map(|u| format!("{line}:{}@{}", u.source, u.version).parse().unwrap());
     let ids: Vec<patchtide_model::UpdateId> = ids.collect();
@@ -220,8 +220,8 @@ async fn require_one(ground: &Ground, client: ClientId, line: &LineId) -> String
     let state = DetectedUpdate {
         source: update.id.source.clone(),
         version: update.id.version.clone(),
-        state: Detection::Required,
-        leaves: vec![leaf],
+        state: detected,
+        leaves: if detected == Detection::Required { vec![leaf] } else { vec![] },
     };
     let detection = DetectionReport {
         line: line.clone(),
@@ -237,18 +237,18 @@ async fn require_one(ground: &Ground, client: ClientId, line: &LineId) -> String
         IntakeBody::Detection(detection),
     ];
     let messages =
-        bodies.into_iter().zip(1..).map(|(body, seq)| IntakeMessage { seq, at: now(), body }).collect();
+        bodies.into_iter().zip(first..).map(|(body, seq)| IntakeMessage { seq, at: now(), body }).collect();
     let report = IntakeReport {
         client,
-        incarnation: Uuid::new_v4(),
-        boot: Uuid::new_v4(),
+        incarnation: Uuid::from_u128(1),
+        boot: Uuid::from_u128(2),
         sent_at: now(),
         received_at: now(),
         policy: None,
         messages,
     };
     let ack = ground.store.intake(report).await.unwrap();
-    assert_eq!(ack.acknowledged, 3);
+    assert_eq!(ack.acknowledged, first + 2);
     update.id.to_string()
 }
 
@@ -373,7 +373,7 @@ async fn from_objects_to_policy_and_back() {
     assert!(scanned.number >= first.number);
 
     // The client requires an update: search, list, package, deployment, policy.
-    let update = require_one(&ground, client, &line).await;
+    let update = report(&ground, client, &line, Detection::Required, 1).await;
     ground
         .until("updatelist", "security", 30, |list| match list["status"]["resolved"].as_u64() {
             Some(1) => Ok(()),
@@ -394,6 +394,19 @@ async fn from_objects_to_policy_and_back() {
         })
         .await;
     check_contract(&ground);
+
+    // Installed: nobody requires it any more. List, package and policy stay as they are.
+    report(&ground, client, &line, Detection::Installed, 4).await;
+    ground
+        .until("searchfolder", "security", 20, |folder| match folder["status"]["matches"].as_u64() {
+            Some(0) => Ok(()),
+            other => Err(format!("matches {other:?}")),
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ground.get("deploymentpackage", "security")["status"]["files"], 1);
+    assert_eq!(ground.get("updatelist", "security")["status"]["resolved"], 1);
+    assert_eq!(ground.store.policy(client).await.unwrap().unwrap().number, full.number);
 
     // suspend reaches the client's policy within seconds.
     ground.kubectl(&[

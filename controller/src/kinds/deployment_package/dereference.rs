@@ -44,6 +44,11 @@ pub struct Inputs {
 pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<Inputs, Failure> {
     let spec = &object.spec;
     let mut inputs = Inputs::default();
+    let row =
+        ctx.store.object(PACKAGE_CONTENT, &object.name_any()).await.map_err(|error| database(&error))?;
+    inputs.before = row
+        .filter(|row| Some(&row.uid) == object.uid().as_ref())
+        .and_then(|row| serde_json::from_str(&row.json).ok());
     let mut ids = update_list::identities(&spec.pinned())?;
     for list in &spec.update_lists {
         match update_list::members(ctx, list).await? {
@@ -55,7 +60,8 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
     inputs.updates = ctx.store.updates(&list).await.map_err(|error| database(&error))?;
     if spec.content == ContentScope::Required && !ids.is_empty() {
         inputs.required = ctx.store.required_leaves(&ids).await.map_err(|error| database(&error))?;
-        let needed = ctx.store.needed_leaves().await.map_err(|error| database(&error))?;
+        let mut needed = ctx.store.needed_leaves().await.map_err(|error| database(&error))?;
+        needed.extend(inputs.before.iter().flat_map(|before| before.dependencies.iter().cloned()));
         let needed: Vec<LeafRef> = needed.into_iter().collect();
         let found = ctx.store.find_leaves(&needed).await.map_err(|error| database(&error))?;
         inputs.dependencies = found.into_values().collect();
@@ -87,10 +93,5 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
             inputs.starts.insert(deployment.uid.clone(), deployment.settings.available);
         }
     }
-    let row =
-        ctx.store.object(PACKAGE_CONTENT, &object.name_any()).await.map_err(|error| database(&error))?;
-    inputs.before = row
-        .filter(|row| Some(&row.uid) == object.uid().as_ref())
-        .and_then(|row| serde_json::from_str(&row.json).ok());
     Ok(inputs)
 }

@@ -25,6 +25,9 @@ pub struct Content {
     pub points: BTreeSet<ObjectName>,
     /// Files with their bytes.
     pub files: BTreeMap<Digest, u64>,
+    /// Packages that its updates newly depended on when they were first wanted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub dependencies: BTreeSet<LeafRef>,
     /// Digest over updates, files and start times: another one is another version.
     pub fingerprint: Option<Digest>,
 }
@@ -62,9 +65,11 @@ pub fn plan(object: &DeploymentPackage, inputs: &Inputs) -> Result<Next, Failure
         }
     }
     // What updates newly depend on is approved with them and needed with them.
+    let mut dependencies = BTreeSet::new();
     if !files.is_empty() {
         for (update, leaf) in &inputs.dependencies {
             add(&object.spec, inputs, update, leaf, &mut files)?;
+            dependencies.insert(name(leaf));
         }
     }
     let updates: Vec<UpdateId> =
@@ -77,21 +82,30 @@ pub fn plan(object: &DeploymentPackage, inputs: &Inputs) -> Result<Next, Failure
         Some(before) => before.version + 1,
         None => 1,
     };
-    let content =
-        Content { version, points: inputs.points.clone(), files: sizes, fingerprint: Some(fingerprint) };
+    let content = Content {
+        version,
+        points: inputs.points.clone(),
+        files: sizes,
+        dependencies,
+        fingerprint: Some(fingerprint),
+    };
     Ok(Next { updates, files, content })
 }
 
 fn wanted(spec: &DeploymentPackageSpec, inputs: &Inputs, update: &Update, leaf: &Leaf) -> bool {
     match spec.content {
         ContentScope::All => true,
+        // What was required once stays as long as its update does: it heals what falls below it again, and a machine
+        // that comes later needs it too.
         ContentScope::Required => {
-            inputs.required.get(&update.id).is_some_and(|needed| needed.contains(&name(leaf)))
+            inputs.before.as_ref().is_some_and(|before| before.files.contains_key(&leaf.file.sha256))
+                || inputs.required.get(&update.id).is_some_and(|needed| needed.contains(&name(leaf)))
         }
     }
 }
 
-fn name(leaf: &Leaf) -> LeafRef {
+/// A leaf's name.
+pub fn name(leaf: &Leaf) -> LeafRef {
     LeafRef {
         package: leaf.package.clone(),
         architecture: leaf.architecture.clone(),
@@ -187,6 +201,18 @@ mod tests {
         // R-PKG-23, R-DEPL-56: a start time that changes is a new version.
         inputs.starts.insert("u-1".into(), patchtide_model::deployment::Available::AsSoonAsPossible);
         assert_eq!(plan(&package(SPEC), &inputs).unwrap().content.version, 2);
+    }
+
+    #[test]
+    fn what_was_required_once_stays_with_its_update() {
+        let mut inputs = inputs();
+        let first = plan(&package(SPEC), &inputs).unwrap();
+        inputs.before = Some(first.content.clone());
+        // Installed everywhere: no client requires it any more.
+        inputs.required.clear();
+        assert_eq!(plan(&package(SPEC), &inputs).unwrap(), first);
+        inputs.updates.clear();
+        assert!(plan(&package(SPEC), &inputs).unwrap().files.is_empty());
     }
 
     #[test]

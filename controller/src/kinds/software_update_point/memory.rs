@@ -49,6 +49,17 @@ pub struct Changes {
     pub malformed: u64,
 }
 
+impl Changes {
+    /// Adds another's counts.
+    pub const fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.revised += other.revised;
+        self.superseded += other.superseded;
+        self.expired += other.expired;
+        self.malformed += other.malformed;
+    }
+}
+
 /// What is remembered of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceMemory {

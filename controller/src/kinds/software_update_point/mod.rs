@@ -40,8 +40,7 @@ struct Job {
     kind: SyncKind,
     generation: i64,
     started: jiff::Timestamp,
-    progress: Progress,
-    source: Arc<Mutex<String>>,
+    progress: Vec<(String, Progress)>,
     task: JoinHandle<()>,
 }
 
@@ -130,26 +129,26 @@ impl Reconciler for SoftwareUpdatePoints {
             running = false;
         }
         if !running && next.at <= now {
-            let progress = Progress::default();
-            let source = Arc::new(Mutex::new(String::new()));
+            let progress: Vec<(String, Progress)> =
+                inputs.sources.iter().map(|(name, _)| (name.clone(), Progress::default())).collect();
             let run = sync::Run {
                 uid: uid.clone(),
                 generation,
                 kind: next.kind,
                 request,
                 inputs,
-                progress: progress.clone(),
-                source: Arc::clone(&source),
+                progress: progress.iter().map(|(_, progress)| progress.clone()).collect(),
             };
             let task = tokio::spawn(sync::run(Arc::clone(&self.ctx), run));
-            let job = Job { kind: next.kind, generation, started: now, progress, source, task };
+            let job = Job { kind: next.kind, generation, started: now, progress, task };
             self.jobs().insert(uid.clone(), job);
             running = true;
         }
         status::fill(ctx, status, object, &memory).await?;
         status.progress = self.jobs().get(&uid).map(|job| {
-            let source = job.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            status::progress(job.kind, job.started, &source, &job.progress.snapshot())
+            let sources: Vec<_> =
+                job.progress.iter().map(|(name, progress)| (name.as_str(), progress.snapshot())).collect();
+            status::progress(job.kind, job.started, &sources)
         });
         if running {
             status.next_sync_time = None;

@@ -2,11 +2,12 @@
 //! database.
 
 use patchtide_model::LineId;
+use tokio::time::Instant;
 
 use crate::{context::Context, error::Failure, kinds::database};
 
 /// Level that is quick and small enough: the document is read far more often than written.
-const LEVEL: i32 = 9;
+const LEVEL: i32 = 6;
 
 /// Publishes the line's present catalogue unless that has been done. Returns whether it was written.
 pub async fn publish(ctx: &Context, line: &LineId) -> Result<bool, Failure> {
@@ -20,8 +21,10 @@ pub async fn publish(ctx: &Context, line: &LineId) -> Result<bool, Failure> {
     if published || state.version == 0 {
         return Ok(false);
     }
+    let started = Instant::now();
     let catalogue = ctx.store.scan_catalogue(line).await.map_err(|error| database(&error))?;
     let version = catalogue.version;
+    let read = started.elapsed();
     let library = ctx.library.clone();
     let written = tokio::task::spawn_blocking(move || {
         let json = serde_json::to_vec(&catalogue)
@@ -36,6 +39,7 @@ pub async fn publish(ctx: &Context, line: &LineId) -> Result<bool, Failure> {
     let (digest, size) =
         written.await.map_err(|error| Failure::of("writing the catalogue was broken off", &error))??;
     ctx.store.set_line_catalogue(line, version, digest, size).await.map_err(|error| database(&error))?;
-    tracing::info!(%line, version, size, "catalogue published");
+    let (read_ms, all_ms) = (read.as_millis(), started.elapsed().as_millis());
+    tracing::info!(%line, version, size, read_ms, all_ms, "catalogue published");
     Ok(true)
 }

@@ -76,26 +76,47 @@ pub async fn fill(
     Ok(())
 }
 
-/// How far a synchronisation is.
-pub fn progress(kind: SyncKind, started: Timestamp, source: &str, at: &Snapshot) -> SyncProgress {
-    let mebibytes = |bytes: u64| bytes >> 20;
-    let summary = format!(
-        "{}: {} of {} MiB, {} updates",
-        if at.current.is_empty() { source } else { &at.current },
-        mebibytes(at.bytes),
-        mebibytes(at.bytes_total),
-        at.updates
-    );
+/// How far a synchronisation is: the sum over its sources, and the source that has most left.
+pub fn progress(kind: SyncKind, started: Timestamp, sources: &[(&str, Snapshot)]) -> SyncProgress {
+    let sum = |of: fn(&Snapshot) -> u64| sources.iter().map(|(_, at)| of(at)).sum::<u64>();
+    let (done, total, updates) = (sum(|at| at.bytes), sum(|at| at.bytes_total), sum(|at| at.updates));
+    let left = |at: &Snapshot| at.bytes_total.saturating_sub(at.bytes);
+    let slowest = sources.iter().max_by_key(|(_, at)| (left(at), at.bytes_total));
+    let source = slowest.map(|(name, _)| clip(name, 63));
+    let current = slowest.map(|(_, at)| at.current.clone()).filter(|current| !current.is_empty());
+    let what = current.as_deref().or(source.as_deref()).unwrap_or_default();
+    let summary = format!("{what}: {} of {} MiB, {updates} updates", done >> 20, total >> 20);
     SyncProgress {
         kind: Some(kind),
         started: Some(time(started)),
         summary: clip(&summary, 256),
-        source: (!source.is_empty()).then(|| clip(source, 63)),
-        current: (!at.current.is_empty()).then(|| clip(&at.current, 512)),
-        files_done: at.files,
-        files_total: at.files_total,
-        bytes_done: at.bytes,
-        bytes_total: at.bytes_total,
-        updates: at.updates,
+        source,
+        current: current.map(|current| clip(&current, 512)),
+        files_done: sum(|at| at.files),
+        files_total: sum(|at| at.files_total),
+        bytes_done: done,
+        bytes_total: total,
+        updates,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_sum_and_names_the_source_with_most_left() {
+        let at = |current: &str, bytes, bytes_total| Snapshot {
+            current: current.to_owned(),
+            bytes,
+            bytes_total,
+            updates: 5,
+            ..Snapshot::default()
+        };
+        let sources =
+            [("security", at("s/main", 3 << 20, 3 << 20)), ("debian", at("d/main", 1 << 20, 9 << 20))];
+        let progress = progress(SyncKind::Full, Timestamp::UNIX_EPOCH, &sources);
+        assert_eq!(progress.summary, "d/main: 4 of 12 MiB, 10 updates");
+        assert_eq!(progress.source.as_deref(), Some("debian"));
     }
 }

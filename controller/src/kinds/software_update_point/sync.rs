@@ -1,10 +1,8 @@
 //! One synchronisation: every source, line by line, each stored and published before the next is read.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
+use futures::{StreamExt as _, stream};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use patchtide_catalog::{
     apt::{AptSource, LineResult, LineSnapshot, Mode, Run as Reading, RunOptions},
@@ -39,11 +37,12 @@ pub struct Run {
     pub request: Option<String>,
     /// Sources and rules.
     pub inputs: Inputs,
-    /// Progress of the source being read.
-    pub progress: Progress,
-    /// Name of the source being read.
-    pub source: Arc<Mutex<String>>,
+    /// Progress of each source, in the order of the spec.
+    pub progress: Vec<Progress>,
 }
+
+/// Sources that are read at the same time: a small one is not to wait for a large one.
+const PARALLEL: usize = 3;
 
 /// Runs it and remembers what came of it.
 pub async fn run(ctx: Arc<Context>, run: Run) {
@@ -55,25 +54,17 @@ pub async fn run(ctx: Arc<Context>, run: Run) {
         }
     };
     let (mut changes, mut errors) = (Changes::default(), Vec::new());
-    for (name, source) in &run.inputs.sources {
-        name.clone_into(&mut run.source.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut source_memory = memory.sources.remove(name).unwrap_or_default();
-        let result = match source {
-            Ok(source) => one(&ctx, &run, source, &mut source_memory, &mut changes).await,
-            Err(problem) => Err(problem.clone()),
-        };
-        match result {
-            Ok(()) => {
-                source_memory.error = None;
-                source_memory.last_success = Some(ctx.clock.now());
-            }
-            Err(error) => {
-                tracing::warn!(source = name, error, "source not synchronised");
-                errors.push(format!("source {name}: {error}"));
-                source_memory.error = Some(error);
-            }
-        }
-        memory.sources.insert(name.clone(), source_memory);
+    // Made first: a closure inside of the stream would keep the whole future from being `Send`.
+    let mut readings = Vec::new();
+    for ((name, source), progress) in run.inputs.sources.iter().zip(&run.progress) {
+        let known = memory.sources.remove(name).unwrap_or_default();
+        readings.push(one_source(&ctx, &run, name, source, progress, known));
+    }
+    let mut results: Vec<_> = stream::iter(readings).buffered(PARALLEL).collect().await;
+    for (name, source_memory, its_changes) in results.drain(..) {
+        changes.add(its_changes);
+        errors.extend(source_memory.error.as_ref().map(|error| format!("source {name}: {error}")));
+        memory.sources.insert(name, source_memory);
     }
     let names: std::collections::BTreeSet<&String> =
         run.inputs.sources.iter().map(|(name, _)| name).collect();
@@ -87,6 +78,33 @@ pub async fn run(ctx: Arc<Context>, run: Run) {
         tracing::warn!(error = %failure, "end of the synchronisation not remembered: it is repeated");
     }
     ctx.sync_progress.send_modify(|version| *version += 1);
+}
+
+/// Reads one source and says what came of it.
+async fn one_source(
+    ctx: &Context,
+    run: &Run,
+    name: &str,
+    source: &Result<Box<AptSource>, String>,
+    progress: &Progress,
+    mut memory: SourceMemory,
+) -> (String, SourceMemory, Changes) {
+    let mut changes = Changes::default();
+    let result = match source {
+        Ok(source) => one(ctx, run, source, progress, &mut memory, &mut changes).await,
+        Err(problem) => Err(problem.clone()),
+    };
+    match result {
+        Ok(()) => {
+            memory.error = None;
+            memory.last_success = Some(ctx.clock.now());
+        }
+        Err(error) => {
+            tracing::warn!(source = name, error, "source not synchronised");
+            memory.error = Some(error);
+        }
+    }
+    (name.to_owned(), memory, changes)
 }
 
 /// What is remembered after a run. Pure.
@@ -114,6 +132,7 @@ async fn one(
     ctx: &Context,
     run: &Run,
     source: &AptSource,
+    progress: &Progress,
     memory: &mut SourceMemory,
     changes: &mut Changes,
 ) -> Result<(), String> {
@@ -127,8 +146,7 @@ async fn one(
         SyncKind::Full => Mode::Full,
         SyncKind::Delta => Mode::Delta,
     };
-    let options =
-        RunOptions { scratch: scratch(ctx)?, progress: run.progress.clone(), ..RunOptions::default() };
+    let options = RunOptions { scratch: scratch(ctx)?, progress: progress.clone(), ..RunOptions::default() };
     let reading = Reading::new(fetcher, source.clone(), reader.state.clone(), mode, ctx.clock.now(), options);
     let mut reading = reading.map_err(|error| error.chain())?;
     let mut errors = Vec::new();
