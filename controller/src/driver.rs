@@ -16,7 +16,7 @@ use kube::{Resource as _, ResourceExt as _, core::object::HasStatus as _};
 use patchtide_crds::{StatusContract, annotations, conditions::reason};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 
 /// Changes that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(150);
+/// Longest time between a change of what objects depend on and the look at them.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Objects of a kind that are reconciled at the same time.
 const CONCURRENCY: usize = 8;
 /// A reconcile that takes longer is broken off. Long work (synchronising, fetching) runs in tasks of its own.
@@ -74,6 +76,7 @@ pub async fn run<R: Reconciler>(ctx: Arc<Context>, reconciler: R) {
     let mut wakes = reconciler.wakes(&ctx);
     let mut queue = Queue::default();
     let mut known: Option<BTreeSet<String>> = None;
+    let mut pace = Pace::new(Instant::now());
     cache.take_touched();
     queue.all(&cache.names(), Instant::now());
     loop {
@@ -84,6 +87,12 @@ pub async fn run<R: Reconciler>(ctx: Arc<Context>, reconciler: R) {
                 Err(failure) => tracing::warn!(error = %failure, "sweep failed; it is tried again"),
             }
         }
+        if pace.begins(Instant::now()) {
+            for wake in &mut wakes {
+                wake.mark_unchanged();
+            }
+            queue.all(&cache.names(), Instant::now());
+        }
         let due = queue.take_due(Instant::now());
         let results: Vec<_> = stream::iter(due)
             .map(|name| reconcile_one(&ctx, &reconciler, &cache, name, &queue))
@@ -93,20 +102,54 @@ pub async fn run<R: Reconciler>(ctx: Arc<Context>, reconciler: R) {
         for result in results {
             queue.settle(result);
         }
+        pace.ends(Instant::now());
+        let resync = Instant::now() + RESYNC;
+        let next = [queue.next(), pace.due].into_iter().flatten().min().unwrap_or(resync);
         tokio::select! {
             _ = events.changed() => {
                 for name in cache.take_touched() {
                     queue.at(name, Instant::now());
                 }
             }
-            () = any(&mut wakes) => {
-                sleep(DEBOUNCE).await;
-                for wake in &mut wakes {
-                    wake.mark_unchanged();
-                }
-                queue.all(&cache.names(), Instant::now());
-            }
-            () = sleep_until(queue.next().unwrap_or_else(|| Instant::now() + RESYNC)) => {}
+            () = any(&mut wakes), if pace.due.is_none() => pace.wake(Instant::now()),
+            () = sleep_until(next) => {}
+        }
+    }
+}
+
+/// When all objects of a kind are looked at because something they depend on changed. State messages of a large fleet
+/// change it all the time: looking takes at most a sixth of the time.
+#[derive(Debug)]
+struct Pace {
+    due: Option<Instant>,
+    begun: Option<Instant>,
+    not_before: Instant,
+}
+
+impl Pace {
+    const fn new(now: Instant) -> Self {
+        Self { due: None, begun: None, not_before: now }
+    }
+
+    /// Something changed.
+    fn wake(&mut self, now: Instant) {
+        self.due = Some((now + DEBOUNCE).max(self.not_before));
+    }
+
+    /// Whether it is time to look at all.
+    fn begins(&mut self, now: Instant) -> bool {
+        if self.due.is_none_or(|due| due > now) {
+            return false;
+        }
+        self.due = None;
+        self.begun = Some(now);
+        true
+    }
+
+    /// What was begun has ended.
+    fn ends(&mut self, now: Instant) {
+        if let Some(begun) = self.begun.take() {
+            self.not_before = now + (now.duration_since(begun) * 5).min(LONGEST_REST);
         }
     }
 }
@@ -280,6 +323,21 @@ mod tests {
         assert!(timeout(Duration::from_millis(20), any(&mut wakes)).await.is_err());
         alive.send_modify(|n| *n += 1);
         assert!(timeout(Duration::from_millis(200), any(&mut wakes)).await.is_ok());
+    }
+
+    #[test]
+    fn a_look_that_takes_long_comes_seldom() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert!(!pace.begins(start));
+        pace.wake(start);
+        assert!(!pace.begins(start), "changes that come together are one");
+        assert!(pace.begins(start + DEBOUNCE));
+        let end = start + DEBOUNCE + Duration::from_secs(2);
+        pace.ends(end);
+        pace.wake(end);
+        assert!(!pace.begins(end + Duration::from_secs(9)));
+        assert!(pace.begins(end + Duration::from_secs(10)));
     }
 
     #[test]

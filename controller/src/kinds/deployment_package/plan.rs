@@ -149,6 +149,7 @@ fn add(
 pub fn without_effect(spec: &DeploymentPackageSpec) -> Vec<&'static str> {
     let over = spec.source_override.as_ref();
     [
+        ("languages", !spec.languages.is_empty()),
         ("sendingPriority", spec.sending_priority != SendingPriority::Medium),
         ("binaryDeltaReplication", !spec.binary_delta_replication),
         ("refreshOnRemoval", !spec.refresh_on_removal),
