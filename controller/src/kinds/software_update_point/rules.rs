@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_named() {
-        let plain = "{sources: [{name: d, apt: {url: 'http://archive.example/d', suites: [s], components: [main], keyring: {keyringFile: /k}}}]";
+        let plain = "{sources: [{name: d, apt: {url: 'http://archive.example/d', suites: [s], components: [main], architectures: [amd64], keyring: {keyringFile: /k}}}]";
         let spec = |more: &str| serde_saphyr::from_str(&format!("{plain}{more}}}")).unwrap();
         assert_eq!(without_effect(&spec("")), Vec::<&str>::new());
         assert_eq!(without_effect(&spec(", cleanupAge: 30d, languages: [de]")), ["languages", "cleanupAge"]);
