@@ -30,13 +30,9 @@ pub fn run(folder: Option<PathBuf>, keep: bool) -> Result<()> {
     let folder = std::path::absolute(&folder).context("cannot resolve the demo's folder")?;
     let _lock = lock(&folder)?;
     crate::host::sweep()?;
-    let begin = Instant::now();
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    if begin.elapsed() > Duration::from_secs(2) {
-        println!("Removed what the last run left ({:.1} s).", begin.elapsed().as_secs_f64());
-    }
+    // Three Debian roots take a while to remove; that need not be waited for.
+    let old = set_aside(&folder)?;
+    let _removal = old.map(|old| std::thread::spawn(move || fs::remove_dir_all(old)));
     println!(
         "Patchtide: from a Git commit to patched machines. Everything of it lies in {}.",
         folder.display()
@@ -56,6 +52,25 @@ pub fn run(folder: Option<PathBuf>, keep: bool) -> Result<()> {
     drop(line);
     println!("Stopped. {} holds the logs; `make clean` removes it.", folder.display());
     Ok(())
+}
+
+/// Moves what the last run left into `folder/old`, out of the way of this one; none when there was nothing.
+fn set_aside(folder: &Path) -> Result<Option<PathBuf>> {
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let aside = folder.with_extension("old");
+    let inside = folder.join("old");
+    let moved = || -> std::io::Result<()> {
+        if aside.exists() {
+            fs::remove_dir_all(&aside)?;
+        }
+        fs::rename(folder, &aside)?;
+        fs::create_dir_all(folder)?;
+        fs::rename(&aside, &inside)
+    };
+    moved().with_context(|| format!("cannot move {} out of the way", folder.display()))?;
+    Ok(Some(inside))
 }
 
 /// One demo at a time in one folder: a second one would take the first one's files away.
