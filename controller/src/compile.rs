@@ -5,6 +5,8 @@
 //! taken into the database in its newest generation, or be marked as blocking. Otherwise a deployment that is applied
 //! together with its window could reach clients before the window does.
 
+mod whole;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,14 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, PartialObjectMeta},
-};
-use patchtide_crds::{
-    annotations::{DISABLED, RECONCILE},
-    software_update_point::SupRole,
-};
+use patchtide_crds::software_update_point::SupRole;
 use patchtide_model::{
     ClientId, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef},
@@ -28,21 +23,16 @@ use patchtide_model::{
 };
 use patchtide_planner::site::{self, SiteInput, SitePlan, Verdict};
 use patchtide_signer::SignerError;
-use patchtide_store::{ObjectRow, StoreError, clients::StoredPolicy};
+use patchtide_store::{StoreError, clients::StoredPolicy};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    cache::Cache,
     context::Context,
     error::chain,
-    kinds::{
-        COLLECTION, MAINTENANCE_WINDOW,
-        deployment_package::{
-            PACKAGE_CONTENT,
-            plan::{self, Content},
-        },
+    kinds::deployment_package::{
+        PACKAGE_CONTENT,
+        plan::{self, Content},
     },
-    status::Object,
 };
 
 /// Changes that come within this time are one.
@@ -191,7 +181,7 @@ pub async fn run(ctx: Arc<Context>) {
 
 /// Compiles, signs and stores once.
 pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
-    if let Some(object) = not_taken_in(ctx).await? {
+    if let Some(object) = whole::not_taken_in(ctx).await? {
         return Ok(Run::Behind { object });
     }
     let input = load(ctx).await?;
@@ -202,7 +192,7 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     let withheld =
         plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
     if !new.is_empty()
-        && let Some(object) = unseen(ctx).await?
+        && let Some(object) = whole::unseen(ctx).await?
     {
         return Ok(Run::Behind { object });
     }
@@ -367,66 +357,51 @@ fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
     }
 }
 
-/// A window or collection that the watches have seen and that is neither in the database in its newest generation nor
-/// marked as blocking.
-async fn not_taken_in(ctx: &Context) -> Result<Option<String>, CompileError> {
-    let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
-    let windows = ctx.store.objects(MAINTENANCE_WINDOW).await.map_err(store("load windows"))?;
-    let collections = ctx.store.objects(COLLECTION).await.map_err(store("load collections"))?;
-    let blocked: BTreeSet<&str> = objects.blocked.keys().map(String::as_str).collect();
-    let window = missing(MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows, &windows, &blocked);
-    Ok(window.or_else(|| missing(COLLECTION, &ctx.caches.collections, &collections, &blocked)))
-}
+#[cfg(test)]
+mod tests {
+    use patchtide_model::{Digest, object::ClientSettings, policy::PolicyBody};
+    use uuid::Uuid;
 
-fn missing<K: Object>(
-    kind: &str,
-    cache: &Cache<K>,
-    rows: &[ObjectRow],
-    blocked: &BTreeSet<&str>,
-) -> Option<String> {
-    if !cache.is_complete() {
-        return Some(kind.to_owned());
-    }
-    cache.all().iter().find_map(|object| {
-        let name = object.name_any();
-        let uid = object.uid().unwrap_or_default();
-        let generation = object.meta().generation.unwrap_or_default();
-        let label = format!("{kind}/{name}");
-        // An object that is left alone on purpose stays as it last was.
-        let left = object.annotations().get(RECONCILE).is_some_and(|value| value == DISABLED);
-        let settled = left
-            || object.meta().deletion_timestamp.is_some()
-            || blocked.contains(label.as_str())
-            || rows.iter().any(|row| row.name == name && row.uid == uid && row.generation >= generation);
-        (!settled).then_some(label)
-    })
-}
+    use super::*;
 
-/// A window or collection that the API server knows at this moment and the watches have not seen: one consistent read
-/// before anything new goes out.
-async fn unseen(ctx: &Context) -> Result<Option<String>, CompileError> {
-    let window = unseen_of(ctx, MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows).await?;
-    if window.is_some() {
-        return Ok(window);
-    }
-    unseen_of(ctx, COLLECTION, &ctx.caches.collections).await
-}
-
-async fn unseen_of<K: Object>(
-    ctx: &Context,
-    kind: &'static str,
-    cache: &Cache<K>,
-) -> Result<Option<String>, CompileError> {
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
-    let list = api
-        .list(&ListParams::default())
-        .await
-        .map_err(|source| CompileError::List { kind, source: Box::new(source) })?;
-    let unseen = list.iter().find(|there| {
-        let seen = cache.get(&there.name_any()).is_some_and(|here| {
-            here.meta().uid == there.metadata.uid && here.meta().generation >= there.metadata.generation
+    fn plan(clients: u128) -> SitePlan {
+        let body = Arc::new(PolicyBody {
+            settings: ClientSettings::default(),
+            lines: vec![],
+            windows: vec![],
+            deployments: vec![],
+            updates: BTreeMap::new(),
+            dependencies: vec![],
+            provenance: BTreeMap::new(),
         });
-        !seen && there.metadata.deletion_timestamp.is_none()
-    });
-    Ok(unseen.map(|object| format!("{kind}/{}", object.name_any())))
+        let verdicts =
+            (1..=clients).map(|n| (ClientId(Uuid::from_u128(n)), Verdict::Policy(Arc::clone(&body))));
+        let mut policies: BTreeMap<_, _> = verdicts.collect();
+        let held = Verdict::Withheld { reason: "MaintenanceWindow/mars".to_owned() };
+        policies.insert(ClientId(Uuid::from_u128(99)), held);
+        SitePlan { membership: BTreeMap::new(), targets: BTreeMap::new(), policies, notes: vec![] }
+    }
+
+    #[test]
+    fn only_another_body_gets_a_number_and_numbers_only_rise() {
+        let plan = plan(3);
+        let id = |n| ClientId(Uuid::from_u128(n));
+        let first = changed(&plan, &BTreeMap::new(), 1);
+        assert_eq!(
+            first.iter().map(|next| next.number).collect::<Vec<_>>(),
+            [1, 1, 1],
+            "the held one gets none"
+        );
+        let same = first[0].digest;
+        let known = BTreeMap::from([
+            (id(1), (1, 7, same)),
+            (id(2), (1, 7, Digest::of(b"another body"))),
+            (id(3), (1, 7, same)),
+        ]);
+        let next: Vec<_> = changed(&plan, &known, 1).iter().map(|next| (next.client, next.number)).collect();
+        assert_eq!(next, [(id(2), 8)]);
+        // A restored site has another epoch: everybody is told again, from the beginning.
+        let next: Vec<_> = changed(&plan, &known, 2).iter().map(|next| next.number).collect();
+        assert_eq!(next, [1, 1, 1]);
+    }
 }

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, unreachable_pub, reason = "a test")]
 
+mod bad;
+mod contract;
+mod quickstart;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use contract::check_contract;
 use jiff::Timestamp;
-use patchtide_crds::conditions::violations;
 use patchtide_model::{ClientId, Digest, LineId, ObjectName, policy::Policy, state::Detection, state::Scan};
 use patchtide_protocol::envelope::Envelope;
 use patchtide_store::{
@@ -15,132 +19,9 @@ use patchtide_store::{
     intake::{DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport},
 };
 use patchtide_tests::archive::Archive;
+use quickstart::{TOKEN, quickstart};
 use support::{Ground, condition};
 use uuid::Uuid;
-
-const TOKEN: &str = "a-token-of-more-than-sixteen-bytes";
-
-fn quickstart(archive: &Archive) -> String {
-    let security = &archive.security;
-    format!(
-        r"
-apiVersion: v1
-kind: Secret
-metadata:
-  name: enrolment
-stringData:
-  token: {TOKEN}
----
-apiVersion: patchtide.dev/v1alpha1
-kind: Site
-metadata:
-  name: site
-spec:
-  managementPoint: {{addresses: ['https://127.0.0.1:8443']}}
-  enrolment:
-    tokens: [{{name: all, secretRef: {{name: enrolment}}, use: Site}}]
-    approval: {{mode: Automatic, tokens: [Site]}}
----
-apiVersion: patchtide.dev/v1alpha1
-kind: SoftwareUpdatePoint
-metadata:
-  name: debian
-spec:
-  sources:
-  - name: debian
-    product: Debian 12
-    apt:
-      url: {url}
-      suites: [{suite}]
-      components: [main]
-      architectures: [{architecture}]
-      keyring: {{keyringFile: {keyring}}}
-  - name: away
-    apt:
-      url: http://127.0.0.1:9/debian
-      suites: [bookworm]
-      components: [main]
-      architectures: [amd64]
-      keyring: {{keyringFile: {keyring}}}
-  updateRules: [{{name: xz, match: {{source: xz-utils}}, restart: Always}}]
----
-apiVersion: patchtide.dev/v1alpha1
-kind: SearchFolder
-metadata:
-  name: security
-spec:
-  criteria: {{classifications: [SecurityUpdates], requiredBy: {{atLeast: 1}}}}
----
-apiVersion: patchtide.dev/v1alpha1
-kind: UpdateList
-metadata:
-  name: security
-spec:
-  searchFolder: {{name: security}}
----
-apiVersion: patchtide.dev/v1alpha1
-kind: DeploymentTemplate
-metadata:
-  name: standard
-spec:
-  settings: {{deadline: {{after: 0s}}}}
----
-apiVersion: patchtide.dev/v1alpha1
-kind: DeploymentPackage
-metadata:
-  name: security
-spec:
-  updateLists: [security]
-  distributionPoints: [dp1]
----
-apiVersion: patchtide.dev/v1alpha1
-kind: DistributionPoint
-metadata:
-  name: dp1
-spec:
-  endpoints: ['https://127.0.0.1:8444']
----
-apiVersion: patchtide.dev/v1alpha1
-kind: Collection
-metadata:
-  name: everyone
-spec:
-  all: true
----
-apiVersion: patchtide.dev/v1alpha1
-kind: MaintenanceWindow
-metadata:
-  name: night
-spec:
-  collection: everyone
-  start: '02:00'
-  duration: 2h
-  timeZone: UTC
-  recurrence: {{daily: {{}}}}
----
-apiVersion: patchtide.dev/v1alpha1
-kind: ClientSettings
-metadata:
-  name: default
-spec:
-  scanInterval: 1d
----
-apiVersion: patchtide.dev/v1alpha1
-kind: UpdateDeployment
-metadata:
-  name: security
-spec:
-  template: standard
-  updateList: security
-  listReference: Follow
-  collection: everyone
-",
-        url = security.url,
-        suite = security.suite,
-        architecture = archive.architecture,
-        keyring = security.keyring.display(),
-    )
-}
 
 fn signing_request() -> (Digest, String) {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -289,39 +170,6 @@ async fn distribution_point_takes_all(ground: &Ground) {
     panic!("content not fetched: {:#}", ground.get("deploymentpackage", "security")["status"]);
 }
 
-fn check_contract(ground: &Ground) {
-    macro_rules! check {
-        ($object:expr, $($kind:ident),+) => {
-            match $object["kind"].as_str().unwrap() {
-                $(stringify!($kind) => {
-                    let object: patchtide_crds::$kind = serde_json::from_value($object.clone()).unwrap();
-                    let generation = object.metadata.generation.unwrap();
-                    let broken = violations(object.status.as_ref().unwrap(), generation, true);
-                    assert_eq!(broken, Vec::<String>::new(), "{}/{}", stringify!($kind), object.metadata.name.unwrap());
-                })+
-                other => panic!("kind {other}"),
-            }
-        };
-    }
-    for object in ground.all() {
-        check!(
-            object,
-            Site,
-            GitSource,
-            SoftwareUpdatePoint,
-            SearchFolder,
-            UpdateList,
-            DeploymentTemplate,
-            UpdateDeployment,
-            DeploymentPackage,
-            DistributionPoint,
-            Collection,
-            MaintenanceWindow,
-            ClientSettings
-        );
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_objects_to_policy_and_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -464,92 +312,5 @@ async fn from_objects_to_policy_and_back() {
     // What goes from the API server goes from the database and from policy.
     ground.kubectl(&["delete", "updatedeployment", "security"]);
     policy(&ground, client, "no deployment", |policy| policy.body.deployments.is_empty()).await;
-    ground.stop().await;
-}
-
-/// Bad input of reliability.md section 4 that only the controller can judge, each answered with object, field, remedy.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut ground = Ground::new(folder.path()).await;
-    ground.start();
-    let reason = |kind: &'static str, name: &'static str, reason: &'static str, text: &'static str| {
-        let ground = &ground;
-        async move {
-            ground
-                .until(kind, name, 20, |object| {
-                    let ready = condition(object, "Ready");
-                    let message = ready["message"].as_str().unwrap_or_default();
-                    if ready["reason"] == reason && message.contains(text) {
-                        Ok(())
-                    } else {
-                        Err(format!("{ready}"))
-                    }
-                })
-                .await;
-        }
-    };
-    let head = "apiVersion: patchtide.dev/v1alpha1\nkind:";
-    // #18: a missing reference. #20: that of another namespace is the same.
-    ground.apply(&format!("{head} UpdateDeployment\nmetadata:\n  name: lost\nspec: {{updates: ['a/b/c:d@1'], collection: nowhere}}\n"));
-    reason("updatedeployment", "lost", "DependencyNotReady", "collection nowhere does not exist").await;
-    // #19: a cycle over three hops.
-    for (name, include) in [("one", "two"), ("two", "three"), ("three", "one")] {
-        ground.apply(&format!(
-            "{head} Collection\nmetadata:\n  name: {name}\nspec: {{include: [{include}]}}\n"
-        ));
-    }
-    reason("collection", "two", "RefCycle", "REF-CYCLE").await;
-    // A second Site.
-    for name in ["first", "second"] {
-        ground.apply(&format!("{head} Site\nmetadata:\n  name: {name}\nspec: {{managementPoint: {{addresses: ['https://127.0.0.1:8443']}}}}\n"));
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-    }
-    reason("site", "second", "MoreThanOneSite", "first is older").await;
-    // A window in a zone that does not exist: stalled, and it holds policy back.
-    ground.apply(&format!(
-        "{head} MaintenanceWindow\nmetadata:\n  name: mars\nspec: {{collection: everyone, start: '02:00', duration: 2h, timeZone: Mars/Olympus, recurrence: {{daily: {{}}}}}}\n"
-    ));
-    reason("maintenancewindow", "mars", "InvalidSpec", "Mars/Olympus").await;
-    let blocked = ground.store.load_objects().await.unwrap().blocked;
-    assert!(blocked.contains_key("MaintenanceWindow/mars"), "{blocked:?}");
-    // A restriction that is not built.
-    ground.apply(&format!("{head} ClientSettings\nmetadata:\n  name: idle\nspec: {{enabled: false}}\n"));
-    reason("clientsettings", "idle", "RestrictionNotBuilt", "enabled: false").await;
-    // A field without effect is named.
-    ground.apply(&format!("{head} DeploymentTemplate\nmetadata:\n  name: t\nspec: {{settings: {{alerts: {{onFailure: true}}}}}}\n"));
-    ground.ready("deploymenttemplate", "t", 20).await;
-    let supported = condition(&ground.get("deploymenttemplate", "t"), "Supported");
-    assert!(supported["message"].as_str().unwrap().contains("alerts.onFailure"), "{supported}");
-    // A collection whose rule is not built, with a window bound to it: nobody gets a policy that may ignore the window.
-    ground.apply(&format!("{head} Collection\nmetadata:\n  name: web\nspec: {{selector: {{matchExpressions: [{{key: hostname, operator: Glob, values: ['web*']}}]}}}}\n"));
-    reason("collection", "web", "RestrictionNotBuilt", "operator Glob").await;
-    let concerned = |blocked: &BTreeMap<String, patchtide_model::object::Blocked>| {
-        blocked["Collection/web"].collections.len()
-    };
-    assert_eq!(concerned(&ground.store.load_objects().await.unwrap().blocked), 1);
-    ground.apply(&format!("{head} MaintenanceWindow\nmetadata:\n  name: web\nspec: {{collection: web, start: '02:00', duration: 2h, recurrence: {{daily: {{}}}}}}\n"));
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(concerned(&ground.store.load_objects().await.unwrap().blocked), 0, "everyone");
-    check_contract(&ground);
-    // The window repaired: nothing blocks any more.
-    ground.kubectl(&[
-        "patch",
-        "maintenancewindow",
-        "mars",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"timeZone":"UTC"}}"#,
-    ]);
-    ground
-        .until("maintenancewindow", "mars", 20, |window| {
-            match window["status"]["nextOccurrences"].as_array() {
-                Some(_) => Ok(()),
-                None => Err("not repaired".to_owned()),
-            }
-        })
-        .await;
-    let blocked = ground.store.load_objects().await.unwrap().blocked;
-    assert!(!blocked.contains_key("MaintenanceWindow/mars"), "{blocked:?}");
     ground.stop().await;
 }
