@@ -31,6 +31,8 @@ pub const SUSPENDED: &str = "Suspended";
 pub const DEGRADED: &str = "Degraded";
 /// The pinned content of a reference differs from what the referenced object says now.
 pub const REFERENCE_DIFFERS: &str = "ReferenceDiffers";
+/// Updates left the deployment and stay installed where they were: updates are not uninstalled.
+pub const LEFT_INSTALLED: &str = "LeftInstalled";
 /// A role or part is working.
 pub const HEALTHY: &str = "Healthy";
 
@@ -90,6 +92,10 @@ pub mod reason {
     pub const CONTENT_FAILED: &str = "ContentFailed";
     /// Everything targeted is compliant.
     pub const ALL_COMPLIANT: &str = "AllCompliant";
+    /// Updates were taken out of the deployment.
+    pub const UPDATES_LEFT: &str = "UpdatesLeft";
+    /// No update is in force.
+    pub const NO_UPDATES: &str = "NoUpdates";
     /// No client is targeted.
     pub const NO_CLIENTS: &str = "NoClients";
 }

@@ -169,7 +169,7 @@ pub struct UpdateDeploymentStatus {
     /// Whether the template says something else now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_differs: Option<bool>,
-    /// Clients targeted. The counts of `enforcement`, and those of `compliance`, add up to it.
+    /// Clients targeted. The compliant ones and the counts of `enforcement` add up to it, and so do those of `compliance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targeted: Option<u64>,
     /// `compliant/targeted`, for example `940/1000`.
@@ -187,7 +187,7 @@ pub struct UpdateDeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub compliance: Vec<StateCount>,
-    /// Clients by enforcement state of the deployment.
+    /// Clients that are not compliant by enforcement state of the deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 11))]
     pub enforcement: Vec<StateCount>,

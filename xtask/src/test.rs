@@ -25,7 +25,7 @@ impl Test {
         // The same packages each time, so that features, and with them builds, stay the same.
         let cargo_test = |selection: &[&str]| {
             let mut command = cargo();
-            command.args(["test", "--workspace"]).args(selection).env("PATCHTIDE_BIN_DIR", &programs);
+            command.args(["test", "--workspace", "--no-fail-fast"]).args(selection).env("PATCHTIDE_BIN_DIR", &programs);
             command.args(&self.filter);
             command
         };

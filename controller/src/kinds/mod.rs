@@ -46,6 +46,8 @@ pub const DEPLOYMENT_PACKAGE: &str = "DeploymentPackage";
 pub const UPDATE_LIST: &str = "UpdateList";
 /// References of deployments that were pinned, with what was pinned; not part of what policy is compiled from.
 pub const PINNED: &str = "PinnedReferences";
+/// Updates that were in a deployment and are no more; not part of what policy is compiled from.
+pub const LEFT_UPDATES: &str = "LeftUpdates";
 
 /// Keeps the validated form of `object` in the site database and takes back a block of an earlier generation.
 pub async fn keep<K: Object, D: Serialize + Sync>(

@@ -2,6 +2,7 @@
 //! tells how far the clients are.
 
 pub mod dereference;
+pub mod left;
 pub mod pin;
 pub mod settings;
 pub mod status;
@@ -22,7 +23,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Disposition, Failure, Outcome},
-    kinds::{self, PINNED, UPDATE_DEPLOYMENT, flag, supported, sweep_rows},
+    kinds::{self, LEFT_UPDATES, PINNED, UPDATE_DEPLOYMENT, flag, supported, sweep_rows},
 };
 
 /// The kind.
@@ -72,6 +73,7 @@ impl Reconciler for UpdateDeployments {
                 return Err(failure);
             }
         };
+        let left = left::notice(ctx, object, &deployment).await?;
         kinds::keep(ctx, UPDATE_DEPLOYMENT, object, &deployment).await?;
         let compiled = ctx.compiled.borrow().clone();
         if compiled.plan.is_none() && status.observed_generation == Some(generation) {
@@ -79,6 +81,7 @@ impl Reconciler for UpdateDeployments {
             return Ok(Outcome::Unchanged);
         }
         status::fill(ctx, status, generation, &deployment, &compiled).await?;
+        left::tell(ctx, status, generation, &left).await?;
         let uid = object.uid().unwrap_or_default();
         if !compiled.has(&object.name_any(), &uid, generation) {
             return Ok(Outcome::Progressing {
@@ -102,7 +105,8 @@ impl Reconciler for UpdateDeployments {
 
     async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
         sweep_rows(ctx, UPDATE_DEPLOYMENT, names).await?;
-        sweep_rows(ctx, PINNED, names).await
+        sweep_rows(ctx, PINNED, names).await?;
+        sweep_rows(ctx, LEFT_UPDATES, names).await
     }
 }
 

@@ -47,6 +47,7 @@ pub async fn fill(
     let targeted =
         compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
     let clients = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
+    let requiring = requiring(ctx, deployment).await?;
     let reports: Vec<ReportedState> = clients
         .into_iter()
         .map(|state| ReportedState {
@@ -57,6 +58,7 @@ pub async fn fill(
             error: state.error,
             changed_at: state.changed_at,
         })
+        .map(|state| believe(state, &requiring))
         .collect();
     // The next window is that of those who wait for one, if any does.
     let waiting: BTreeSet<ClientId> = reports
@@ -79,6 +81,31 @@ pub async fn fill(
     status.content_bytes = Some(content_bytes(ctx, deployment).await?);
     rollout(status, generation, ctx, &numbers);
     Ok(())
+}
+
+/// Clients whose last scan says that they require an update of the deployment.
+async fn requiring(ctx: &Context, deployment: &Deployment) -> Result<BTreeSet<ClientId>, Failure> {
+    let mut requiring = BTreeSet::new();
+    for update in &deployment.updates {
+        requiring.extend(ctx.store.requiring_clients(update).await.map_err(|error| database(&error))?);
+    }
+    Ok(requiring)
+}
+
+/// A client that said *compliant* of the deployment as it was before updates were added, and whose scan says that it
+/// requires one of them, is not compliant: what it will do about that it has not said yet.
+fn believe(state: ReportedState, requiring: &BTreeSet<ClientId>) -> ReportedState {
+    if state.compliance == Some(Compliance::Compliant) && requiring.contains(&state.client) {
+        ReportedState {
+            enforcement: Some(DeploymentEnforcement::Unknown),
+            compliance: Some(Compliance::NonCompliant),
+            until: None,
+            error: None,
+            ..state
+        }
+    } else {
+        state
+    }
 }
 
 /// Targeted clients that get no new policy, and why the first of them does not.
@@ -179,6 +206,9 @@ fn rollout(status: &mut UpdateDeploymentStatus, generation: i64, ctx: &Context, 
     let (compliant, targeted) = (numbers.compliant, numbers.targeted);
     let (done, why, text) = match targeted {
         0 => (false, reason::NO_CLIENTS, "no client is targeted".to_owned()),
+        _ if status.updates == Some(0) => {
+            (false, reason::NO_UPDATES, format!("no update is in force yet for {targeted} clients"))
+        }
         _ if compliant == targeted => {
             (true, reason::ALL_COMPLIANT, format!("all {targeted} clients are compliant"))
         }
@@ -212,4 +242,28 @@ async fn content_bytes(ctx: &Context, deployment: &Deployment) -> Result<u64, Fa
         })
     });
     Ok(needed.map(|leaf| leaf.file.size).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_older_compliant_does_not_hide_an_update_that_is_required() {
+        let client = ClientId(Uuid::from_u128(1));
+        let state = ReportedState {
+            client,
+            enforcement: Some(DeploymentEnforcement::Installed),
+            compliance: Some(Compliance::Compliant),
+            until: None,
+            error: None,
+            changed_at: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(believe(state.clone(), &BTreeSet::new()), state);
+        let now = believe(state, &BTreeSet::from([client]));
+        assert_eq!(now.compliance, Some(Compliance::NonCompliant));
+        assert_eq!(now.enforcement, Some(DeploymentEnforcement::Unknown));
+    }
 }
