@@ -1,6 +1,6 @@
 //! Limits on state reports: on the bytes of JSON before it is parsed, on the values after.
 
-use patchtide_model::client::Facts;
+use patchtide_model::{catalogue::LeafRef, client::Facts};
 
 use crate::{
     limits::{DEPTH, FACT_KEY_CHARACTERS, FACT_VALUE_CHARACTERS, FACTS, STATE_ITEMS, STRING_BYTES},
@@ -85,7 +85,11 @@ pub fn json_shape(text: &[u8]) -> Result<(), Violation> {
 
 /// Whether a text may travel: not too long, no NUL (databases cannot keep it), nothing that reorders what people read.
 pub fn is_plain(text: &str) -> bool {
-    text.len() <= STRING_BYTES && !text.chars().any(is_hostile)
+    if text.len() > STRING_BYTES {
+        return false;
+    }
+    // Nearly all text is ASCII: no need to decode it.
+    if text.is_ascii() { !text.as_bytes().contains(&0) } else { !text.chars().any(is_hostile) }
 }
 
 fn is_hostile(c: char) -> bool {
@@ -155,19 +159,20 @@ fn check_facts(facts: &Facts) -> Result<(), Broken> {
     Ok(())
 }
 
-fn text(path: &str, text: &str) -> Result<(), Broken> {
+/// `path` is only called for what is refused: a report has thousands of texts.
+fn text<P: Into<String>>(path: impl FnOnce() -> P, text: &str) -> Result<(), Broken> {
     if is_plain(text) {
         return Ok(());
     }
     let rule = format!(
         "is longer than {STRING_BYTES} bytes or holds NUL or characters that reorder text"
     );
-    Err((path.to_owned(), rule))
+    Err((path().into(), rule))
 }
 
-fn items(path: &str, count: usize) -> Result<(), Broken> {
+fn items<P: Into<String>>(path: impl FnOnce() -> P, count: usize) -> Result<(), Broken> {
     if count > STATE_ITEMS {
-        return Err((path.to_owned(), format!("has more than {STATE_ITEMS} items")));
+        return Err((path().into(), format!("has more than {STATE_ITEMS} items")));
     }
     Ok(())
 }
@@ -177,38 +182,38 @@ fn check_body(body: &StateBody) -> Result<(), Broken> {
         StateBody::Facts { facts } => check_facts(facts),
         StateBody::Scan { error, .. } | StateBody::Update { error, .. } => check_error(error.as_ref()),
         StateBody::Enforcement { deployment, error, .. } => {
-            text(".deployment", deployment)?;
+            text(|| ".deployment", deployment)?;
             check_error(error.as_ref())
         }
         StateBody::Evaluation { deployment, .. } | StateBody::Compliance { deployment, .. } => {
-            text(".deployment", deployment)
+            text(|| ".deployment", deployment)
         }
         StateBody::Heartbeat {} => Ok(()),
         StateBody::Detection(report) => {
-            items(".states", report.states.len())?;
-            items(".needs", report.needs.len())?;
+            items(|| ".states", report.states.len())?;
+            items(|| ".needs", report.needs.len())?;
             for (index, state) in report.states.iter().enumerate() {
                 let path = |field: &str| format!(".states[{index}].{field}");
-                text(&path("source"), &state.source)?;
-                text(&path("version"), &state.version)?;
-                items(&path("leaves"), state.leaves.len())?;
+                text(|| path("source"), &state.source)?;
+                text(|| path("version"), &state.version)?;
+                items(|| path("leaves"), state.leaves.len())?;
                 for leaf in &state.leaves {
-                    check_leaf(&path("leaves"), leaf)?;
+                    check_leaf(|| path("leaves"), leaf)?;
                 }
             }
-            report.needs.iter().try_for_each(|leaf| check_leaf(".needs", leaf))
+            report.needs.iter().try_for_each(|leaf| check_leaf(|| ".needs", leaf))
         }
     }
 }
 
-fn check_leaf(path: &str, leaf: &patchtide_model::catalogue::LeafRef) -> Result<(), Broken> {
-    text(path, &leaf.package)?;
-    text(path, &leaf.architecture)?;
-    text(path, &leaf.version)
+fn check_leaf<P: Into<String>>(path: impl Fn() -> P, leaf: &LeafRef) -> Result<(), Broken> {
+    text(&path, &leaf.package)?;
+    text(&path, &leaf.architecture)?;
+    text(&path, &leaf.version)
 }
 
 fn check_error(error: Option<&patchtide_model::state::StateError>) -> Result<(), Broken> {
     let Some(error) = error else { return Ok(()) };
-    text(".error.symbol", &error.symbol)?;
-    text(".error.message", &error.message)
+    text(|| ".error.symbol", &error.symbol)?;
+    text(|| ".error.message", &error.message)
 }

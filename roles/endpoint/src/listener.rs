@@ -40,7 +40,8 @@ pub struct Limits {
     pub per_client: u32,
     /// Longest TLS handshake.
     pub handshake: Duration,
-    /// Longest time for a request's head, idle time before it included.
+    /// Longest time for a request's head, idle time before it included: HTTP/1 has one timer for both. Who sends
+    /// heads slowly without a certificate is bounded by `per_source`.
     pub header: Duration,
     /// After the stop signal, longest time that accepted requests get to finish.
     pub drain: Duration,
@@ -53,7 +54,7 @@ impl Default for Limits {
             per_source: 64,
             per_client: 16,
             handshake: Duration::from_secs(5),
-            header: Duration::from_secs(30),
+            header: Duration::from_mins(1),
             drain: Duration::from_secs(20),
         }
     }
@@ -294,7 +295,8 @@ impl Server {
         };
         if let Err(error) = ended {
             tracing::debug!(listener = self.name, %source, %error, "connection ended with an error");
-            self.refused("protocol");
+            let late = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout);
+            self.refused(if late { "idle" } else { "protocol" });
         }
     }
 }

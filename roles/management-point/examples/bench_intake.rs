@@ -11,7 +11,13 @@ mod load;
 #[path = "../../testing/site.rs"]
 mod site;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router, body::Body, extract::Request, middleware::Next, response::Response, routing::post,
@@ -24,11 +30,14 @@ use load::{Until, run};
 use patchtide_endpoint::{Peer, Refusal, body};
 use patchtide_management_point::{Config, ManagementPoint, Metrics, Rate};
 use patchtide_model::ClientId;
-use patchtide_protocol::{STATE_BINARY, binary, identity::ClientIdentity, limits::STATE_WIRE_BYTES};
+use patchtide_protocol::{
+    STATE_BINARY, binary, check, identity::ClientIdentity, limits::STATE_WIRE_BYTES, state::StateReport,
+};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-const CONNECTIONS: usize = 64;
+/// Clients that report at the same time; each waits for its acknowledgement.
+const CONNECTIONS: usize = 512;
 
 fn main() {
     let clients = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5_000);
@@ -99,6 +108,8 @@ async fn measure(clients: u64) {
         let size = made[0].len();
         (Arc::new(made), size)
     };
+    probe(folder.path());
+    parsing(&report(0, 1, 0));
     println!("{clients} clients, 500 states each, {CONNECTIONS} connections, both cores shared with the load client");
     let mut table = Vec::new();
     for (name, path, round, changed, json) in [
@@ -128,6 +139,39 @@ async fn measure(clients: u64) {
     let differences = site.store.verify().await.unwrap();
     assert!(differences.is_empty(), "{differences:?}");
     println!("every count equals a recount");
+}
+
+/// What the disk gives: the limit of commits one after the other.
+fn probe(folder: &Path) {
+    let mut file = std::fs::File::create(folder.join("probe")).unwrap();
+    let mut times: Vec<f64> = (0..100)
+        .map(|_| {
+            file.write_all(&[0; 8192]).unwrap();
+            let started = Instant::now();
+            file.sync_data().unwrap();
+            started.elapsed().as_secs_f64() * 1000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!("fdatasync of 8 KB: p50 {:.2} ms, p99 {:.2} ms", times[50], times[98]);
+}
+
+/// What reading one report costs, without the site database.
+fn parsing(report: &StateReport) {
+    let bytes = binary::encode(report);
+    let json = serde_json::to_vec(report).unwrap();
+    let time = |name: &str, read: &dyn Fn() -> StateReport| {
+        let started = Instant::now();
+        for _ in 0..1000 {
+            read().check().unwrap();
+        }
+        println!("reading and checking a report, {name}: {:.0} us", started.elapsed().as_secs_f64() * 1000.0);
+    };
+    time("binary", &|| binary::decode(&bytes).unwrap());
+    time("JSON", &|| {
+        check::json_shape(&json).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    });
 }
 
 async fn connect(address: SocketAddr) -> Vec<TcpStream> {
