@@ -17,10 +17,9 @@ use crate::{
 };
 
 const BY_NAME: Many = Many {
-    head: "SELECT id, line, posted, superseded_by, expired, body FROM software_update \
-           WHERE (line, source, version) IN (VALUES ",
+    head: "SELECT u.id, u.line, u.posted, u.superseded_by, u.expired, u.body FROM (VALUES ",
     columns: 3,
-    tail: ")",
+    tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3",
 };
 const BY_ID: Many = Many {
     head: "SELECT id, line, posted, superseded_by, expired, body FROM software_update WHERE id IN (VALUES ",
@@ -35,10 +34,10 @@ const LEAVES: Many = Many {
     tail: ")",
 };
 const PLACES: Many = Many {
-    head: "SELECT u.line, u.source, u.version, s.slot, u.since_version FROM software_update u \
-           LEFT JOIN slot s ON s.update_id = u.id WHERE (u.line, u.source, u.version) IN (VALUES ",
+    head: "SELECT u.line, u.source, u.version, s.slot, u.since_version FROM (VALUES ",
     columns: 3,
-    tail: ")",
+    tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3 \
+            LEFT JOIN slot s ON s.update_id = u.id",
 };
 
 /// Where the states of an update are.

@@ -103,22 +103,6 @@ impl SiteStore {
         tx.commit().await
     }
 
-    /// Keeps the certificate of a renewal.
-    pub async fn renew_client(
-        &self,
-        id: ClientId,
-        certificate_pem: &str,
-        not_after: Timestamp,
-    ) -> Result<()> {
-        let mut tx = self.begin("a certificate").await?;
-        let put = sql("UPDATE client SET certificate = $3, not_after = $4 WHERE site = $1 AND uuid = $2");
-        let put = put.bind(self.site.as_str()).bind(id).bind(certificate_pem).bind(not_after);
-        if tx.execute(put).await? == 0 {
-            return Err(StoreError::UnknownClient(id));
-        }
-        tx.commit().await
-    }
-
     /// A client's certificate (PEM) and its end.
     pub async fn client_certificate(&self, id: ClientId) -> Result<Option<(String, Timestamp)>> {
         let query = sql("SELECT certificate, not_after FROM client WHERE site = $1 AND uuid = $2");

@@ -11,9 +11,10 @@ use patchtide_model::{
 };
 
 use super::{
-    DetectedUpdate, DetectionReport,
+    DetectedUpdate, DetectionReport, IntakeBody,
     cache::{
-        ClientEntry, Detail, LineEntry, Parts, Segments, SiteCache, UpdateEntry, Watermark, slot_at, split,
+        ClientEntry, Detail, LineEntry, NOWHERE, Parts, Segments, SiteCache, UpdateEntry, Watermark, slot_at,
+        split,
     },
     counts::{Deltas, EARLY, INSTALLED, REQUIRED},
     dirty::{Dirty, ParkedState},
@@ -123,13 +124,13 @@ impl Apply<'_> {
     }
 
     /// A scan of a line, or a part of one.
-    pub(crate) fn detection(&mut self, report: &DetectionReport, at: Timestamp) {
+    pub(crate) fn detection(&mut self, report: &DetectionReport, places: &[u32], at: Timestamp) {
         let line = report.line.as_str().to_owned();
         if report.part == 0 && report.last {
             if self.entry.parts.remove(&line).is_some() {
                 self.dirty.client(self.entry.id).parts.insert(line);
             }
-            self.scan(report, &report.states, &report.needs, at);
+            self.scan(report, &report.states, places, &report.needs, at);
             return;
         }
         self.dirty.client(self.entry.id).parts.insert(line.clone());
@@ -163,7 +164,8 @@ impl Apply<'_> {
             needs.append(&mut leaves);
         }
         super::normalise(&mut needs);
-        self.scan(report, &states, &needs, at);
+        let places = places_of(&states, self.lines.get(&line));
+        self.scan(report, &states, &places, &needs, at);
     }
 
     /// A complete scan: what is not named is not required.
@@ -171,17 +173,20 @@ impl Apply<'_> {
         &mut self,
         report: &DetectionReport,
         states: &[DetectedUpdate],
+        places: &[u32],
         needs: &[LeafRef],
         at: Timestamp,
     ) {
         let name = report.line.as_str();
         self.unpark(name);
-        let Some((id, current)) = self.lines.get(name).map(|line| (line.id, line.version)) else {
+        let Some(line) = self.lines.get(name) else {
             for state in states {
                 self.park_detection(name, state, at);
             }
             return;
         };
+        let (id, current) = (line.id, line.version);
+        let updates: Vec<Option<UpdateEntry>> = places.iter().map(|place| line.at(*place)).collect();
         // A client cannot have scanned what this site has not published (it may have, before the site was restored).
         let version = report.catalogue_version.min(current);
         // Enforcement stays; detection starts from nothing.
@@ -194,15 +199,13 @@ impl Apply<'_> {
             .collect();
         let since = self.claimed(at);
         let mut required: BTreeMap<i64, Option<i64>> = BTreeMap::new();
-        for state in states {
+        for ((state, place), update) in states.iter().zip(places).zip(updates) {
             let bits = match state.state {
                 Detection::Required => REQUIRED,
                 Detection::Installed => INSTALLED,
                 Detection::Unknown | Detection::NotRequired => continue,
             };
-            let Some(update) =
-                self.lines.get(name).and_then(|line| line.update(&state.source, &state.version))
-            else {
+            let Some(update) = update else {
                 self.park_detection(name, state, at);
                 continue;
             };
@@ -210,7 +213,7 @@ impl Apply<'_> {
             if update.since > version {
                 continue;
             }
-            let slot = self.slot(name, &state.source, &state.version, update);
+            let slot = self.slot(name, *place, update);
             let (segment, ordinal) = split(slot);
             let bytes = after.entry(segment).or_default();
             if bytes.len() <= ordinal {
@@ -319,13 +322,17 @@ impl Apply<'_> {
     }
 
     /// The slot of an update, given now when it has none.
-    pub(super) fn slot(&mut self, line: &str, source: &str, version: &str, update: UpdateEntry) -> i64 {
+    pub(super) fn slot(&mut self, line: &str, place: u32, update: UpdateEntry) -> i64 {
         if let Some(slot) = update.slot {
             return slot;
         }
         let Some(entry) = self.lines.get_mut(line) else { return 0 };
+        // Named twice in one scan: given a moment ago.
+        if let Some(slot) = entry.at(place).and_then(|update| update.slot) {
+            return slot;
+        }
         let slot = self.segments.allocate(entry.id);
-        entry.put_update(source, version, UpdateEntry { slot: Some(slot), ..update });
+        entry.set_slot(place, slot);
         self.dirty.slot(slot, update.id, entry.id);
         slot
     }
@@ -339,15 +346,15 @@ impl Apply<'_> {
         at: Timestamp,
     ) {
         let line = update.line.as_str();
-        let Some(known) = self.lines.get(line).and_then(|line| line.update(&update.source, &update.version))
-        else {
+        let place = self.lines.get(line).map_or(NOWHERE, |line| line.place(&update.source, &update.version));
+        let Some(known) = self.lines.get(line).and_then(|line| line.at(place)) else {
             let mut parked = ParkedState::at(at);
             parked.enforcement = Some(i64::from(state.id()));
             parked.error = error.and_then(|error| serde_json::to_string(error).ok());
             self.park(line, &update.source, &update.version, parked);
             return;
         };
-        let slot = self.slot(line, &update.source, &update.version, known);
+        let slot = self.slot(line, place, known);
         self.set_enforcement(slot, state, error.and_then(|error| serde_json::to_string(error).ok()), at);
     }
 
@@ -404,23 +411,54 @@ impl Apply<'_> {
     }
 }
 
+/// Where the catalogue has each of `states`; [`NOWHERE`] where it does not.
+fn places_of(states: &[DetectedUpdate], line: Option<&LineEntry>) -> Vec<u32> {
+    states
+        .iter()
+        .map(|state| line.map_or(NOWHERE, |line| line.place(&state.source, &state.version)))
+        .collect()
+}
+
+/// A message, and where the catalogue has what it names; looked up once, because a scan names hundreds.
+pub(crate) struct Located<'a> {
+    body: &'a IntakeBody,
+    pub(crate) places: Vec<u32>,
+}
+
+impl<'a> Located<'a> {
+    pub(crate) fn new(body: &'a IntakeBody, cache: &SiteCache) -> Self {
+        let mut located = Self { body, places: Vec::new() };
+        located.locate(cache);
+        located
+    }
+
+    fn locate(&mut self, cache: &SiteCache) {
+        if let IntakeBody::Detection(report) = self.body {
+            self.places = places_of(&report.states, cache.lines.get(report.line.as_str()));
+        }
+    }
+
+    /// Looks again for what was not remembered before.
+    pub(crate) fn again(&mut self, cache: &SiteCache) {
+        if self.places.contains(&NOWHERE) {
+            self.locate(cache);
+        }
+    }
+}
+
 /// Sources and versions by line.
 pub(crate) type Names<'a> = BTreeMap<&'a str, BTreeSet<(&'a str, &'a str)>>;
 
-/// What messages name: updates, and leaf sets; to be loaded before they are applied.
-pub(crate) fn names<'a>(
-    bodies: impl Iterator<Item = &'a super::IntakeBody>,
-    cache: &SiteCache,
-) -> (Names<'a>, BTreeSet<&'a [LeafRef]>) {
+/// What messages name and the writer does not remember: updates, and leaf sets.
+pub(crate) fn names<'a>(bodies: &[Located<'a>], cache: &SiteCache) -> (Names<'a>, BTreeSet<&'a [LeafRef]>) {
     let mut updates = Names::new();
     let mut sets = BTreeSet::new();
-    for body in bodies {
-        match body {
-            super::IntakeBody::Detection(report) => {
-                let line = cache.lines.get(report.line.as_str());
+    for located in bodies {
+        match located.body {
+            IntakeBody::Detection(report) => {
                 let unknown = updates.entry(report.line.as_str()).or_default();
-                for state in &report.states {
-                    if line.is_none_or(|line| line.update(&state.source, &state.version).is_none()) {
+                for (state, place) in report.states.iter().zip(&located.places) {
+                    if *place == NOWHERE {
                         unknown.insert((&state.source, &state.version));
                     }
                     if !state.leaves.is_empty() && !cache.leaf_sets.contains_key(&state.leaves) {
@@ -431,7 +469,7 @@ pub(crate) fn names<'a>(
                     sets.insert(&report.needs[..]);
                 }
             }
-            super::IntakeBody::Update { update, .. } => {
+            IntakeBody::Update { update, .. } => {
                 updates.entry(update.line.as_str()).or_default().insert((&update.source, &update.version));
             }
             _ => {}

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     DetectedUpdate, DetectionReport, IntakeAck, IntakeBody, IntakeMessage, IntakeReport,
-    apply::{self, Apply},
+    apply::{self, Apply, Located},
     cache::{Cache, ClientEntry, SiteCache},
     counts::Deltas,
     dirty::{DeploymentChange, Dirty},
@@ -99,17 +99,24 @@ async fn one_site(
     load::clients(tx, site, known, reports.iter().map(|report| report.client)).await?;
     let staged = staged(known, &reports);
     let bodies = reports.iter().flat_map(|report| report.messages.iter().map(|message| &message.body));
-    let (updates, sets) = apply::names(bodies.chain(&staged), known);
+    let mut located: Vec<Located<'_>> = bodies.chain(&staged).map(|body| Located::new(body, known)).collect();
+    let (updates, sets) = apply::names(&located, known);
     load::updates(tx, site, known, &updates).await?;
     load::leaf_sets(tx, site, known, sets).await?;
+    for one in &mut located {
+        one.again(known);
+    }
 
     let mut dirty = Dirty::default();
     let mut counts = Deltas::default();
     let mut chapter = Chapter::default();
     let mut answers = Vec::with_capacity(reports.len());
     let mut now = Timestamp::UNIX_EPOCH;
+    let mut left = &located[..];
     for (n, report) in reports.iter().enumerate() {
         now = now.max(report.received_at);
+        let (messages, rest) = left.split_at_checked(report.messages.len()).unwrap_or_default();
+        left = rest;
         let Some(mut entry) = known.clients.remove(&report.client) else {
             answers.push(Err(StoreError::UnknownClient(report.client)));
             continue;
@@ -124,11 +131,11 @@ async fn one_site(
             received_at: report.received_at,
             parked_limit: options.parked_per_client,
         };
-        let taken = one_report(options, &mut apply, report);
+        let taken = one_report(options, &mut apply, report, messages);
         if let Ok((_, Some(after))) = &taken
             && options.history
         {
-            chapter.add(entry.id, report, *after, known)?;
+            chapter.add(entry.id, report, messages, *after, known)?;
         }
         answers.push(taken.map(|(ack, _)| ack));
         known.clients.insert(report.client, entry);
@@ -199,6 +206,7 @@ fn one_report(
     options: &OpenOptions,
     apply: &mut Apply<'_>,
     report: &IntakeReport,
+    messages: &[Located<'_>],
 ) -> Result<(IntakeAck, Option<u64>)> {
     let client = report.client;
     match apply.entry.state {
@@ -222,8 +230,10 @@ fn one_report(
             }
             let before = apply.entry.session.replace(session);
             apply.entry.sequence = sequence;
-            for message in report.messages.iter().filter(|message| message.seq > after) {
-                one_message(apply, message);
+            for (message, located) in report.messages.iter().zip(messages) {
+                if message.seq > after {
+                    one_message(apply, message, &located.places);
+                }
             }
             let skew = report.sent_at.as_microsecond() - report.received_at.as_microsecond();
             let changed = apply.entry.session != before;
@@ -235,7 +245,7 @@ fn one_report(
     }
 }
 
-fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage) {
+fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage, places: &[u32]) {
     match &message.body {
         IntakeBody::Facts(facts) => apply.facts(facts),
         IntakeBody::Scan { state, error } => {
@@ -244,7 +254,7 @@ fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage) {
                 session.scan_error.clone_from(error);
             }
         }
-        IntakeBody::Detection(report) => apply.detection(report, message.at),
+        IntakeBody::Detection(report) => apply.detection(report, places, message.at),
         IntakeBody::Update { update, state, error } => {
             apply.enforcement(update, *state, error.as_ref(), message.at);
         }

@@ -1,7 +1,10 @@
 //! What the writer remembers from one transaction to the next, so that a report is compared with memory and not with a
 //! question to the database. Dropped whole when a transaction fails or another process wrote.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use jiff::Timestamp;
 use patchtide_model::{
@@ -85,21 +88,60 @@ impl Segments {
 pub(crate) struct LineEntry {
     pub(crate) id: i64,
     pub(crate) version: u64,
-    /// By source, then version.
-    pub(crate) updates: HashMap<String, Vec<(String, UpdateEntry)>>,
+    /// Places in `entries` by source, with the version.
+    updates: HashMap<String, Vec<(String, u32)>, BuildHasherDefault<NameHasher>>,
+    entries: Vec<UpdateEntry>,
 }
 
+/// A place that is none: the catalogue does not have the update.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
 impl LineEntry {
-    pub(crate) fn update(&self, source: &str, version: &str) -> Option<UpdateEntry> {
-        self.updates.get(source)?.iter().find(|(known, _)| known == version).map(|(_, entry)| *entry)
+    pub(crate) fn new(id: i64, version: u64) -> Self {
+        Self { id, version, updates: HashMap::default(), entries: Vec::new() }
     }
 
-    pub(crate) fn put_update(&mut self, source: &str, version: &str, entry: UpdateEntry) {
-        let versions = self.updates.entry(source.to_owned()).or_default();
-        match versions.iter_mut().find(|(known, _)| known == version) {
-            Some((_, known)) => *known = entry,
-            None => versions.push((version.to_owned(), entry)),
+    /// The place of an update, or [`NOWHERE`]. Places stay as they are as long as the line is remembered.
+    pub(crate) fn place(&self, source: &str, version: &str) -> u32 {
+        let versions = self.updates.get(source).map_or(&[][..], Vec::as_slice);
+        versions.iter().find(|(known, _)| known == version).map_or(NOWHERE, |(_, place)| *place)
+    }
+
+    pub(crate) fn at(&self, place: u32) -> Option<UpdateEntry> {
+        self.entries.get(usize::try_from(place).ok()?).copied()
+    }
+
+    pub(crate) fn set_slot(&mut self, place: u32, slot: i64) {
+        if let Some(entry) = usize::try_from(place).ok().and_then(|place| self.entries.get_mut(place)) {
+            entry.slot = Some(slot);
         }
+    }
+
+    pub(crate) fn put(&mut self, source: &str, version: &str, entry: UpdateEntry) {
+        if self.place(source, version) == NOWHERE
+            && let Ok(place) = u32::try_from(self.entries.len())
+        {
+            self.entries.push(entry);
+            self.updates.entry(source.to_owned()).or_default().push((version.to_owned(), place));
+        }
+    }
+}
+
+/// A quick hash of names. Only names of the catalogue are in the map, so nobody can choose them to collide.
+#[derive(Debug, Default)]
+pub(crate) struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0xf135_7aea_2e62_a9c5);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
     }
 }
 

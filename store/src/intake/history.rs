@@ -1,10 +1,10 @@
 //! The accepted messages, in a compact form, one row a commit, each chained to the one before by its hash.
 
 use jiff::Timestamp;
-use patchtide_model::SiteName;
+use patchtide_model::{SiteName, catalogue::LeafRef};
 use sha2::{Digest as _, Sha256};
 
-use super::{IntakeBody, IntakeMessage, IntakeReport, cache::SiteCache};
+use super::{IntakeBody, IntakeMessage, IntakeReport, apply::Located, cache::SiteCache};
 use crate::{
     Result, SiteStore,
     answers::Difference,
@@ -28,11 +28,13 @@ impl Chapter {
         &mut self,
         client: i64,
         report: &IntakeReport,
+        messages: &[Located<'_>],
         after: u64,
         cache: &SiteCache,
     ) -> Result<()> {
-        let taken: Vec<&IntakeMessage> =
-            report.messages.iter().filter(|message| message.seq > after).collect();
+        let all = report.messages.iter().zip(messages);
+        let taken: Vec<(&IntakeMessage, &Located<'_>)> =
+            all.filter(|(message, _)| message.seq > after).collect();
         if taken.is_empty() {
             return Ok(());
         }
@@ -40,10 +42,10 @@ impl Chapter {
         encoder.number(client.cast_unsigned());
         encoder.signed(report.received_at.as_microsecond());
         encoder.number(taken.len() as u64);
-        for message in taken {
+        for (message, located) in taken {
             encoder.number(message.seq);
             encoder.signed(message.at.as_microsecond() - report.received_at.as_microsecond());
-            body(encoder, &message.body, cache)?;
+            body(encoder, &message.body, &located.places, cache)?;
         }
         Ok(())
     }
@@ -86,7 +88,7 @@ fn link(previous: &[u8], number: i64, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-fn body(encoder: &mut Encoder, body: &IntakeBody, cache: &SiteCache) -> Result<()> {
+fn body(encoder: &mut Encoder, body: &IntakeBody, places: &[u32], cache: &SiteCache) -> Result<()> {
     let (tag, text) = match body {
         IntakeBody::Facts(facts) => (1, document(facts)?),
         IntakeBody::Scan { state, error } => (2, document(&(state, error))?),
@@ -98,9 +100,9 @@ fn body(encoder: &mut Encoder, body: &IntakeBody, cache: &SiteCache) -> Result<(
             encoder.number(u64::from(report.part) << 1 | u64::from(report.last));
             encoder.number(report.states.len() as u64);
             let mut last = 0;
-            for state in &report.states {
-                let set = cache.leaf_sets.get(&state.leaves).copied().unwrap_or(0);
-                if let Some(update) = line.and_then(|line| line.update(&state.source, &state.version)) {
+            for (state, place) in report.states.iter().zip(places) {
+                let set = set_of(&state.leaves, cache);
+                if let Some(update) = line.and_then(|line| line.at(*place)) {
                     encoder.signed(update.id - last);
                     last = update.id;
                 } else {
@@ -111,7 +113,7 @@ fn body(encoder: &mut Encoder, body: &IntakeBody, cache: &SiteCache) -> Result<(
                 }
                 encoder.number(set.cast_unsigned() << 2 | u64::from(state.state.id()));
             }
-            encoder.number(cache.leaf_sets.get(&report.needs).copied().unwrap_or(0).cast_unsigned());
+            encoder.number(set_of(&report.needs, cache).cast_unsigned());
             return Ok(());
         }
         IntakeBody::Update { update, state, error } => (4, document(&(update, state, error))?),
@@ -125,6 +127,11 @@ fn body(encoder: &mut Encoder, body: &IntakeBody, cache: &SiteCache) -> Result<(
     encoder.number(tag);
     encoder.slice(&text);
     Ok(())
+}
+
+/// The id of a leaf set; 0 for none.
+fn set_of(leaves: &[LeafRef], cache: &SiteCache) -> i64 {
+    if leaves.is_empty() { 0 } else { cache.leaf_sets.get(leaves).copied().unwrap_or(0) }
 }
 
 fn document<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {

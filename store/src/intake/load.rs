@@ -10,7 +10,8 @@ use patchtide_model::{
 };
 
 use super::cache::{
-    ClientEntry, Detail, LineEntry, Parts, Segments, Session, SiteCache, UpdateEntry, Watermark, slot_at,
+    ClientEntry, Detail, LineEntry, NOWHERE, Parts, Segments, Session, SiteCache, UpdateEntry, Watermark,
+    slot_at,
 };
 use crate::{
     Result, StoreError,
@@ -175,10 +176,11 @@ fn session(row: &Row) -> Result<Session> {
 const LINES: Many =
     Many { head: "SELECT id, name, version FROM line WHERE (site, name) IN (VALUES ", columns: 2, tail: ")" };
 const UPDATES: Many = Many {
-    head: "SELECT u.line, u.source, u.version, u.id, s.slot, u.since_version FROM software_update u \
-           LEFT JOIN slot s ON s.update_id = u.id WHERE (u.line, u.source, u.version) IN (VALUES ",
+    // A join, because SQLite would read the whole index for `IN` here.
+    head: "SELECT u.line, u.source, u.version, u.id, s.slot, u.since_version FROM (VALUES ",
     columns: 3,
-    tail: ")",
+    tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3 \
+            LEFT JOIN slot s ON s.update_id = u.id",
 };
 
 /// Makes sure that those of `names` (line, source, version) that exist are remembered.
@@ -194,14 +196,14 @@ pub(crate) async fn updates(
         .flat_map(|line| [site.as_str().into(), (*line).into()])
         .collect();
     for row in tx.rows_many(LINES, unknown).await? {
-        let entry = LineEntry { id: row.int(0)?, version: row.unsigned(2)?, updates: HashMap::new() };
+        let entry = LineEntry::new(row.int(0)?, row.unsigned(2)?);
         cache.lines.insert(row.text(1)?, entry);
     }
     let mut keys = Vec::new();
     for (line, updates) in names {
         let Some(entry) = cache.lines.get(*line) else { continue };
         for (source, version) in updates {
-            if entry.update(source, version).is_none() {
+            if entry.place(source, version) == NOWHERE {
                 keys.extend([entry.id.into(), (*source).into(), Value::from(*version)]);
             }
         }
@@ -216,7 +218,7 @@ pub(crate) async fn updates(
     for entry in cache.lines.values_mut() {
         for row in found.remove(&entry.id).unwrap_or_default() {
             let update = UpdateEntry { id: row.int(3)?, slot: row.int_option(4)?, since: row.unsigned(5)? };
-            entry.put_update(&row.text(1)?, &row.text(2)?, update);
+            entry.put(&row.text(1)?, &row.text(2)?, update);
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use patchtide_model::{catalogue::LeafRef, state::UpdateEnforcement};
 use super::{
     DetectedUpdate,
     apply::{Apply, DETECTION},
-    cache::Detail,
+    cache::{Detail, NOWHERE},
     counts::{EARLY, INSTALLED, REQUIRED},
     dirty::ParkedState,
 };
@@ -42,8 +42,9 @@ impl Apply<'_> {
     /// The catalogue has the update now: what was parked takes effect.
     pub(crate) fn apply_parked(&mut self, key: (String, String, String), state: &ParkedState) {
         let (line, source, version) = &key;
-        let Some(update) = self.lines.get(line).and_then(|line| line.update(source, version)) else { return };
-        let slot = self.slot(line, source, version, update);
+        let place = self.lines.get(line).map_or(NOWHERE, |line| line.place(source, version));
+        let Some(update) = self.lines.get(line).and_then(|line| line.at(place)) else { return };
+        let slot = self.slot(line, place, update);
         let detection = state.detection.and_then(|id| u8::try_from(id).ok());
         let detection = detection.filter(|id| matches!(*id, REQUIRED | INSTALLED)).unwrap_or(0);
         let since = self.claimed(state.at);
