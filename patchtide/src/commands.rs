@@ -37,8 +37,7 @@ pub(crate) async fn bundle(arguments: args::Bundle) -> anyhow::Result<()> {
 }
 
 async fn token(secrets: &Api<Secret>, name: &str) -> anyhow::Result<String> {
-    let secret =
-        secrets.get_opt(name).await.with_context(|| format!("cannot read Secret {name}"))?;
+    let secret = secrets.get_opt(name).await.with_context(|| format!("cannot read Secret {name}"))?;
     let value = secret
         .and_then(|secret| secret.data)
         .and_then(|mut data| data.remove("token"))

@@ -18,9 +18,8 @@ pub(crate) async fn client(arguments: &args::Kubernetes) -> anyhow::Result<Clien
                 .await
                 .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?
         }
-        None => Config::incluster().context(
-            "no cluster: give --kubeconfig, or run in a pod with a service account",
-        )?,
+        None => Config::incluster()
+            .context("no cluster: give --kubeconfig, or run in a pod with a service account")?,
     };
     Client::try_from(config).context("cannot set up the connection to the API server")
 }

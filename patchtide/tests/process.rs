@@ -22,12 +22,18 @@ fn free() -> SocketAddr {
 
 fn management_point(folder: &Path, listen: SocketAddr, metrics: SocketAddr) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchtide"));
-    command
-        .args(["--log-format", "json", "management-point", "--namespace", "lab"])
-        .args(["--mp-listen", &listen.to_string(), "--metrics-listen", &metrics.to_string()]);
-    for (option, name) in
-        [("--data", "data"), ("--tls-certificate", "tls.crt"), ("--tls-key", "tls.key"), ("--client-ca", "ca.crt")]
-    {
+    command.args(["--log-format", "json", "management-point", "--namespace", "lab"]).args([
+        "--mp-listen",
+        &listen.to_string(),
+        "--metrics-listen",
+        &metrics.to_string(),
+    ]);
+    for (option, name) in [
+        ("--data", "data"),
+        ("--tls-certificate", "tls.crt"),
+        ("--tls-key", "tls.key"),
+        ("--client-ca", "ca.crt"),
+    ] {
         command.arg(option).arg(folder.join(name));
     }
     command.env_remove("RUST_LOG").stderr(Stdio::piped());
@@ -84,7 +90,8 @@ async fn a_role_says_how_it_is_and_stops_in_order() {
     let site = format!("https://{listen}/v1/site");
     assert_eq!(bed.client(Some(&device)).get(&site).send().await.unwrap().status(), 200);
     let figures = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
-    let line = r#"patchtide_http_requests_total{listener="management-point",route="/v1/site",status="200"} 1"#;
+    let line =
+        r#"patchtide_http_requests_total{listener="management-point",route="/v1/site",status="200"} 1"#;
     assert!(figures.contains(line), "{figures}");
     assert!(figures.trim_end().ends_with("# EOF"));
     assert!(!figures.contains(&device.id.to_string()), "no figure names a client");

@@ -152,7 +152,8 @@ fn check_facts(facts: &Facts) -> Result<(), Broken> {
             return Err((".facts".into(), rule));
         }
         if value.chars().count() > FACT_VALUE_CHARACTERS || !is_plain(value) {
-            let rule = format!("is longer than {FACT_VALUE_CHARACTERS} characters or holds control characters");
+            let rule =
+                format!("is longer than {FACT_VALUE_CHARACTERS} characters or holds control characters");
             return Err((format!(".facts[{key}]"), rule));
         }
     }
@@ -164,9 +165,7 @@ fn text<P: Into<String>>(path: impl FnOnce() -> P, text: &str) -> Result<(), Bro
     if is_plain(text) {
         return Ok(());
     }
-    let rule = format!(
-        "is longer than {STRING_BYTES} bytes or holds NUL or characters that reorder text"
-    );
+    let rule = format!("is longer than {STRING_BYTES} bytes or holds NUL or characters that reorder text");
     Err((path().into(), rule))
 }
 

@@ -5,9 +5,7 @@ use patchtide_model::{
     LineId, UpdateId,
     catalogue::LeafRef,
     client::Facts,
-    state::{
-        Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement,
-    },
+    state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

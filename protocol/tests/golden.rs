@@ -83,7 +83,8 @@ fn a_report_in_both_forms() {
     check::json_shape(REPORT.as_bytes()).unwrap();
     let StateBody::Detection(detection) = &report.messages[2].body else { panic!() };
     assert_eq!(detection.states[1].state, Detection::Required);
-    let StateBody::Update { state, error: Some(StateError { code, .. }), .. } = &report.messages[3].body else {
+    let StateBody::Update { state, error: Some(StateError { code, .. }), .. } = &report.messages[3].body
+    else {
         panic!()
     };
     assert_eq!((*state, *code), (UpdateEnforcement::InstallFailed, 0x87d0_0664));
@@ -93,20 +94,32 @@ fn a_report_in_both_forms() {
     assert_eq!(
         hex::encode(bytes),
         concat!(
-            "01", "00000000000000000000000000000001", "00000000000000000000000000000002",
+            "01",
+            "00000000000000000000000000000001",
+            "00000000000000000000000000000002",
             // sent_at, policy, eight messages.
-            "80c0f8daa6fda506", "010107", "08",
-            "01ff91f401", "00010a6f732e69640c64656269616e",
-            "01ff91f401", "010300",
-            "01ff887a", "022864656269616e2f626f6f6b776f726d2f6d61696e040102",
+            "80c0f8daa6fda506",
+            "010107",
+            "08",
+            "01ff91f401",
+            "00010a6f732e69640c64656269616e",
+            "01ff91f401",
+            "010300",
+            "01ff887a",
+            "022864656269616e2f626f6f6b776f726d2f6d61696e040102",
             "0308626173680a352e322d31",
             "060e6f70656e73736c0a332e302d310e6c696273736c330a616d6436340d",
             "010c6c69626e657706616c6c0231",
-            "0100", "030b050b0d01e48cc0be08105052452d4c4f434b1c64706b67206973206c6f636b6564",
-            "0100", "040a0180909de91a06752d3100",
-            "0100", "05021d",
-            "0100", "06021d",
-            "0100", "07"
+            "0100",
+            "030b050b0d01e48cc0be08105052452d4c4f434b1c64706b67206973206c6f636b6564",
+            "0100",
+            "040a0180909de91a06752d3100",
+            "0100",
+            "05021d",
+            "0100",
+            "06021d",
+            "0100",
+            "07"
         )
     );
 }

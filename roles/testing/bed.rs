@@ -1,6 +1,14 @@
 //! A site with real keys, real TLS listeners and real clients, for the tests and benchmarks of the roles. Included by
 //! path; each user needs another part of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub
+)]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -87,10 +95,8 @@ impl Bed {
     pub fn device_for(&self, id: u128, site: &SiteName, lifetime: SignedDuration) -> Device {
         let id = ClientId(Uuid::from_u128(id));
         let key = KeyPair::generate().unwrap();
-        let csr_pem =
-            CertificateParams::new([]).unwrap().serialize_request(&key).unwrap().pem().unwrap();
-        let chain_pem =
-            self.keys.issue_client_certificate(&csr_pem, id, site, lifetime, self.now()).unwrap();
+        let csr_pem = CertificateParams::new([]).unwrap().serialize_request(&key).unwrap().pem().unwrap();
+        let chain_pem = self.keys.issue_client_certificate(&csr_pem, id, site, lifetime, self.now()).unwrap();
         Device { id, csr_pem, key_pem: key.serialize_pem(), chain_pem }
     }
 

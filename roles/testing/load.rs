@@ -1,6 +1,17 @@
 //! A load client: keep-alive connections that send prepared HTTP/1.1 requests one after the other and time the answers.
 //! Included by path by the benchmarks.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc, missing_docs, unreachable_pub, clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::{
     sync::{
@@ -88,7 +99,11 @@ where
                     seen.1 += 1;
                     break;
                 };
-                if good { seen.0 += 1 } else { seen.1 += 1 }
+                if good {
+                    seen.0 += 1;
+                } else {
+                    seen.1 += 1;
+                }
                 seen.2 += bytes as u64;
                 seen.3.push(sent.elapsed().as_micros() as u32);
             }

@@ -1,6 +1,14 @@
 //! A site database for the tests and benchmarks of the roles: SQLite on disk, clients and a catalogue in it. Included by
 //! path beside `bed`.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub
+)]
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -13,11 +21,7 @@ use patchtide_model::{
 };
 use patchtide_protocol::state::{DetectedUpdate, DetectionReport, StateBody, StateMessage, StateReport};
 use patchtide_signer::spki_digest;
-use patchtide_store::{
-    OpenOptions, SiteStore, Store,
-    catalogue::LineSync,
-    clients::EnrolmentRow,
-};
+use patchtide_store::{OpenOptions, SiteStore, Store, catalogue::LineSync, clients::EnrolmentRow};
 use uuid::Uuid;
 
 use super::bed::{Bed, Device};
@@ -94,7 +98,8 @@ pub fn source(n: usize) -> String {
 
 fn update(line: &LineId, n: usize) -> Update {
     let (source, version) = (source(n), "1.2.3-4+deb12u1".to_owned());
-    let file = ContentFile { sha256: Digest::of(source.as_bytes()), size: 1, path: format!("pool/{source}.deb") };
+    let file =
+        ContentFile { sha256: Digest::of(source.as_bytes()), size: 1, path: format!("pool/{source}.deb") };
     let leaf = Leaf {
         package: source.clone(),
         version: version.clone(),
@@ -121,14 +126,22 @@ fn update(line: &LineId, n: usize) -> Update {
 }
 
 /// The scan of a client: `states` updates that it has, one in twenty of them required. `changed` of them are turned round.
-pub fn scan(line: &LineId, client: u64, seq: u64, states: usize, changed: usize, at: Timestamp) -> StateReport {
+pub fn scan(
+    line: &LineId,
+    client: u64,
+    seq: u64,
+    states: usize,
+    changed: usize,
+    at: Timestamp,
+) -> StateReport {
     let first = usize::try_from(client).unwrap() * 7 % 400;
     let states = (0..states)
         .map(|n| {
             let source = source(first + n * 9);
             let required = (n % 20 == 0) != (n < changed);
             let version = "1.2.3-4+deb12u1".to_owned();
-            let leaf = LeafRef { package: source.clone(), architecture: "amd64".into(), version: version.clone() };
+            let leaf =
+                LeafRef { package: source.clone(), architecture: "amd64".into(), version: version.clone() };
             DetectedUpdate {
                 source,
                 version,
@@ -137,8 +150,14 @@ pub fn scan(line: &LineId, client: u64, seq: u64, states: usize, changed: usize,
             }
         })
         .collect();
-    let detection =
-        DetectionReport { line: line.clone(), catalogue_version: 1, part: 0, last: true, states, needs: vec![] };
+    let detection = DetectionReport {
+        line: line.clone(),
+        catalogue_version: 1,
+        part: 0,
+        last: true,
+        states,
+        needs: vec![],
+    };
     report(client, at, vec![(seq, StateBody::Detection(detection))])
 }
 

@@ -26,9 +26,8 @@ pub(crate) fn authority(site: &SiteName, key: &KeyPair, now: Timestamp) -> Resul
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(serial()?);
     (params.not_before, params.not_after) = validity(now, CA_LIFETIME)?;
-    let certificate = params
-        .self_signed(key)
-        .map_err(|source| SignerError::Sign { what: "CA certificate", source })?;
+    let certificate =
+        params.self_signed(key).map_err(|source| SignerError::Sign { what: "CA certificate", source })?;
     Ok(certificate.pem())
 }
 
@@ -52,8 +51,7 @@ pub(crate) fn client(
 ) -> Result<String, SignerError> {
     let sign = |source| SignerError::Sign { what: "client certificate", source };
     let (der, _) = read_request(csr_pem).map_err(SignerError::Request)?;
-    let mut request =
-        CertificateSigningRequestParams::from_der(&der.as_slice().into()).map_err(sign)?;
+    let mut request = CertificateSigningRequestParams::from_der(&der.as_slice().into()).map_err(sign)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = named(&client.to_string());
     params.subject_alt_names = vec![SanType::URI(client_uri(site, client).try_into().map_err(sign)?)];
@@ -82,9 +80,7 @@ pub(crate) fn server(
         params.subject_alt_names.push(match name {
             ServerName::Address(address) => SanType::IpAddress(*address),
             ServerName::Dns(name) => SanType::DnsName(
-                name.clone()
-                    .try_into()
-                    .map_err(|source| SignerError::Name { name: name.clone(), source })?,
+                name.clone().try_into().map_err(|source| SignerError::Name { name: name.clone(), source })?,
             ),
         });
     }

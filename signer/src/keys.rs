@@ -56,11 +56,7 @@ impl SignerKeys {
         };
         let ca_key = KeyPair::from_pem(text(SECRET_CA_KEY)?)
             .map_err(|source| SignerError::Load { what: SECRET_CA_KEY, source })?;
-        Self::assemble(
-            text(SECRET_CA_CERTIFICATE)?.to_owned(),
-            ca_key,
-            text(SECRET_POLICY_KEY)?.to_owned(),
-        )
+        Self::assemble(text(SECRET_CA_CERTIFICATE)?.to_owned(), ca_key, text(SECRET_POLICY_KEY)?.to_owned())
     }
 
     /// The entries of the Secret. Secrets: they go to the API server and nowhere else.

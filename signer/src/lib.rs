@@ -86,8 +86,7 @@ pub trait Signer: Send + Sync {
 
 /// SHA-256 of the public key in a signing request whose signature is good: the enrolment's id.
 pub fn spki_digest(csr_pem: &str) -> Result<Digest, SignerError> {
-    let (_, digest) =
-        patchtide_protocol::certificate::read_request(csr_pem).map_err(SignerError::Request)?;
+    let (_, digest) = patchtide_protocol::certificate::read_request(csr_pem).map_err(SignerError::Request)?;
     Ok(digest)
 }
 

@@ -111,11 +111,15 @@ fn requests_without_possession_of_the_key_are_refused() {
     let last = forged.len() - 1;
     forged[last] ^= 1;
     let forged = super::keys_pem_for_tests("CERTIFICATE REQUEST", &forged);
-    let refused = |csr: &str| {
-        match keys.issue_client_certificate(csr, ClientId(Uuid::nil()), &site(), SignedDuration::ZERO, now()) {
-            Err(SignerError::Request(error)) => error,
-            other => panic!("{other:?}"),
-        }
+    let refused = |csr: &str| match keys.issue_client_certificate(
+        csr,
+        ClientId(Uuid::nil()),
+        &site(),
+        SignedDuration::ZERO,
+        now(),
+    ) {
+        Err(SignerError::Request(error)) => error,
+        other => panic!("{other:?}"),
     };
     assert_eq!(refused(&forged), RequestError::Signature);
     assert_eq!(refused("garbage"), RequestError::Form);

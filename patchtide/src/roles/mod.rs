@@ -21,8 +21,7 @@ use tls::Source;
 pub(crate) async fn all(arguments: args::All) -> anyhow::Result<()> {
     let client = kubernetes::client(&arguments.kubernetes).await?;
     let site = &arguments.site.namespace;
-    let keys: SignerKeys =
-        keys::ensure_signer_keys(&client, site.as_str(), site, clock::system()()).await?;
+    let keys: SignerKeys = keys::ensure_signer_keys(&client, site.as_str(), site, clock::system()()).await?;
     let signer: Arc<dyn Signer> = Arc::new(keys);
     let at = |port: u16| advertised(&arguments.advertise, port);
     let mut process = Process::start(&arguments.site).await?;
@@ -165,7 +164,8 @@ mod tests {
 
     #[test]
     fn roles_are_advertised_with_their_ports() {
-        let hosts: Vec<Url> = ["https://mp.example", "https://[2001:db8::1]"].iter().map(|u| u.parse().unwrap()).collect();
+        let hosts: Vec<Url> =
+            ["https://mp.example", "https://[2001:db8::1]"].iter().map(|u| u.parse().unwrap()).collect();
         assert_eq!(
             strings(&advertised(&hosts, 8443).unwrap()),
             ["https://mp.example:8443", "https://[2001:db8::1]:8443"]

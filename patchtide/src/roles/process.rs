@@ -139,8 +139,7 @@ impl Process {
     ) -> anyhow::Result<SocketAddr> {
         let config = Config { software_update_points, ..Config::default() };
         let metrics = patchtide_management_point::Metrics::register(&mut self.registry);
-        let (point, index) =
-            ManagementPoint::start(self.store(), config, Arc::clone(&self.clock), metrics);
+        let (point, index) = ManagementPoint::start(self.store(), config, Arc::clone(&self.clock), metrics);
         self.helpers.push(index);
         let version = VersionRule::RequiredExcept(path::SITE);
         let routes = patchtide_management_point::ROUTES;
@@ -196,13 +195,8 @@ impl Process {
         let ended = CancellationToken::new();
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let bound = |address| tracing::info!(%address, "health and metrics");
-        let serving = health::serve(
-            self.site.metrics_listen,
-            self.health.clone(),
-            registry,
-            ended.clone(),
-            bound,
-        );
+        let serving =
+            health::serve(self.site.metrics_listen, self.health.clone(), registry, ended.clone(), bound);
         let mut health = tokio::spawn(serving);
         self.helpers.push(tokio::spawn(ping(self.store.clone(), self.health.clone())));
 

@@ -101,7 +101,10 @@ impl<'a> Reader<'a> {
 
     fn count(&mut self, limit: usize) -> Result<usize, BinaryError> {
         let count = self.number()?;
-        usize::try_from(count).ok().filter(|count| *count <= limit).ok_or_else(|| self.wrong("a list that is too long"))
+        usize::try_from(count)
+            .ok()
+            .filter(|count| *count <= limit)
+            .ok_or_else(|| self.wrong("a list that is too long"))
     }
 
     fn uuid(&mut self) -> Result<Uuid, BinaryError> {
@@ -119,7 +122,10 @@ impl<'a> Reader<'a> {
         let head = self.number()?;
         let value = usize::try_from(head >> 1).unwrap_or(usize::MAX);
         let text = if head & 1 == 1 {
-            *self.strings.get(value).ok_or_else(|| self.wrong("a reference to a string that was not written"))?
+            *self
+                .strings
+                .get(value)
+                .ok_or_else(|| self.wrong("a reference to a string that was not written"))?
         } else {
             if value > STRING_BYTES {
                 return Err(self.wrong("a string that is too long"));

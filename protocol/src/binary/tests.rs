@@ -23,9 +23,13 @@ fn leaf() -> impl Strategy<Value = LeafRef> {
 }
 
 fn error() -> impl Strategy<Value = Option<StateError>> {
-    proptest::option::of((any::<u32>(), "[A-Z-]{1,12}", ".{0,40}").prop_map(|(code, symbol, message)| {
-        StateError { code, symbol, message }
-    }))
+    proptest::option::of(
+        (any::<u32>(), "[A-Z-]{1,12}", ".{0,40}").prop_map(|(code, symbol, message)| StateError {
+            code,
+            symbol,
+            message,
+        }),
+    )
 }
 
 fn state<S: Copy + std::fmt::Debug + 'static>(all: &'static [S]) -> impl Strategy<Value = S> {
@@ -130,7 +134,11 @@ proptest! {
 fn references_cannot_blow_a_report_up() {
     let long = "x".repeat(STRING_BYTES);
     let facts = (0..190).map(|n| (format!("k{n}"), long.clone())).collect();
-    let message = |seq| StateMessage { seq, at: Timestamp::UNIX_EPOCH, body: StateBody::Facts { facts: Clone::clone(&facts) } };
+    let message = |seq| StateMessage {
+        seq,
+        at: Timestamp::UNIX_EPOCH,
+        body: StateBody::Facts { facts: Clone::clone(&facts) },
+    };
     let report = StateReport {
         incarnation: Uuid::nil(),
         boot: Uuid::nil(),

@@ -1,7 +1,13 @@
 //! The distribution point against nginx: TLS 1.3 with client certificates on both, the same files, the same load client
 //! on the same cores, alternating rounds, median of three. Run by `cargo xtask bench` or
 //! `cargo run --release -p patchtide-distribution-point --example bench_dp`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::cast_precision_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss
+)]
 
 #[path = "../../testing/bed.rs"]
 mod bed;
@@ -70,7 +76,13 @@ async fn serve(folder: &Path) {
         protected: false,
     };
     let json = serde_json::to_string(&point).unwrap();
-    let row = ObjectRow { kind: "DistributionPoint".into(), name: "dp".into(), uid: "u".into(), generation: 1, json };
+    let row = ObjectRow {
+        kind: "DistributionPoint".into(),
+        name: "dp".into(),
+        uid: "u".into(),
+        generation: 1,
+        json,
+    };
     store.put_object(row).await.unwrap();
     let wanted: BTreeSet<Digest> = library.iter().unwrap().map(|(digest, _)| digest).collect();
     store.set_dp_wanted(&dp, wanted).await.unwrap();
@@ -100,8 +112,12 @@ async fn serve(folder: &Path) {
     .unwrap();
     point.round(&mut BTreeMap::default()).await.unwrap();
     let limits = Limits { per_client: 1000, ..Limits::default() };
-    let options =
-        Options { certificate_required: true, version: VersionRule::WhenPresent, limits, ..Options::default() };
+    let options = Options {
+        certificate_required: true,
+        version: VersionRule::WhenPresent,
+        limits,
+        ..Options::default()
+    };
     let running = bed.serve(point.router(), options).await;
     println!("{}", running.address);
     running.task.await.unwrap();
@@ -146,7 +162,9 @@ async fn measure() {
     let files: Vec<(&str, String)> =
         SIZES.iter().map(|(name, size)| (*name, library.put(&content(*size)).unwrap().to_string())).collect();
     let servers = [ours(folder), nginx(&bed, folder).await];
-    println!("distribution point and nginx, TLS 1.3 with client certificates, {CONNECTIONS} connections, both cores shared with the load client");
+    println!(
+        "distribution point and nginx, TLS 1.3 with client certificates, {CONNECTIONS} connections, both cores shared with the load client"
+    );
     for (size, digest) in &files {
         let mut rates = [Vec::new(), Vec::new()];
         let mut costs = [Vec::new(), Vec::new()];
@@ -156,10 +174,16 @@ async fn measure() {
                 let request = format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", (server.path)(digest));
                 let request = request.into_bytes();
                 let before = load::processor_seconds(&server.pids());
-                let seen = load::run(connections, load::Until::Elapsed(ROUND), move |_| request.clone()).await;
+                let seen =
+                    load::run(connections, load::Until::Elapsed(ROUND), move |_| request.clone()).await;
                 let used = load::processor_seconds(&server.pids()) - before;
                 let cost = used / seen.answers as f64 * 1e6;
-                println!("{size:>7}  round {}  {:<9} {}  {cost:>8.1} us CPU/request", round + 1, server.name, seen.line());
+                println!(
+                    "{size:>7}  round {}  {:<9} {}  {cost:>8.1} us CPU/request",
+                    round + 1,
+                    server.name,
+                    seen.line()
+                );
                 assert_eq!(seen.failures, 0);
                 rates[index].push(seen.rate());
                 costs[index].push(cost);
@@ -219,7 +243,8 @@ async fn nginx(bed: &Bed, folder: &Path) -> Server {
     );
     let path = folder.join("nginx.conf");
     std::fs::File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
-    let child = Command::new("nginx").arg("-c").arg(&path).arg("-e").arg(folder.join("nginx.log")).spawn().unwrap();
+    let child =
+        Command::new("nginx").arg("-c").arg(&path).arg("-e").arg(folder.join("nginx.log")).spawn().unwrap();
     let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
     for _ in 0..100 {
         if TcpStream::connect(address).await.is_ok() {

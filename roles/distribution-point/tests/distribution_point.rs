@@ -131,7 +131,13 @@ async fn content_is_served_whole_in_parts_and_not_again() {
     assert!(head.bytes().await.unwrap().is_empty());
     let nothing = point.get(&empty.to_string(), &[]).await;
     assert_eq!((nothing.status().as_u16(), nothing.bytes().await.unwrap().len()), (200, 0));
-    let put = point.client.put(point.server.url(&format!("/v1/blob/sha256/{name}"))).body("x").send().await.unwrap();
+    let put = point
+        .client
+        .put(point.server.url(&format!("/v1/blob/sha256/{name}")))
+        .body("x")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(code(put).await, (405, "METHOD".into()));
 }
 
@@ -217,7 +223,8 @@ async fn the_library_follows_what_is_wanted() {
     assert_eq!(sending.bytes().await.unwrap(), "first");
     assert_eq!(point.get(&first.to_string(), &[]).await.status(), 404);
     assert_eq!(point.get(&second.to_string(), &[]).await.text().await.unwrap(), "second");
-    let kept: BTreeSet<Digest> = point.point.shelf().library().iter().unwrap().map(|(digest, _)| digest).collect();
+    let kept: BTreeSet<Digest> =
+        point.point.shelf().library().iter().unwrap().map(|(digest, _)| digest).collect();
     assert_eq!(kept, [second].into());
     assert!(point.source.contains(first), "the site's library is not the distribution point's to clean");
 }

@@ -18,7 +18,7 @@ pub mod standing;
 pub mod tls;
 
 pub use clock::Clock;
-pub use listener::{Listener, ListenerConfig, ListenerError, Limits};
+pub use listener::{Limits, Listener, ListenerConfig, ListenerError};
 pub use metrics::Metrics;
 pub use peer::{AuthenticatedClient, Draining, Peer, Unidentified};
 pub use refusal::Refusal;

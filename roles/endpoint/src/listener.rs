@@ -262,10 +262,8 @@ impl Server {
 
     fn identify(&self, stream: &TlsStream<TcpStream>) -> Result<Arc<ClientIdentity>, Unidentified> {
         let (_, session) = stream.get_ref();
-        let certificate = session
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .ok_or(Unidentified::NoCertificate)?;
+        let certificate =
+            session.peer_certificates().and_then(|chain| chain.first()).ok_or(Unidentified::NoCertificate)?;
         let identity =
             read_identity(certificate).map_err(|error| Unidentified::NoClient(error.to_string()))?;
         if identity.site == self.site { Ok(Arc::new(identity)) } else { Err(Unidentified::OtherSite) }

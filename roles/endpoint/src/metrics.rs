@@ -60,11 +60,7 @@ impl Metrics {
             "Connections that were refused or broken before a request, by reason",
             metrics.refused.clone(),
         );
-        registry.register(
-            "http_requests",
-            "Answered requests by route and status",
-            metrics.requests.clone(),
-        );
+        registry.register("http_requests", "Answered requests by route and status", metrics.requests.clone());
         registry.register_with_unit(
             "http_request",
             "Time from the end of a request's head to the head of its answer; long polls wait on purpose",

@@ -76,7 +76,8 @@ impl Refusal {
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(DETAIL_CHARACTERS) {
-        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let reorders =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if c.is_control() || reorders {
             out.extend(c.escape_unicode());
         } else {

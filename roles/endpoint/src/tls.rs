@@ -94,8 +94,7 @@ pub fn server_config(
     for root in certificates("site CA", client_ca_pem)? {
         roots.add(root).map_err(TlsError::Root)?;
     }
-    let mut verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     if !certificate_required {
         verifier = verifier.allow_unauthenticated();
     }

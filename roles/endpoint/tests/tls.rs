@@ -8,7 +8,11 @@ mod bed;
 
 use std::time::Duration;
 
-use axum::{Extension, Router, body::Body, routing::{get, post}};
+use axum::{
+    Extension, Router,
+    body::Body,
+    routing::{get, post},
+};
 use bed::{Bed, Options};
 use http::HeaderMap;
 use jiff::SignedDuration;
@@ -126,7 +130,8 @@ async fn a_certificate_that_ends_ends_on_open_connections_too() {
 #[tokio::test]
 async fn where_a_certificate_is_required_none_is_no_connection() {
     let bed = Bed::new("lab");
-    let options = Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
+    let options =
+        Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
     let server = bed.serve(router(), options).await;
     assert!(bed.client(None).get(server.url("/v1/site")).send().await.is_err());
     let plain = bed.client_h2(Some(&bed.device(1)), reqwest::ClientBuilder::http2_prior_knowledge);
@@ -167,8 +172,14 @@ async fn bodies_have_a_limit_before_and_while_they_are_read() {
     };
     assert_eq!(send(1000).await.text().await.unwrap(), "1000");
     assert_eq!(problem(send(1001).await).await, (413, "BODY-SIZE".into()));
-    assert_eq!(problem(client.get(server.url("/v1/echo")).send().await.unwrap()).await, (405, "METHOD".into()));
-    assert_eq!(problem(client.get(server.url("/v2")).send().await.unwrap()).await, (404, "PATH-UNKNOWN".into()));
+    assert_eq!(
+        problem(client.get(server.url("/v1/echo")).send().await.unwrap()).await,
+        (405, "METHOD".into())
+    );
+    assert_eq!(
+        problem(client.get(server.url("/v2")).send().await.unwrap()).await,
+        (404, "PATH-UNKNOWN".into())
+    );
 }
 
 /// Sends bytes and reads until the server closes or is silent for a second.
@@ -221,8 +232,18 @@ async fn paths_are_names_not_files() {
     let bed = Bed::new("lab");
     let server = bed.serve(router(), Options::default()).await;
     for path in [
-        "/../etc/passwd", "/v1/../v1/site", "/v1/%2e%2e/site", "/v1//site", "//v1/site", "/v1/site/", "/v1\\site",
-        "/v1/site;x=1", "/v1/%73ite%00", "/v1/..%c0%af", "/v1/%", "/v1/\u{7f}",
+        "/../etc/passwd",
+        "/v1/../v1/site",
+        "/v1/%2e%2e/site",
+        "/v1//site",
+        "//v1/site",
+        "/v1/site/",
+        "/v1\\site",
+        "/v1/site;x=1",
+        "/v1/%73ite%00",
+        "/v1/..%c0%af",
+        "/v1/%",
+        "/v1/\u{7f}",
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\npatchtide-protocol: 1\r\n\r\n");
         let answer = say(&bed, &server, request.as_bytes()).await;

@@ -2,7 +2,13 @@
 //! of 500 states; acknowledged after the commit (SQLite, synchronous=FULL). Plain HTTP and an identity that the load client
 //! names, so that what is measured is intake and not 25,000 handshakes. Run by `cargo xtask bench` or
 //! `cargo run --release -p patchtide-management-point --example bench_intake [CLIENTS]`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::cast_precision_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss
+)]
 
 #[path = "../../testing/bed.rs"]
 mod bed;
@@ -51,11 +57,8 @@ async fn null(headers: HeaderMap, body: Body) -> Result<String, Refusal> {
 /// Stands for TLS: the client that the load client names.
 async fn identify(site: patchtide_model::SiteName, mut request: Request, next: Next) -> Response {
     let id = request.headers()["bench-client"].to_str().unwrap().parse::<u128>().unwrap();
-    let identity = ClientIdentity {
-        site,
-        client: ClientId(Uuid::from_u128(id)),
-        not_after: jiff::Timestamp::MAX,
-    };
+    let identity =
+        ClientIdentity { site, client: ClientId(Uuid::from_u128(id)), not_after: jiff::Timestamp::MAX };
     let address = "127.0.0.1:1".parse().unwrap();
     request.extensions_mut().insert(Peer { address, identity: Ok(Arc::new(identity)) });
     next.run(request).await
@@ -110,7 +113,9 @@ async fn measure(clients: u64) {
     };
     probe(folder.path());
     parsing(&report(0, 1, 0));
-    println!("{clients} clients, 500 states each, {CONNECTIONS} connections, both cores shared with the load client");
+    println!(
+        "{clients} clients, 500 states each, {CONNECTIONS} connections, both cores shared with the load client"
+    );
     let mut table = Vec::new();
     for (name, path, round, changed, json) in [
         ("null sink, binary", "/null", 0, 0, false),
@@ -135,7 +140,10 @@ async fn measure(clients: u64) {
     let sink = load::median(vec![rate("null sink, binary"), rate("null sink, binary, again")]);
     println!("RATIO first scan to null sink: {:.2}", rate("first scan, binary") / sink);
     println!("RATIO rescan of 5 changed to null sink: {:.2}", rate("rescan 5 changed, binary") / sink);
-    println!("RATIO rescan of 5 changed to null sink, JSON: {:.2}", rate("rescan 5 changed, JSON") / rate("null sink, JSON"));
+    println!(
+        "RATIO rescan of 5 changed to null sink, JSON: {:.2}",
+        rate("rescan 5 changed, JSON") / rate("null sink, JSON")
+    );
     let differences = site.store.verify().await.unwrap();
     assert!(differences.is_empty(), "{differences:?}");
     println!("every count equals a recount");

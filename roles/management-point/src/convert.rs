@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use patchtide_model::ClientId;
 use patchtide_protocol::state::{StateBody, StateReport};
-use patchtide_store::intake::{
-    DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport,
-};
+use patchtide_store::intake::{DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport};
 
 pub(crate) fn report(client: ClientId, received_at: Timestamp, report: StateReport) -> IntakeReport {
     IntakeReport {

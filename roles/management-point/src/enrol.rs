@@ -18,9 +18,7 @@ use patchtide_protocol::{
     OLDEST_VERSION, VERSION,
     certificate::{RequestError, read_request},
     check,
-    enrolment::{
-        EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting,
-    },
+    enrolment::{EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting},
     limits::ENROLMENT_BYTES,
 };
 use patchtide_store::{
@@ -197,5 +195,10 @@ async fn renewed(
 }
 
 fn signing_request(error: &RequestError) -> Refusal {
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "ENROL-CSR", error.to_string(), "make a new signing request")
+    Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "ENROL-CSR",
+        error.to_string(),
+        "make a new signing request",
+    )
 }

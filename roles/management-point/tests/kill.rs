@@ -34,7 +34,8 @@ async fn serve(folder: &Path) -> (Bed, Site, bed::Running) {
     bed.keys = SignerKeys::from_secret(&secret.into_iter().collect()).unwrap();
     let site = Site::open(&bed, folder).await;
     let config = Config { reports: Rate { burst: 0, period: Duration::ZERO }, ..Config::default() };
-    let (point, _) = ManagementPoint::start(site.store.clone(), config, bed.clock.clone(), Metrics::default());
+    let (point, _) =
+        ManagementPoint::start(site.store.clone(), config, bed.clock.clone(), Metrics::default());
     let server = bed.serve(point.router(), Options::default()).await;
     (bed, site, server)
 }
