@@ -83,6 +83,7 @@ impl Apply<'_> {
         self.dirty.forget(self.entry);
         self.entry.lines.clear();
         self.entry.segments.clear();
+        self.entry.dense.clear();
         self.entry.details.clear();
         self.entry.parts.clear();
         self.entry.parked.clear();

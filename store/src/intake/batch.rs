@@ -161,11 +161,26 @@ pub(crate) async fn finish(
 ) -> Result<()> {
     let entries: HashMap<i64, &ClientEntry> =
         clients.iter().filter_map(|id| cache.clients.get(id)).map(|entry| (entry.id, entry)).collect();
+    let changed: BTreeMap<i64, Vec<i64>> = dirty
+        .clients
+        .iter()
+        .map(|(client, dirty)| (*client, dirty.segments.keys().copied().collect()))
+        .collect();
     write::write(tx, dirty, &entries, now).await?;
     tx.counts.merge(counts);
     for id in clients {
-        if let Some(entry) = cache.clients.get_mut(id) {
-            entry.segments.retain(|_, states| !states.is_empty());
+        let Some(entry) = cache.clients.get_mut(id) else { continue };
+        // What form each segment has in the database now.
+        for segment in changed.get(&entry.id).into_iter().flatten() {
+            let states = entry.segments.get(segment).map_or(&[][..], Vec::as_slice);
+            if write::is_sparse(states) {
+                entry.dense.remove(segment);
+            } else {
+                entry.dense.insert(*segment);
+            }
+            if states.is_empty() {
+                entry.segments.remove(segment);
+            }
         }
     }
     Ok(())

@@ -166,6 +166,8 @@ pub(crate) struct ClientEntry {
     pub(crate) lines: BTreeMap<i64, Watermark>,
     /// States by segment, trailing zeros cut.
     pub(crate) segments: BTreeMap<i64, Vec<u8>>,
+    /// Of those, the ones that are rows of `seg_state`; the others are rows of `sparse_state`.
+    pub(crate) dense: BTreeSet<i64>,
     pub(crate) details: BTreeMap<i64, Detail>,
     pub(crate) parts: BTreeMap<String, Parts>,
     pub(crate) parked: BTreeSet<(String, String, String)>,

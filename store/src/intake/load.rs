@@ -102,6 +102,7 @@ pub(crate) async fn clients(
             session: None,
             lines: BTreeMap::new(),
             segments: BTreeMap::new(),
+            dense: BTreeSet::new(),
             details: BTreeMap::new(),
             parts: BTreeMap::new(),
             parked: BTreeSet::new(),
@@ -131,7 +132,9 @@ fn add(entry: &mut ClientEntry, head: &str, row: &Row) -> Result<()> {
             Watermark { version: row.unsigned(2)?, scanned_at: row.time(3)?, needs: row.int_option(4)? };
         entry.lines.insert(row.int(1)?, watermark);
     } else if head == STATES.head {
-        entry.segments.insert(row.int(1)?, row.blob(2)?);
+        let segment = row.int(1)?;
+        entry.segments.insert(segment, row.blob(2)?);
+        entry.dense.insert(segment);
     } else if head == SPARSE.head {
         entry.set_byte(row.int(1)?, u8::try_from(row.int(2)?).unwrap_or(0));
     } else if head == DETAILS.head {
