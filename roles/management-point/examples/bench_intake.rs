@@ -108,8 +108,8 @@ async fn measure(clients: u64) {
                 }
             })
             .collect();
-        let size = made[0].len();
-        (Arc::new(made), size)
+        let length = made[0].len();
+        (Arc::new(made), length)
     };
     probe(folder.path());
     parsing(&report(0, 1, 0));
