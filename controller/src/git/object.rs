@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use patchtide_model::ObjectName;
+
 use super::{
     document::{Node, Value},
     schema::Schemas,
@@ -204,12 +206,7 @@ fn check_metadata(path: &str, metadata: Option<&Node>) -> Vec<Finding> {
 }
 
 fn valid_name(name: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    name.len() <= 253
-        && edge(name.chars().next())
-        && edge(name.chars().next_back())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
-        && !name.contains("..")
+    ObjectName::new(name).is_ok() && !name.contains("..")
 }
 
 fn valid_label(value: &str) -> bool {

@@ -85,8 +85,10 @@ pub async fn fill(
 
 /// Clients whose last scan says that they require an update of the deployment.
 async fn requiring(ctx: &Context, deployment: &Deployment) -> Result<BTreeSet<ClientId>, Failure> {
+    // The counts are in memory: only what somebody requires is worth a query, and mostly nobody does.
+    let counts = ctx.store.required_counts(&deployment.updates).await.map_err(|error| database(&error))?;
     let mut requiring = BTreeSet::new();
-    for update in &deployment.updates {
+    for update in counts.iter().filter(|(_, count)| count.required > 0).map(|(update, _)| update) {
         requiring.extend(ctx.store.requiring_clients(update).await.map_err(|error| database(&error))?);
     }
     Ok(requiring)
