@@ -31,6 +31,16 @@ const HOSTS: [(&str, u8, bool); 3] = [("web-1", 11, false), ("web-2", 12, false)
 /// has learned that it has to wait.
 const WINDOW_AFTER: u64 = 75;
 
+/// Runs a command on a host of the running demo.
+const ON: &str = r#"#!/bin/bash
+# Runs a command on a host of the demo, a shell when none is given: .demo/on web-1 patchtide-agent status
+set -eu
+namespace=$(ip netns list | grep -o "^ptns[0-9]*-$1\b") || { echo "no host $1 is running" >&2; exit 1; }
+shift
+pid=$(ip netns pids "$namespace" | sort -n | sed -n 2p)
+exec nsenter --target "$pid" --mount --pid --uts --net --root --wd=/ -- "${@:-bash}"
+"#;
+
 /// A running line from a repository to client hosts. Dropping it stops everything.
 #[derive(Debug)]
 pub struct Line {
@@ -147,7 +157,7 @@ impl Line {
             server_log,
             _metrics: metrics,
         };
-        line.boot(folder, &kubeconfig)?;
+        line.boot(&kubeconfig)?;
         Ok(line)
     }
 
@@ -187,7 +197,7 @@ impl Line {
         &self.network
     }
 
-    fn boot(&mut self, folder: &Path, kubeconfig: &Path) -> Result<()> {
+    fn boot(&mut self, kubeconfig: &Path) -> Result<()> {
         let step = Step::start("The hosts boot and enrol");
         let program = paths::program("patchtide", "patchtide")?;
         let bundle = wait::until("the enrolment bundle", Duration::from_mins(1), || {
@@ -208,7 +218,6 @@ impl Line {
             host.host.write("/etc/patchtide/bundle.json", &bundle)?;
             host.host.start()?;
         }
-        let _ = folder;
         self.times.push(("boot", step.done("up")));
         Ok(())
     }
@@ -224,12 +233,7 @@ impl Line {
     /// The commands by which a person looks further.
     pub fn print_how_to_look(&self, folder: &Path) {
         let on = folder.join("on");
-        let script = "#!/bin/sh\n# Runs a command on a host of the demo: .demo/on web-1 patchtide-agent status\n\
-            set -eu\nnamespace=$(ip netns list | grep -o \"^ptns[0-9]*-$1\")\nshift\n\
-            pid=$(ip netns pids \"$namespace\" | sort -n | sed -n 2p)\n\
-            exec nsenter --target \"$pid\" --mount --pid --uts --net --root --wd=/ -- \"${@:-bash}\"\n";
-        let script = script.replace("#!/bin/sh", "#!/bin/bash");
-        if fs::write(&on, script).is_ok() {
+        if fs::write(&on, ON).is_ok() {
             let _ = fs::set_permissions(&on, fs::Permissions::from_mode(0o755));
         }
         let kubectl = self.plane.kubectl_path().display();
