@@ -218,7 +218,7 @@ pub(crate) struct Db {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
-    /// Count everything anew and compare; exit status 1 and a list when anything differs.
+    /// Count everything anew and follow the history's hash chain; exit status 1 and a list when anything differs.
     Verify {
         #[command(flatten)]
         site: Site,

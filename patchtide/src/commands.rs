@@ -86,14 +86,26 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
     let args::DbCommand::Verify { site } = arguments.command;
     let store = roles::open_store(&site).await?;
-    let differences = store.site(&site.namespace).verify().await.context("the counts cannot be checked")?;
+    let of_site = store.site(&site.namespace);
+    let counts = of_site.verify().await.context("the counts cannot be checked")?;
+    let (commits, breaks) = of_site.verify_history().await.context("the history cannot be checked")?;
     store.close().await.context("the site database cannot be closed")?;
     let mut out = std::io::stdout().lock();
-    if differences.is_empty() {
-        return writeln!(out, "every count equals a recount").context("cannot write to standard output");
+    let mut say = |line: String| writeln!(out, "{line}").context("cannot write to standard output");
+    for count in &counts {
+        say(format!("{}: kept {}, recounted {}", count.what, count.kept, count.recounted))?;
     }
-    for difference in &differences {
-        writeln!(out, "{difference:?}").context("cannot write to standard output")?;
+    for row in &breaks {
+        say(format!("the history was changed at commit {} (expected {})", row.kept, row.recounted))?;
     }
-    bail!("{} counts differ from a recount", differences.len());
+    if counts.is_empty() {
+        say("every count equals a recount".to_owned())?;
+    }
+    if breaks.is_empty() {
+        say(format!("the history is whole: {commits} commits, each chained to the one before"))?;
+    }
+    if counts.is_empty() && breaks.is_empty() {
+        return Ok(());
+    }
+    bail!("{} counts differ from a recount, the history is broken in {} places", counts.len(), breaks.len());
 }

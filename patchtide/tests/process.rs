@@ -115,7 +115,8 @@ async fn a_role_says_how_it_is_and_stops_in_order() {
         .output()
         .unwrap();
     assert!(verify.status.success(), "{verify:?}");
-    assert!(String::from_utf8_lossy(&verify.stdout).contains("equals a recount"));
+    let told = String::from_utf8_lossy(&verify.stdout);
+    assert!(told.contains("every count equals a recount") && told.contains("the history is whole"), "{told}");
 }
 
 #[tokio::test]
