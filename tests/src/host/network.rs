@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::process::run;
+use crate::process::{find_program, run};
 
 /// Networks on one machine at the same time.
 const MOST: u8 = 200;
@@ -159,5 +159,6 @@ fn link_exists(name: &str) -> bool {
 }
 
 fn ip(words: &[&str]) -> Result<String> {
-    run(Command::new("ip").args(words)).context("iproute2 is needed: `cargo xtask setup` installs it")
+    let ip = find_program("ip").context("iproute2 is missing: `cargo xtask setup` installs it")?;
+    run(Command::new(ip).args(words))
 }
