@@ -1,11 +1,11 @@
 //! Every proof that `docs/requirements.md` names must exist.
 //!
-//! A row is `| R-XXX-nn | ... | proof |`; the last cell holds test names in backticks (`path::to::test_fn`), or
-//! `n/a: reason`, or `not yet: reason`.
+//! A row is `| R-XXX-nn | ... | proof |`; the last cell holds test names in backticks (`folder::file::test_fn`: the path of
+//! the test's file has every segment), or `n/a: reason`, or `not yet: reason`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -42,7 +42,21 @@ fn row(line: &str) -> Option<(&str, &str)> {
     is_id.then_some((id, proof))
 }
 
-fn check(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
+/// Test functions, each with the files that have one of this name.
+type Tests = BTreeMap<String, Vec<PathBuf>>;
+
+/// True when a test of this name stands in a file whose path has every other segment of the name.
+fn exists(tests: &Tests, name: &str) -> bool {
+    let mut segments: Vec<_> = name.split("::").collect();
+    let function = segments.pop().unwrap_or(name);
+    tests.get(function).into_iter().flatten().any(|file| {
+        let file = file.with_extension("");
+        let parts: Vec<_> = file.iter().map(|part| part.to_string_lossy().replace('-', "_")).collect();
+        segments.iter().all(|segment| parts.iter().any(|part| part == segment))
+    })
+}
+
+fn check(text: &str, tests: &Tests) -> Vec<String> {
     let mut faults = Vec::new();
     let mut seen = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
@@ -63,8 +77,7 @@ fn check(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
             faults.push(format!("{place}: no `test::name`, no `n/a: reason`, no `not yet: reason`"));
         }
         for name in names {
-            let function = name.rsplit("::").next().unwrap_or(name);
-            if !tests.contains(function) {
+            if !exists(tests, name) {
                 faults.push(format!("{place}: there is no test {name}"));
             }
         }
@@ -72,10 +85,10 @@ fn check(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     faults
 }
 
-/// The names of all test functions in the workspace's sources.
-fn tests_of(folder: &Path) -> Result<BTreeSet<String>> {
-    let mut tests = BTreeSet::new();
-    let mut open = vec![folder.to_owned()];
+/// All test functions in the workspace's sources; paths as seen from its top folder.
+fn tests_of(top: &Path) -> Result<Tests> {
+    let mut tests = Tests::new();
+    let mut open = vec![top.to_owned()];
     while let Some(folder) = open.pop() {
         let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         for entry in entries.flatten() {
@@ -87,7 +100,10 @@ fn tests_of(folder: &Path) -> Result<BTreeSet<String>> {
             } else if kind.is_file() && name.ends_with(".rs") {
                 let text =
                     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                tests.extend(tests_in(&text));
+                let path = path.strip_prefix(top).unwrap_or(&path);
+                for test in tests_in(&text) {
+                    tests.entry(test).or_default().push(path.to_owned());
+                }
             }
         }
     }
@@ -123,15 +139,21 @@ mod tests {
 
     #[test]
     fn rows_are_checked_one_by_one() {
-        let tests = BTreeSet::from(["it_works".to_owned()]);
+        let file = PathBuf::from("model/src/window/mod.rs");
+        let tests = Tests::from([("it_works".to_owned(), vec![file])]);
         let text = "| id | proof |\n| --- | --- |\n| R-MW-01 | said | `model::window::it_works` |\n\
             | R-MW-02 | `gone` |\n| R-MW-03 | n/a: no display |\n| R-MW-04 | not yet: |\n| R-MW-05 | hopefully |\n\
-            | R-MW-01 | `it_works` |\n";
+            | R-MW-01 | `it_works` |\n| R-MW-06 | `planner::window::it_works` |\n";
         let faults = check(text, &tests);
-        assert_eq!(faults.len(), 4, "{faults:?}");
-        for (fault, word) in
-            faults.iter().zip(["no test gone", "reason is missing", "R-MW-05: no", "line 3 already"])
-        {
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        let words = [
+            "no test gone",
+            "reason is missing",
+            "R-MW-05: no",
+            "line 3 already",
+            "no test planner::window::it_works",
+        ];
+        for (fault, word) in faults.iter().zip(words) {
             assert!(fault.contains(word), "{fault}");
         }
     }
