@@ -49,11 +49,25 @@ pub struct Running {
     pub address: SocketAddr,
     pub stop: CancellationToken,
     pub task: JoinHandle<()>,
+    registry: Registry,
 }
 
 impl Running {
     pub fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address)
+    }
+
+    /// A figure of the listener's metrics, by its name and labels as they are written there; 0 when it is not there yet.
+    pub fn figure(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Connections that were refused or closed for this reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.figure(&format!("http_connections_refused_total{{listener=\"test\",reason=\"{reason}\"}}"))
     }
 }
 
@@ -108,6 +122,7 @@ impl Bed {
     }
 
     pub async fn serve_with(&self, router: Router, options: Options, slot: Arc<CertificateSlot>) -> Running {
+        let mut registry = Registry::default();
         let tls = server_config(slot, self.keys.ca_pem(), options.certificate_required).unwrap();
         let config = ListenerConfig {
             name: options.name,
@@ -117,13 +132,13 @@ impl Bed {
             limits: options.limits,
             version: options.version,
             routes: &["/v1/"],
-            metrics: Metrics::register(&mut Registry::default()),
+            metrics: Metrics::register(&mut registry),
             clock: Arc::clone(&self.clock),
         };
         let listener = Listener::bind(config).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());
         let task = tokio::spawn(listener.serve(router, stop.clone()));
-        Running { address, stop, task }
+        Running { address, stop, task, registry }
     }
 
     pub fn tls(&self, device: Option<&Device>) -> ClientConfig {
@@ -146,12 +161,23 @@ impl Bed {
         }
     }
 
-    /// A client as agents are: HTTP/1.1 with the version header.
+    /// A client without a certificate that speaks these versions of TLS alone.
+    pub fn tls_of(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.keys.ca_pem().as_bytes()).unwrap()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
+    /// A client as agents are, with the version header.
     pub fn client(&self, device: Option<&Device>) -> reqwest::Client {
         self.client_with(device, |builder| {
             let mut headers = reqwest::header::HeaderMap::new();
             headers.insert(VERSION_HEADER, VERSION.into());
-            builder.http1_only().default_headers(headers)
+            builder.default_headers(headers)
         })
     }
 
@@ -167,18 +193,6 @@ impl Bed {
         set(builder).build().unwrap()
     }
 
-    /// A client that speaks HTTP/2, without the version header.
-    pub fn client_h2(
-        &self,
-        device: Option<&Device>,
-        set: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> reqwest::Client {
-        let mut tls = self.tls(device);
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
-        set(builder).build().unwrap()
-    }
-
     /// A bare TLS connection, to say what no HTTP library would.
     pub async fn raw(
         &self,
@@ -187,9 +201,18 @@ impl Bed {
     ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut tls = self.tls(device);
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        self.shake(address, tls).await.unwrap()
+    }
+
+    /// The same with a configuration of its own; the handshake may fail.
+    pub async fn shake(
+        &self,
+        address: SocketAddr,
+        tls: ClientConfig,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        connector.connect("127.0.0.1".try_into().unwrap(), stream).await.unwrap()
+        connector.connect("127.0.0.1".try_into().unwrap(), stream).await
     }
 }

@@ -11,10 +11,7 @@ mod sync;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use patchtide_endpoint::{
-    Clock,
-    standing::{Standing, Standings},
-};
+use patchtide_endpoint::{Clock, standing::Standings};
 use patchtide_model::ObjectName;
 use patchtide_protocol::path;
 use patchtide_store::{
@@ -61,7 +58,12 @@ impl DistributionPoint {
         metrics: Metrics,
     ) -> Result<Arc<Self>, LibraryError> {
         let shelf = Arc::new(Shelf::new(Library::open(folder)?));
-        let standings = Standings::new(lookup(store.clone()), Duration::from_secs(5));
+        let asked = store.clone();
+        let lookup = move |id| {
+            let store = asked.clone();
+            async move { store.client(id).await.map(|client| client.map(|client| client.state)) }
+        };
+        let standings = Standings::new(lookup, Duration::from_secs(5));
         Ok(Arc::new(Self { store, names, source, shelf, standings, clock, metrics }))
     }
 
@@ -69,14 +71,4 @@ impl DistributionPoint {
     pub fn shelf(&self) -> &Arc<Shelf> {
         &self.shelf
     }
-}
-
-fn lookup(store: SiteStore) -> patchtide_endpoint::standing::Lookup {
-    Arc::new(move |id| {
-        let store = store.clone();
-        Box::pin(async move {
-            let client = store.client(id).await.map_err(|error| error.to_string())?;
-            Ok(Standing::from(client.map(|client| client.state)))
-        })
-    })
 }

@@ -1,3 +1,4 @@
+use patchtide_endpoint::metrics::Names;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
@@ -17,28 +18,20 @@ impl Metrics {
     /// Registers them; the registry gives the prefix `patchtide`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("distribution_point_files", "Files in the library", metrics.files.clone());
-        registry.register_with_unit(
-            "distribution_point_library",
-            "Size of the library",
-            Unit::Bytes,
-            metrics.bytes.clone(),
-        );
-        registry.register(
-            "distribution_point_missing",
-            "Wanted files that are not here yet",
-            metrics.missing.clone(),
-        );
-        registry.register(
-            "distribution_point_imported",
-            "Files taken over from the site's library",
-            metrics.imported.clone(),
-        );
-        registry.register(
-            "distribution_point_removed",
-            "Files removed because nothing wants them any more",
-            metrics.removed.clone(),
-        );
+        let _ = Names(registry)
+            .name("distribution_point_files", "Files in the library", &metrics.files)
+            .unit("distribution_point_library", Unit::Bytes, "Size of the library", &metrics.bytes)
+            .name("distribution_point_missing", "Wanted files that are not here yet", &metrics.missing)
+            .name(
+                "distribution_point_imported",
+                "Files taken over from the site's library",
+                &metrics.imported,
+            )
+            .name(
+                "distribution_point_removed",
+                "Files removed because nothing wants them any more",
+                &metrics.removed,
+            );
         metrics
     }
 }

@@ -7,15 +7,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, extract::State, response::Response, routing::get};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use patchtide_endpoint::{AuthenticatedClient, Refusal, immutable, unknown_path, wrong_method};
+use patchtide_endpoint::{
+    AuthenticatedClient, Refusal,
+    immutable::{Absent, Asked},
+    unknown_path, wrong_method,
+};
 use patchtide_model::Digest;
 use patchtide_protocol::path;
 use patchtide_store::library::Library;
@@ -57,6 +55,10 @@ impl Shelf {
         };
         let bytes = mapping::map(&file)?;
         let mut mapped = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.library.contains(digest) {
+            // Removed and forgotten since it was opened: keeping it now would keep it for good.
+            return Ok(Some(bytes));
+        }
         if mapped.len() >= MOST {
             // Rare and cheap to repair: the next request of each maps it again.
             mapped.clear();
@@ -81,27 +83,23 @@ impl DistributionPoint {
     }
 }
 
+const ABSENT: Absent = Absent {
+    code: "CONTENT-ABSENT",
+    detail: "this distribution point does not have that content",
+    remedy: "try the next distribution point; this one may get it soon",
+};
+
 async fn blob(
     State(point): State<Arc<DistributionPoint>>,
     client: AuthenticatedClient,
-    Path(digest): Path<String>,
-    method: Method,
-    headers: HeaderMap,
+    asked: Asked,
 ) -> Result<Response, Refusal> {
     point.standings.check(&client).await?;
-    let absent = || {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            "CONTENT-ABSENT",
-            "this distribution point does not have that content",
-            "try the next distribution point; this one may get it soon",
-        )
+    let find = async |digest| {
+        point.shelf.get(digest).map_err(|error| {
+            tracing::error!(%digest, %error, "content cannot be read");
+            Refusal::unavailable("the content cannot be read now")
+        })
     };
-    // Anything but 64 lower-case hexadecimal digits ends here, before the disk is touched.
-    let name: Digest = digest.parse().map_err(|_| absent())?;
-    let bytes = point.shelf.get(name).map_err(|error| {
-        tracing::error!(digest = %name, %error, "content cannot be read");
-        Refusal::unavailable("the content cannot be read now")
-    })?;
-    immutable::respond(&method, &headers, &digest, &bytes.ok_or_else(absent)?)
+    asked.answer(ABSENT, find).await
 }

@@ -37,7 +37,7 @@ pub struct Round {
     pub missing: u64,
 }
 
-/// Longest time between two rounds, so that what was missed or damaged heals.
+/// Longest time between two rounds, so that what was missed heals, and a file that somebody removed.
 const FLOOR: Duration = Duration::from_mins(5);
 /// Shortest, while files are missing that the site is still fetching.
 const PACE: Duration = Duration::from_millis(500);
@@ -103,7 +103,13 @@ impl DistributionPoint {
                 }
                 Import::NotYet => {
                     round.missing += 1;
-                    continue;
+                    // It was here: what was said about it is not true any more.
+                    let gone = |name: &ObjectName| reported.get(&(name.clone(), *digest)) == Some(&None);
+                    if !names.iter().any(gone) {
+                        continue;
+                    }
+                    self.shelf.forget(*digest);
+                    Some("the file is gone, and the site's library does not have it".to_owned())
                 }
                 Import::Failed(error) => {
                     round.missing += 1;

@@ -229,6 +229,30 @@ async fn the_library_follows_what_is_wanted() {
     assert!(point.source.contains(first), "the site's library is not the distribution point's to clean");
 }
 
+/// A file that somebody removed comes back; when it cannot, its state says so.
+#[tokio::test]
+async fn a_file_that_is_lost_is_not_called_present() {
+    let point = Point::start().await;
+    let digest = point.put(b"precious").await;
+    point.want(&[digest]).await;
+    let mut said = BTreeMap::new();
+    point.point.round(&mut said).await.unwrap();
+    assert_eq!(point.get(&digest.to_string(), &[]).await.status(), 200);
+    let lose = || assert!(point.point.shelf().library().remove(digest).unwrap());
+    lose();
+    let round = point.point.round(&mut said).await.unwrap();
+    assert_eq!((round.imported, round.missing), (1, 0), "taken over again");
+    lose();
+    assert!(point.source.remove(digest).unwrap());
+    assert_eq!(point.point.round(&mut said).await.unwrap().missing, 1);
+    let states = point.site.store.dp_states(&point.name).await.unwrap();
+    assert_eq!((states.present, states.errors.len()), (0, 1), "{states:?}");
+    assert_eq!(point.get(&digest.to_string(), &[]).await.status(), 404);
+    point.put(b"precious").await;
+    assert_eq!(point.point.round(&mut said).await.unwrap().imported, 1);
+    assert_eq!(point.site.store.dp_states(&point.name).await.unwrap().present, 1);
+}
+
 #[tokio::test]
 async fn a_change_is_followed_within_a_second() {
     let point = Point::start().await;

@@ -1,19 +1,103 @@
 //! Bodies with limits that hold before anything is parsed.
 
-use std::time::Duration;
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Refusal;
 
-/// Longest time a body may take.
-pub const BODY_TIME: Duration = Duration::from_secs(30);
+/// How slowly a body may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Longest time for the whole of it.
+    pub whole: Duration,
+    /// Window in which [`Pace::least`] must come.
+    pub window: Duration,
+    /// Fewest bytes in each window, unless the body ends in it.
+    pub least: u64,
+}
 
-/// Reads a body of at most `limit` bytes within [`BODY_TIME`]. A `Content-Length` above the limit is refused before
-/// a byte is read.
+impl Default for Pace {
+    fn default() -> Self {
+        Self { whole: Duration::from_secs(30), window: Duration::from_secs(10), least: 10 * 1024 }
+    }
+}
+
+/// The body came too slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("the body came too slowly: at least {} bytes in {} s, all of it in {} s", .0.least, .0.window.as_secs(), .0.whole.as_secs())]
+struct Late(Pace);
+
+/// A body with its pace.
+#[derive(Debug)]
+pub(crate) struct Paced {
+    inner: Incoming,
+    pace: Pace,
+    end: Instant,
+    window: Instant,
+    came: u64,
+    /// Made when first needed: most bodies are there with their heads.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    pub(crate) fn new(inner: Incoming, pace: Pace) -> Self {
+        let now = Instant::now();
+        Self { inner, pace, end: now + pace.whole, window: now + pace.window, came: 0, alarm: None }
+    }
+}
+
+impl hyper::body::Body for Paced {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
+                this.came += data.map_or(0, |data| data.len() as u64);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        loop {
+            let next = this.end.min(this.window);
+            let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if alarm.deadline() != next {
+                alarm.as_mut().reset(next);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            if next == this.end || this.came < this.pace.least {
+                return Poll::Ready(Some(Err(Late(this.pace).into())));
+            }
+            this.came = 0;
+            this.window = next + this.pace.window;
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Reads a body of at most `limit` bytes. A `Content-Length` above the limit is refused before a byte is read; one that
+/// comes more slowly than the listener's [`Pace`] is answered with 408.
 pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Refusal> {
     let too_large = || {
         Refusal::new(
@@ -31,22 +115,34 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "BODY-BROKEN",
-            "the connection ended before the body did",
-            "send it again",
-        )
-        .closing()),
-        Err(_) => Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "BODY-TIME",
-            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
-            "send less at once, or over a faster link",
-        )
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(match late(error.as_ref()) {
+            Some(late) => Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "BODY-TIME",
+                late.to_string(),
+                "send less at once, or over a faster link",
+            ),
+            None => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "BODY-BROKEN",
+                "the connection ended before the body did",
+                "send it again",
+            ),
+        }
         .closing()),
     }
+}
+
+fn late<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Late> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(late) = error.downcast_ref() {
+            return Some(late);
+        }
+        next = error.source();
+    }
+    None
 }

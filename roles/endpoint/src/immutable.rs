@@ -1,10 +1,65 @@
 //! Answers with bytes that never change: one entity tag, single ranges, HEAD (RFC 9110 sections 13 and 14).
 
-use axum::{body::Body, response::Response};
+use std::{convert::Infallible, str::FromStr};
+
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, Path},
+    response::Response,
+};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use crate::Refusal;
+
+/// How a role says that it does not have what was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Absent {
+    /// The stable symbol.
+    pub code: &'static str,
+    /// What is not there.
+    pub detail: &'static str,
+    /// What the client can do.
+    pub remedy: &'static str,
+}
+
+impl From<Absent> for Refusal {
+    fn from(absent: Absent) -> Self {
+        Self::new(StatusCode::NOT_FOUND, absent.code, absent.detail, absent.remedy)
+    }
+}
+
+/// Extractor for routes whose last part names a file by its digest: what is asked for, and how.
+#[derive(Debug)]
+pub struct Asked {
+    name: String,
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        // A name that cannot be decoded is one that names nothing.
+        let name = Path::from_request_parts(parts, state).await.map(|Path(name)| name).unwrap_or_default();
+        Ok(Self { name, method: parts.method.clone(), headers: parts.headers.clone() })
+    }
+}
+
+impl Asked {
+    /// Answers with the bytes that `find` has for the digest `D`. A name that is no digest ends here, as absent, before
+    /// `find` touches a disk.
+    pub async fn answer<D: FromStr>(
+        self,
+        absent: Absent,
+        find: impl AsyncFnOnce(D) -> Result<Option<Bytes>, Refusal>,
+    ) -> Result<Response, Refusal> {
+        let digest = self.name.parse().map_err(|_| absent)?;
+        let bytes = find(digest).await?.ok_or(absent)?;
+        respond(&self.method, &self.headers, &self.name, &bytes)
+    }
+}
 
 /// Answers a GET or HEAD for `bytes`, whose entity tag is `"<digest>"`. More than one range is refused with 416: it
 /// would let a short request ask for a lot of work.

@@ -7,10 +7,12 @@
 pub mod admission;
 pub mod body;
 pub mod clock;
+mod framing;
 pub mod health;
 pub mod immutable;
 mod listener;
-mod metrics;
+pub mod metrics;
+mod paced;
 mod peer;
 mod refusal;
 mod service;

@@ -4,15 +4,13 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 
 use axum::Router;
 use http::Request;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use patchtide_protocol::{
     certificate::read_identity,
     identity::{ClientIdentity, SiteName},
 };
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +23,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Clock, Metrics, Peer, Unidentified, VersionRule,
     admission::Admission,
+    body::Pace,
     metrics::{ListenerLabel, RefusedLabel},
+    paced::{self, Activity, Outgoing, Quiet},
     service::Gate,
 };
 
@@ -40,9 +40,14 @@ pub struct Limits {
     pub per_client: u32,
     /// Longest TLS handshake.
     pub handshake: Duration,
-    /// Longest time for a request's head, idle time before it included: HTTP/1 has one timer for both. Who sends
-    /// heads slowly without a certificate is bounded by `per_source`.
+    /// Longest time from the first byte of a request's head to its end.
     pub header: Duration,
+    /// Longest time between requests.
+    pub idle: Duration,
+    /// How slowly a request's body may come.
+    pub body: Pace,
+    /// Longest time in which the other side takes nothing of an answer.
+    pub stalled: Duration,
     /// After the stop signal, longest time that accepted requests get to finish.
     pub drain: Duration,
 }
@@ -54,7 +59,10 @@ impl Default for Limits {
             per_source: 64,
             per_client: 16,
             handshake: Duration::from_secs(5),
-            header: Duration::from_mins(1),
+            header: Duration::from_secs(5),
+            idle: Duration::from_mins(1),
+            body: Pace::default(),
+            stalled: Duration::from_secs(30),
             drain: Duration::from_secs(20),
         }
     }
@@ -171,8 +179,7 @@ struct Server {
     acceptor: TlsAcceptor,
     admission: Admission,
     gate: Arc<Gate>,
-    http1: Builder<TokioExecutor>,
-    http2: Builder<TokioExecutor>,
+    http: http1::Builder,
     stop: CancellationToken,
     /// Ends connections that outlive the drain time.
     abort: CancellationToken,
@@ -181,24 +188,9 @@ struct Server {
 impl Server {
     fn new(config: ListenerConfig, router: Router, stop: CancellationToken) -> Self {
         let ListenerConfig { name, address: _, site, tls, limits, version, routes, metrics, clock } = config;
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header)
-            .max_headers(64)
-            .max_buf_size(32 * 1024);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(100)
-            .max_header_list_size(16 * 1024)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(50)
-            .initial_stream_window_size(128 * 1024)
-            .initial_connection_window_size(512 * 1024)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20));
+        let mut http = http1::Builder::new();
+        // Times are kept by `paced`.
+        http.header_read_timeout(None).max_headers(64).max_buf_size(32 * 1024);
         let gate = Gate {
             listener: name,
             routes,
@@ -206,6 +198,7 @@ impl Server {
             metrics: metrics.clone(),
             clock,
             draining: stop.clone(),
+            pace: limits.body,
             router,
         };
         Self {
@@ -216,8 +209,7 @@ impl Server {
             acceptor: TlsAcceptor::from(tls),
             admission: Admission::default(),
             gate: Arc::new(gate),
-            http1: builder.clone().http1_only(),
-            http2: builder.http2_only(),
+            http,
             stop,
             abort: CancellationToken::new(),
         }
@@ -231,36 +223,35 @@ impl Server {
         let Some(place) = self.admission.source(source.ip(), self.limits.per_source) else {
             return self.refused("source");
         };
-        let open = self.metrics.connections.get_or_create_owned(&ListenerLabel { listener: self.name });
-        open.inc();
+        let _open = Open::new(&self.metrics, self.name);
         // Without it, an answer in two segments waits for the other side's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        match timeout(self.limits.handshake, self.acceptor.accept(stream)).await {
-            Err(_) => self.refused("handshake-time"),
+        let activity = Arc::new(Activity::default());
+        let stream = Outgoing::new(stream, Arc::clone(&activity), self.limits.stalled);
+        let stream = match timeout(self.limits.handshake, self.acceptor.accept(stream)).await {
+            Err(_) => return self.refused("handshake-time"),
             Ok(Err(error)) => {
                 tracing::debug!(listener = self.name, %source, %error, "TLS handshake failed");
-                self.refused("handshake");
+                return self.refused("handshake");
             }
-            Ok(Ok(stream)) => {
-                let identity = self.identify(&stream);
-                // Who has shown a certificate is counted by it: many clients may share one address.
-                let client = match &identity {
-                    Ok(identity) => self.admission.client(identity.client, self.limits.per_client),
-                    Err(_) => None,
-                };
-                let place = client.is_none().then_some(place);
-                if identity.is_ok() && client.is_none() {
-                    self.refused("client");
-                } else {
-                    self.http(stream, Peer { address: source, identity }).await;
-                }
-                drop((client, place));
-            }
+            Ok(Ok(stream)) => stream,
+        };
+        let identity = self.identify(&stream);
+        // Who has shown a certificate is counted by it: many clients may share one address.
+        let client = match &identity {
+            Ok(identity) => self.admission.client(identity.client, self.limits.per_client),
+            Err(_) => None,
+        };
+        let place = client.is_none().then_some(place);
+        if identity.is_ok() && client.is_none() {
+            self.refused("client");
+        } else {
+            self.http(stream, activity, Peer { address: source, identity }).await;
         }
-        open.dec();
+        drop((client, place));
     }
 
-    fn identify(&self, stream: &TlsStream<TcpStream>) -> Result<Arc<ClientIdentity>, Unidentified> {
+    fn identify(&self, stream: &TlsStream<Outgoing<TcpStream>>) -> Result<Arc<ClientIdentity>, Unidentified> {
         let (_, session) = stream.get_ref();
         let certificate =
             session.peer_certificates().and_then(|chain| chain.first()).ok_or(Unidentified::NoCertificate)?;
@@ -269,17 +260,21 @@ impl Server {
         if identity.site == self.site { Ok(Arc::new(identity)) } else { Err(Unidentified::OtherSite) }
     }
 
-    async fn http(&self, stream: TlsStream<TcpStream>, peer: Peer) {
+    async fn http(&self, stream: TlsStream<Outgoing<TcpStream>>, activity: Arc<Activity>, peer: Peer) {
         let source = peer.address;
-        let gate = Arc::clone(&self.gate);
+        let (gate, working) = (Arc::clone(&self.gate), Arc::clone(&activity));
         let service = service_fn(move |request: Request<Incoming>| {
+            let working = working.work();
             let answer = Arc::clone(&gate).handle(peer.clone(), request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            async move {
+                let answer = answer.await;
+                drop(working);
+                Ok::<_, Infallible>(answer)
+            }
         });
-        // By ALPN, not by looking at the first bytes: waiting for those has no time limit.
-        let second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let builder = if second { &self.http2 } else { &self.http1 };
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let quiet = Quiet { idle: self.limits.idle, head: self.limits.header };
+        let stream = paced::Incoming::new(stream, Arc::clone(&activity), quiet);
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
@@ -291,10 +286,29 @@ impl Server {
                 () = self.abort.cancelled() => return self.refused("drain"),
             }
         };
-        if let Err(error) = ended {
+        if let Some(late) = activity.late() {
+            tracing::debug!(listener = self.name, %source, late, "connection closed");
+            self.refused(late);
+        } else if let Err(error) = ended {
             tracing::debug!(listener = self.name, %source, %error, "connection ended with an error");
-            let late = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout);
-            self.refused(if late { "idle" } else { "protocol" });
+            self.refused("protocol");
         }
+    }
+}
+
+/// One open connection in the metrics, also when serving it ends by a defect.
+struct Open(Gauge);
+
+impl Open {
+    fn new(metrics: &Metrics, listener: &'static str) -> Self {
+        let open = metrics.connections.get_or_create_owned(&ListenerLabel { listener });
+        open.inc();
+        Self(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

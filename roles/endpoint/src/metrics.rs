@@ -1,8 +1,30 @@
+//! Metrics of the listeners, and the one way in which the roles register theirs.
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
+
+/// Registers the metrics of one role; the registry gives the prefix `patchtide`.
+#[derive(Debug)]
+pub struct Names<'a>(pub &'a mut Registry);
+
+impl Names<'_> {
+    /// One metric, with its text for people.
+    #[must_use]
+    pub fn name(self, name: &str, help: &str, metric: &(impl Metric + Clone)) -> Self {
+        self.0.register(name, help, metric.clone());
+        self
+    }
+
+    /// One metric that counts in a unit, which becomes a part of its name.
+    #[must_use]
+    pub fn unit(self, name: &str, unit: Unit, help: &str, metric: &(impl Metric + Clone)) -> Self {
+        self.0.register_with_unit(name, help, unit, metric.clone());
+        self
+    }
+}
 
 /// Metrics of all listeners of a process. Labels are the listener, the route and the status: never a client.
 #[derive(Debug, Clone)]
@@ -50,23 +72,20 @@ impl Metrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(histogram),
         };
-        registry.register(
-            "http_connections",
-            "Open connections, handshakes included",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "http_connections_refused",
-            "Connections that were refused or broken before a request, by reason",
-            metrics.refused.clone(),
-        );
-        registry.register("http_requests", "Answered requests by route and status", metrics.requests.clone());
-        registry.register_with_unit(
-            "http_request",
-            "Time from the end of a request's head to the head of its answer; long polls wait on purpose",
-            Unit::Seconds,
-            metrics.seconds.clone(),
-        );
+        let _ = Names(registry)
+            .name("http_connections", "Open connections, handshakes included", &metrics.connections)
+            .name(
+                "http_connections_refused",
+                "Connections that were refused, or closed for being late or breaking the rules, by reason",
+                &metrics.refused,
+            )
+            .name("http_requests", "Answered requests by route and status", &metrics.requests)
+            .unit(
+                "http_request",
+                Unit::Seconds,
+                "Time from the end of a request's head to the head of its answer; long polls wait on purpose",
+                &metrics.seconds,
+            );
         metrics
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderName, HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use patchtide_protocol::{OLDEST_VERSION, VERSION, VERSION_HEADER};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     Clock, Draining, Metrics, Peer, Refusal, Unidentified,
+    body::{Pace, Paced},
     metrics::{RequestLabel, RouteLabel},
 };
 
@@ -56,6 +57,7 @@ pub(crate) struct Gate {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) draining: CancellationToken,
+    pub(crate) pace: Pace,
     pub(crate) router: Router,
 }
 
@@ -97,8 +99,7 @@ impl Gate {
             .closing());
         }
         let uri = request.uri();
-        let foreign = request.version() < Version::HTTP_2 && uri.scheme().is_some();
-        if foreign || !uri.path().starts_with('/') {
+        if uri.scheme().is_some() || !uri.path().starts_with('/') {
             return Err(Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "HTTP-TARGET",
@@ -112,7 +113,7 @@ impl Gate {
         if expired {
             peer.identity = Err(Unidentified::Expired);
         }
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(Paced::new(body, self.pace)));
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(Draining(self.draining.clone()));
         Ok(request)

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -72,8 +72,8 @@ impl Standing {
 }
 
 /// A question to the site database; the error is for the log.
-pub type Lookup =
-    Arc<dyn Fn(ClientId) -> Pin<Box<dyn Future<Output = Result<Standing, String>> + Send>> + Send + Sync>;
+type Lookup =
+    Box<dyn Fn(ClientId) -> Pin<Box<dyn Future<Output = Result<Standing, String>> + Send>> + Send + Sync>;
 
 /// Remembered standings.
 pub struct Standings {
@@ -88,8 +88,17 @@ pub struct Standings {
 const MOST: usize = 50_000;
 
 impl Standings {
-    /// Standings that are asked again after `fresh`, and kept for ten minutes while the database does not answer.
-    pub fn new(lookup: Lookup, fresh: Duration) -> Self {
+    /// Standings that `lookup` tells, none for a client that the site does not know. They are asked again after `fresh`, and
+    /// kept for ten minutes while the database does not answer.
+    pub fn new<F, E>(lookup: impl Fn(ClientId) -> F + Send + Sync + 'static, fresh: Duration) -> Self
+    where
+        F: Future<Output = Result<Option<ClientState>, E>> + Send + 'static,
+        E: std::fmt::Display,
+    {
+        let lookup: Lookup = Box::new(move |id| {
+            let state = lookup(id);
+            Box::pin(async move { state.await.map(Standing::from).map_err(|error| error.to_string()) })
+        });
         Self { lookup, known: Mutex::default(), fresh, stale: Duration::from_mins(10) }
     }
 

@@ -104,7 +104,9 @@ pub fn server_config(
         .map_err(TlsError::Version)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(slot);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // No HTTP/2: a client has one question at a time, and resets, continuations, settings and windows to be flooded with
+    // are worth more to an attacker than multiplexing is to an agent (reliability.md 4 #87).
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Tickets instead of a session cache: clients come back hourly, and there may be 100,000 of them. A resumed
     // session keeps the certificate's bytes; its validity is checked again with every request.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Version)?;

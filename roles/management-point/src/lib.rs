@@ -18,11 +18,7 @@ use axum::{
     Router,
     routing::{MethodRouter, get, post},
 };
-use patchtide_endpoint::{
-    Clock, Refusal,
-    standing::{Standing, Standings},
-    unknown_path, wrong_method,
-};
+use patchtide_endpoint::{Clock, Refusal, standing::Standings, unknown_path, wrong_method};
 use patchtide_protocol::path;
 use patchtide_store::SiteStore;
 use tokio::task::JoinHandle;
@@ -81,18 +77,13 @@ impl ManagementPoint {
         let asked = store.clone();
         let lookup = move |id| {
             let store = asked.clone();
-            let answer: std::pin::Pin<Box<dyn Future<Output = Result<Standing, String>> + Send>> =
-                Box::pin(async move {
-                    let client = store.client(id).await.map_err(|error| error.to_string())?;
-                    Ok(Standing::from(client.map(|client| client.state)))
-                });
-            answer
+            async move { store.client(id).await.map(|client| client.map(|client| client.state)) }
         };
         let (policies, task) = policy::Index::start(store.clone());
         let point = Self {
             reports: rate::Limiter::new(config.reports),
             enrolments: rate::Limiter::new(config.enrolments),
-            standings: Standings::new(Arc::new(lookup), Duration::from_secs(1)),
+            standings: Standings::new(lookup, Duration::from_secs(1)),
             points: locate::Points::default(),
             store,
             clock,

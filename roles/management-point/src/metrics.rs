@@ -1,3 +1,4 @@
+use patchtide_endpoint::metrics::Names;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -21,21 +22,14 @@ impl Metrics {
     /// Registers them; the registry gives the prefix `patchtide`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register(
-            "reports",
-            "State reports by outcome: durable, or why not",
-            metrics.reports.clone(),
-        );
-        registry.register(
-            "report_messages",
-            "State messages in durable reports, repetitions included",
-            metrics.messages.clone(),
-        );
-        registry.register(
-            "policy_long_polls",
-            "Clients that wait for a new policy now",
-            metrics.long_polls.clone(),
-        );
+        let _ = Names(registry)
+            .name("reports", "State reports by outcome: durable, or why not", &metrics.reports)
+            .name(
+                "report_messages",
+                "State messages in durable reports, repetitions included",
+                &metrics.messages,
+            )
+            .name("policy_long_polls", "Clients that wait for a new policy now", &metrics.long_polls);
         metrics
     }
 }

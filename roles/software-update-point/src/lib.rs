@@ -7,17 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, extract::State, response::Response, routing::get};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
 use patchtide_endpoint::{
-    AuthenticatedClient, Refusal, immutable,
-    standing::{Standing, Standings},
+    AuthenticatedClient, Refusal,
+    immutable::{Absent, Asked},
+    standing::Standings,
     unknown_path, wrong_method,
 };
 use patchtide_model::Digest;
@@ -34,8 +29,6 @@ pub const ROUTES: &[&str] = &[path::CATALOGUES];
 const KEPT_BYTES: usize = 256 * 1024 * 1024;
 /// The site database is asked for new catalogues at most this often.
 const ASK: Duration = Duration::from_millis(20);
-/// Who would have to wait longer is sent away.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// A software update point.
 pub struct SoftwareUpdatePoint {
@@ -43,6 +36,10 @@ pub struct SoftwareUpdatePoint {
     library: Library,
     standings: Standings,
     catalogues: Mutex<Catalogues>,
+    /// When the site database was last asked what is published.
+    looked: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while a catalogue is read: a thousand clients that want the same new one read it once.
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// Catalogues that were published since this process runs. One that is not the newest any more stays: a client may
@@ -52,22 +49,19 @@ pub struct SoftwareUpdatePoint {
 struct Catalogues {
     published: HashMap<Digest, Option<Bytes>>,
     bytes: usize,
-    asked: Option<Instant>,
 }
 
 impl SoftwareUpdatePoint {
     /// Serves from `library`, the site's library.
     pub fn new(store: SiteStore, library: Library) -> Arc<Self> {
         let asked = store.clone();
-        let lookup: patchtide_endpoint::standing::Lookup = Arc::new(move |id| {
+        let lookup = move |id| {
             let store = asked.clone();
-            Box::pin(async move {
-                let client = store.client(id).await.map_err(|error| error.to_string())?;
-                Ok(Standing::from(client.map(|client| client.state)))
-            })
-        });
+            async move { store.client(id).await.map(|client| client.map(|client| client.state)) }
+        };
         let standings = Standings::new(lookup, Duration::from_secs(5));
-        Arc::new(Self { store, library, standings, catalogues: Mutex::default() })
+        let (catalogues, looked, reading) = Default::default();
+        Arc::new(Self { store, library, standings, catalogues, looked, reading })
     }
 
     /// Its interface, for a [`patchtide_endpoint::Listener`].
@@ -84,11 +78,15 @@ impl SoftwareUpdatePoint {
 
     /// The catalogue's bytes; none when no line was ever published under that digest.
     async fn get(&self, digest: Digest) -> Result<Option<Bytes>, Refusal> {
-        let known = self.catalogues().published.get(&digest).cloned();
-        match known {
+        let known = || self.catalogues().published.get(&digest).cloned();
+        match known() {
             Some(Some(bytes)) => return Ok(Some(bytes)),
             None if !self.ask(digest).await? => return Ok(None),
             _ => {}
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(Some(bytes)) = known() {
+            return Ok(Some(bytes));
         }
         let library = self.library.clone();
         let read = tokio::task::spawn_blocking(move || library.read(digest)).await;
@@ -107,29 +105,28 @@ impl SoftwareUpdatePoint {
         }
     }
 
-    /// Whether a line is published under `digest`, by the site database. Who asks for what does not exist waits, so that
-    /// the database is not asked faster than it should be.
+    /// Whether a line is published under `digest`, by the site database. One look that began after a request came answers
+    /// it and all that wait with it, so that asking for what does not exist costs the database no more than [`ASK`] allows.
     async fn ask(&self, digest: Digest) -> Result<bool, Refusal> {
-        let wait = {
-            let mut catalogues = self.catalogues();
+        let came = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.is_none_or(|looked| looked < came) {
+            if let Some(looked) = *looked {
+                tokio::time::sleep_until((looked + ASK).into()).await;
+            }
             let now = Instant::now();
-            let next = catalogues.asked.map_or(now, |asked| (asked + ASK).max(now));
-            catalogues.asked = Some(next);
-            next - now
-        };
-        if wait > LONGEST_WAIT {
-            return Err(Refusal::unavailable("too many ask for catalogues that do not exist"));
+            let lines = self.store.lines().await.map_err(|error| {
+                tracing::warn!(%error, "the published catalogues cannot be read");
+                Refusal::unavailable("the site database does not answer")
+            })?;
+            let mut catalogues = self.catalogues();
+            for published in lines.into_iter().filter_map(|line| line.catalogue) {
+                catalogues.published.entry(published.digest).or_insert(None);
+            }
+            *looked = Some(now);
         }
-        tokio::time::sleep(wait).await;
-        let lines = self.store.lines().await.map_err(|error| {
-            tracing::warn!(%error, "the published catalogues cannot be read");
-            Refusal::unavailable("the site database does not answer")
-        })?;
-        let mut catalogues = self.catalogues();
-        for published in lines.into_iter().filter_map(|line| line.catalogue) {
-            catalogues.published.entry(published.digest).or_insert(None);
-        }
-        Ok(catalogues.published.contains_key(&digest))
+        drop(looked);
+        Ok(self.catalogues().published.contains_key(&digest))
     }
 
     fn keep(&self, digest: Digest, bytes: &Bytes) {
@@ -144,23 +141,17 @@ impl SoftwareUpdatePoint {
     }
 }
 
+const ABSENT: Absent = Absent {
+    code: "CATALOGUE-ABSENT",
+    detail: "no product line has a catalogue of that digest here",
+    remedy: "fetch the policy again and take the digest from it",
+};
+
 async fn catalogue(
     State(point): State<Arc<SoftwareUpdatePoint>>,
     client: AuthenticatedClient,
-    Path(digest): Path<String>,
-    method: Method,
-    headers: HeaderMap,
+    asked: Asked,
 ) -> Result<Response, Refusal> {
     point.standings.check(&client).await?;
-    let absent = || {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            "CATALOGUE-ABSENT",
-            "no product line has a catalogue of that digest here",
-            "fetch the policy again and take the digest from it",
-        )
-    };
-    let name: Digest = digest.parse().map_err(|_| absent())?;
-    let bytes = point.get(name).await?.ok_or_else(absent)?;
-    immutable::respond(&method, &headers, &digest, &bytes)
+    asked.answer(ABSENT, async |digest| point.get(digest).await).await
 }

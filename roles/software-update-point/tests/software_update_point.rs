@@ -7,6 +7,8 @@ mod bed;
 #[path = "../../testing/site.rs"]
 mod site;
 
+use std::time::{Duration, Instant};
+
 use bed::{Bed, Options};
 use patchtide_endpoint::VersionRule;
 use patchtide_model::Digest;
@@ -14,6 +16,39 @@ use patchtide_protocol::Problem;
 use patchtide_software_update_point::SoftwareUpdatePoint;
 use patchtide_store::library::Library;
 use site::Site;
+
+/// Names that exist nowhere, asked for by many at once, keep nobody from the catalogue for long.
+#[tokio::test]
+async fn asking_for_what_does_not_exist_holds_nobody_up() {
+    let bed = Bed::new("lab");
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::open(&bed, folder.path()).await;
+    let library = Library::open(folder.path().join("library")).unwrap();
+    let point = SoftwareUpdatePoint::new(site.store.clone(), library.clone());
+    let options =
+        Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
+    let server = bed.serve(point.router(), options).await;
+    let device = bed.device(1);
+    site.activate(&device).await;
+    let client = bed.client_with(Some(&device), |builder| builder.pool_max_idle_per_host(8));
+    let get = |digest: Digest| {
+        let request = client.get(server.url(&format!("/v1/catalogues/{digest}")));
+        async move { request.send().await.map(|response| response.status().as_u16()) }
+    };
+    let begin = Instant::now();
+    for round in 0..50_u32 {
+        let asked = (0..8_u32).map(|n| get(Digest::of(&(round * 8 + n).to_le_bytes())));
+        for status in futures::future::join_all(asked).await {
+            assert_eq!(status.unwrap(), 404);
+        }
+    }
+    let line = site.catalogue(10).await;
+    let first = library.put(b"catalogue 1").unwrap();
+    site.store.set_line_catalogue(&line, 1, first, 11).await.unwrap();
+    assert_eq!(get(first).await.unwrap(), 200);
+    // One look at the database for each round, not for each question: 400 of them would take 8 seconds.
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
 
 #[tokio::test]
 async fn published_catalogues_are_served_and_nothing_else() {

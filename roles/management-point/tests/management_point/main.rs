@@ -19,6 +19,7 @@ use site::Site;
 mod enrolment;
 mod policy;
 mod reports;
+mod slow;
 
 struct Point {
     bed: Bed,
@@ -29,6 +30,10 @@ struct Point {
 
 impl Point {
     async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Self {
         let bed = Bed::new("lab");
         let folder = tempfile::tempdir().unwrap();
         let site = Site::open(&bed, folder.path()).await;
@@ -36,7 +41,7 @@ impl Point {
             Config { software_update_points: vec!["https://sup.example:8445".into()], ..Config::default() };
         let (point, _) =
             ManagementPoint::start(site.store.clone(), config, bed.clock.clone(), Metrics::default());
-        let server = bed.serve(point.router(), Options::default()).await;
+        let server = bed.serve(point.router(), options).await;
         Self { bed, site, server, _folder: folder }
     }
 
