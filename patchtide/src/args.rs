@@ -46,12 +46,19 @@ pub(crate) enum Command {
     Db(Db),
 }
 
-/// Which site, and where its state is.
+/// Which site.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Site {
+pub(crate) struct Namespace {
     /// Namespace of the site.
     #[arg(long, env = "PATCHTIDE_NAMESPACE")]
     pub(crate) namespace: SiteName,
+}
+
+/// Which site, and where its state is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Site {
+    #[command(flatten)]
+    pub(crate) of: Namespace,
     /// Folder for the site database, content and caches.
     #[arg(long, default_value = "/var/lib/patchtide-server", env = "PATCHTIDE_DATA")]
     pub(crate) data: PathBuf,
@@ -65,6 +72,38 @@ pub(crate) struct Site {
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     #[arg(long, default_value = "127.0.0.1:8080", env = "PATCHTIDE_METRICS_LISTEN")]
     pub(crate) metrics_listen: SocketAddr,
+}
+
+/// The management point's listener.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MpListen {
+    /// Where the management point listens.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub(crate) mp_listen: SocketAddr,
+}
+
+/// The distribution point's listener.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DpListen {
+    /// Where the distribution point listens.
+    #[arg(long, default_value = "0.0.0.0:8444")]
+    pub(crate) dp_listen: SocketAddr,
+}
+
+/// The software update point's listener.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SupListen {
+    /// Where the software update point listens.
+    #[arg(long, default_value = "0.0.0.0:8445")]
+    pub(crate) sup_listen: SocketAddr,
+}
+
+/// Where the software update points are, for a role that tells others.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SoftwareUpdatePoints {
+    /// Base URLs of the software update points, as clients reach them.
+    #[arg(long)]
+    pub(crate) software_update_point_url: Vec<Url>,
 }
 
 /// How to reach Kubernetes.
@@ -100,15 +139,12 @@ pub(crate) struct All {
     /// Where clients reach this process, `https://HOST`; the roles' ports are added. May be given several times.
     #[arg(long, required = true, env = "PATCHTIDE_ADVERTISE", value_delimiter = ',')]
     pub(crate) advertise: Vec<Url>,
-    /// Where the management point listens.
-    #[arg(long, default_value = "0.0.0.0:8443")]
-    pub(crate) mp_listen: SocketAddr,
-    /// Where the distribution point listens.
-    #[arg(long, default_value = "0.0.0.0:8444")]
-    pub(crate) dp_listen: SocketAddr,
-    /// Where the software update point listens.
-    #[arg(long, default_value = "0.0.0.0:8445")]
-    pub(crate) sup_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) mp: MpListen,
+    #[command(flatten)]
+    pub(crate) dp: DpListen,
+    #[command(flatten)]
+    pub(crate) sup: SupListen,
     /// Distribution point objects that this process serves. Default: every one of the site.
     #[arg(long)]
     pub(crate) dp_name: Vec<ObjectName>,
@@ -125,9 +161,8 @@ pub(crate) struct Controller {
     /// Base URLs of the management points, as clients reach them.
     #[arg(long)]
     pub(crate) management_point_url: Vec<Url>,
-    /// Base URLs of the software update points.
-    #[arg(long)]
-    pub(crate) software_update_point_url: Vec<Url>,
+    #[command(flatten)]
+    pub(crate) points: SoftwareUpdatePoints,
 }
 
 /// The TLS identity of a role that runs apart; the files are read again when they change.
@@ -150,12 +185,10 @@ pub(crate) struct ManagementPoint {
     pub(crate) site: Site,
     #[command(flatten)]
     pub(crate) tls: Tls,
-    /// Where it listens.
-    #[arg(long, default_value = "0.0.0.0:8443")]
-    pub(crate) mp_listen: SocketAddr,
-    /// Base URLs of the software update points that clients are told.
-    #[arg(long)]
-    pub(crate) software_update_point_url: Vec<Url>,
+    #[command(flatten)]
+    pub(crate) listen: MpListen,
+    #[command(flatten)]
+    pub(crate) points: SoftwareUpdatePoints,
 }
 
 #[derive(Debug, Args)]
@@ -164,9 +197,8 @@ pub(crate) struct DistributionPoint {
     pub(crate) site: Site,
     #[command(flatten)]
     pub(crate) tls: Tls,
-    /// Where it listens.
-    #[arg(long, default_value = "0.0.0.0:8444")]
-    pub(crate) dp_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) listen: DpListen,
     /// Distribution point objects that it serves.
     #[arg(long, required = true)]
     pub(crate) dp_name: Vec<ObjectName>,
@@ -178,16 +210,14 @@ pub(crate) struct SoftwareUpdatePoint {
     pub(crate) site: Site,
     #[command(flatten)]
     pub(crate) tls: Tls,
-    /// Where it listens.
-    #[arg(long, default_value = "0.0.0.0:8445")]
-    pub(crate) sup_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) listen: SupListen,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Bundle {
-    /// Namespace of the site.
-    #[arg(long, env = "PATCHTIDE_NAMESPACE")]
-    pub(crate) namespace: SiteName,
+    #[command(flatten)]
+    pub(crate) of: Namespace,
     #[command(flatten)]
     pub(crate) kubernetes: Kubernetes,
     /// Put the enrolment token of this Secret (key `token`) into the bundle.
@@ -197,9 +227,8 @@ pub(crate) struct Bundle {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServerCertificate {
-    /// Namespace of the site.
-    #[arg(long, env = "PATCHTIDE_NAMESPACE")]
-    pub(crate) namespace: SiteName,
+    #[command(flatten)]
+    pub(crate) of: Namespace,
     #[command(flatten)]
     pub(crate) kubernetes: Kubernetes,
     /// DNS name or address of the server, as clients reach it. May be given several times.

@@ -15,7 +15,7 @@ use crate::{args, kubernetes, roles};
 /// `patchtide bundle`.
 pub(crate) async fn bundle(arguments: args::Bundle) -> anyhow::Result<()> {
     let client = kubernetes::client(&arguments.kubernetes).await?;
-    let namespace = arguments.namespace.as_str();
+    let namespace = arguments.of.namespace.as_str();
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let map = maps
         .get_opt(keys::BUNDLE)
@@ -56,7 +56,7 @@ async fn token(secrets: &Api<Secret>, name: &str) -> anyhow::Result<String> {
 pub(crate) async fn server_certificate(arguments: args::ServerCertificate) -> anyhow::Result<()> {
     let client = kubernetes::client(&arguments.kubernetes).await?;
     let now = clock::system()();
-    let site = &arguments.namespace;
+    let site = &arguments.of.namespace;
     let signer = keys::ensure_signer_keys(&client, site.as_str(), site, now)
         .await
         .context("the site's keys cannot be had")?;
@@ -86,7 +86,7 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
     let args::DbCommand::Verify { site } = arguments.command;
     let store = roles::open_store(&site).await?;
-    let of_site = store.site(&site.namespace);
+    let of_site = store.site(&site.of.namespace);
     let counts = of_site.verify().await.context("the counts cannot be checked")?;
     let (commits, breaks) = of_site.verify_history().await.context("the history cannot be checked")?;
     store.close().await.context("the site database cannot be closed")?;

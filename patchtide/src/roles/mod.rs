@@ -20,25 +20,25 @@ use tls::Source;
 /// `patchtide all`.
 pub(crate) async fn all(arguments: args::All) -> anyhow::Result<()> {
     let client = kubernetes::client(&arguments.kubernetes).await?;
-    let site = &arguments.site.namespace;
+    let site = &arguments.site.of.namespace;
     let keys: SignerKeys = keys::ensure_signer_keys(&client, site.as_str(), site, clock::system()()).await?;
     let signer: Arc<dyn Signer> = Arc::new(keys);
     let at = |port: u16| advertised(&arguments.advertise, port);
     let mut process = Process::start(&arguments.site).await?;
 
-    let listeners = [arguments.mp_listen, arguments.dp_listen, arguments.sup_listen];
+    let listeners = [arguments.mp.mp_listen, arguments.dp.dp_listen, arguments.sup.sup_listen];
     let names = tls::names(&arguments.advertise, &listeners);
     let tls = Source::Signer { signer: Arc::clone(&signer), names };
     let tls = process.tls(tls)?;
-    let sup = process.software_update_point(arguments.sup_listen, &tls).await?;
+    let sup = process.software_update_point(arguments.sup.sup_listen, &tls).await?;
     let points = at(sup.port())?;
-    let mp = process.management_point(arguments.mp_listen, &tls, strings(&points)).await?;
+    let mp = process.management_point(arguments.mp.mp_listen, &tls, strings(&points)).await?;
     let served = if arguments.dp_name.is_empty() {
         Names::All
     } else {
         Names::These(arguments.dp_name.iter().cloned().collect())
     };
-    let dp = process.distribution_point(arguments.dp_listen, &tls, served).await?;
+    let dp = process.distribution_point(arguments.dp.dp_listen, &tls, served).await?;
     let advertise = Advertise {
         management_points: strings(&at(mp.port())?),
         software_update_points: strings(&points),
@@ -65,7 +65,7 @@ pub(crate) async fn all(arguments: args::All) -> anyhow::Result<()> {
 /// `patchtide controller`.
 pub(crate) async fn controller(arguments: args::Controller) -> anyhow::Result<()> {
     let client = kubernetes::client(&arguments.kubernetes).await?;
-    let site = &arguments.site.namespace;
+    let site = &arguments.site.of.namespace;
     let keys = keys::ensure_signer_keys(&client, site.as_str(), site, clock::system()()).await?;
     let mut process = Process::start(&arguments.site).await?;
     let config = ControllerConfig {
@@ -79,7 +79,7 @@ pub(crate) async fn controller(arguments: args::Controller) -> anyhow::Result<()
         allow_local_git: arguments.controlling.allow_local_git,
         advertise: Advertise {
             management_points: strings(&arguments.management_point_url),
-            software_update_points: strings(&arguments.software_update_point_url),
+            software_update_points: strings(&arguments.points.software_update_point_url),
             distribution_points: Vec::new(),
         },
         keyring_folders: keyring_folders(&arguments.controlling.keyring_folders),
@@ -94,8 +94,8 @@ pub(crate) async fn controller(arguments: args::Controller) -> anyhow::Result<()
 pub(crate) async fn management_point(arguments: args::ManagementPoint) -> anyhow::Result<()> {
     let mut process = Process::start(&arguments.site).await?;
     let tls = process.tls(Source::Files(arguments.tls))?;
-    let points = strings(&arguments.software_update_point_url);
-    process.management_point(arguments.mp_listen, &tls, points).await?;
+    let points = strings(&arguments.points.software_update_point_url);
+    process.management_point(arguments.listen.mp_listen, &tls, points).await?;
     process.follow_other_processes();
     process.run().await
 }
@@ -105,7 +105,7 @@ pub(crate) async fn distribution_point(arguments: args::DistributionPoint) -> an
     let mut process = Process::start(&arguments.site).await?;
     let tls = process.tls(Source::Files(arguments.tls))?;
     let names: BTreeSet<_> = arguments.dp_name.into_iter().collect();
-    process.distribution_point(arguments.dp_listen, &tls, Names::These(names)).await?;
+    process.distribution_point(arguments.listen.dp_listen, &tls, Names::These(names)).await?;
     process.follow_other_processes();
     process.run().await
 }
@@ -114,7 +114,7 @@ pub(crate) async fn distribution_point(arguments: args::DistributionPoint) -> an
 pub(crate) async fn software_update_point(arguments: args::SoftwareUpdatePoint) -> anyhow::Result<()> {
     let mut process = Process::start(&arguments.site).await?;
     let tls = process.tls(Source::Files(arguments.tls))?;
-    process.software_update_point(arguments.sup_listen, &tls).await?;
+    process.software_update_point(arguments.listen.sup_listen, &tls).await?;
     process.follow_other_processes();
     process.run().await
 }

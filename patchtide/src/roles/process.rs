@@ -74,7 +74,7 @@ impl Process {
     }
 
     pub(crate) fn store(&self) -> SiteStore {
-        self.store.site(&self.site.namespace)
+        self.store.site(&self.site.of.namespace)
     }
 
     pub(crate) fn library(&self) -> Library {
@@ -112,7 +112,7 @@ impl Process {
         let config = ListenerConfig {
             name,
             address,
-            site: self.site.namespace.clone(),
+            site: self.site.of.namespace.clone(),
             tls: server_config(Arc::clone(&tls.slot), &tls.client_ca, certificate_required)?,
             limits: Limits::default(),
             version,
