@@ -206,8 +206,10 @@ impl Fetcher {
             let before = transfer.have;
             match self.transfer_once(url, transfer, out, received).await {
                 Err(error) if error.is_transient() && attempt < self.options.retries => {
-                    // What made progress may go on for as long as it makes progress.
-                    attempt = if transfer.have > before { 0 } else { attempt };
+                    // What made progress may go on for as long as it does, at the least rate that any transfer has: a
+                    // server that sends a byte and hangs up would hold us for ever.
+                    let least = self.options.minimum_rate * self.options.rate_window.as_secs().max(1);
+                    attempt = if transfer.have - before >= least { 0 } else { attempt };
                     self.pause(&mut attempt, &error).await;
                 }
                 Err(error) => return Err(error),

@@ -173,6 +173,12 @@ impl Keyring {
         self.keys.iter().map(|key| key.fingerprint().to_string())
     }
 
+    /// Whether the key of this fingerprint may be believed now. What it has signed is not looked at.
+    pub fn trusts(&self, fingerprint: &str, now: Timestamp) -> bool {
+        let named = |key: &&SignedPublicKey| key.fingerprint().to_string() == fingerprint;
+        self.keys.iter().filter(named).any(|key| check_primary(key, false, now.as_second()).is_ok())
+    }
+
     /// How many keys could not be read and are not trusted for that reason.
     pub fn unreadable(&self) -> usize {
         self.unreadable

@@ -117,6 +117,20 @@ async fn a_server_that_dribbles_or_falls_silent_is_given_up() {
     assert!(begin.elapsed() < Duration::from_mins(1));
 }
 
+/// Progress buys more attempts only at the rate that any transfer must have.
+#[tokio::test]
+async fn a_server_that_hangs_up_after_each_byte_is_given_up() {
+    let server = Server::start().await;
+    let file = content(&body());
+    server.set(SENT, Answer::CutAlways(body(), 1));
+    assert!(matches!(get(&server, &file).await, Err(FetchError::Network { .. })));
+    assert!(server.take_requests().len() < 10);
+    // One that gets on is followed to the end, however often it hangs up.
+    server.set(SENT, Answer::CutAlways(body(), 100_000));
+    assert_eq!(get(&server, &file).await.unwrap(), body());
+    assert_eq!(server.take_requests().len(), 8);
+}
+
 #[tokio::test]
 async fn a_disk_that_is_full_is_told_apart() {
     struct Full;

@@ -51,24 +51,41 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
 #[derive(Debug)]
 struct DraftLeaf {
     leaf: Leaf,
-    version: Version,
     index: usize,
 }
 
-#[derive(Debug, Default)]
+impl DraftLeaf {
+    fn key(&self) -> (&str, &str) {
+        (&self.leaf.package, &self.leaf.architecture)
+    }
+}
+
+/// One version of a source. Nearly all have a package or two: a sorted list of them takes a tenth of a tree's memory.
+#[derive(Debug)]
 struct Draft {
-    leaves: BTreeMap<(String, String), DraftLeaf>,
+    version: Version,
+    /// Sorted by [`DraftLeaf::key`].
+    leaves: Vec<DraftLeaf>,
     /// Packages whose file differs between two stanzas: none of them is believed.
     conflicts: BTreeSet<(String, String)>,
     /// Description of the package named like the source, else of the first.
     summary: Option<(bool, String)>,
 }
 
+/// Why a package is left out.
+enum Problem {
+    None,
+    Conflict,
+    Twice,
+}
+
 /// Collects the packages of one line.
 #[derive(Debug)]
 pub(crate) struct LineBuilder {
     line: LineId,
-    sources: BTreeMap<String, BTreeMap<Version, Draft>>,
+    /// By source; the versions of each in their order.
+    sources: BTreeMap<String, Vec<Draft>>,
+    updates: u64,
     indices: Vec<String>,
     pub(crate) stanzas: u64,
     pub(crate) bad: u64,
@@ -85,7 +102,15 @@ pub(crate) struct Common {
 
 impl LineBuilder {
     pub(crate) fn new(line: LineId) -> Self {
-        Self { line, sources: BTreeMap::new(), indices: Vec::new(), stanzas: 0, bad: 0, named: Vec::new() }
+        Self {
+            line,
+            sources: BTreeMap::new(),
+            updates: 0,
+            indices: Vec::new(),
+            stanzas: 0,
+            bad: 0,
+            named: Vec::new(),
+        }
     }
 
     /// The next packages come from this index.
@@ -102,8 +127,24 @@ impl LineBuilder {
         }
     }
 
+    /// Updates so far.
     pub(crate) fn updates(&self) -> u64 {
-        self.sources.values().map(|versions| versions.len() as u64).sum()
+        self.updates
+    }
+
+    /// What is known of one version of a source.
+    fn draft(&mut self, source: &str, version: &Version) -> &mut Draft {
+        let versions = self.sources.entry(source.to_owned()).or_insert_with(|| Vec::with_capacity(1));
+        match versions.binary_search_by(|draft| draft.version.cmp(version)) {
+            Ok(at) => &mut versions[at],
+            Err(at) => {
+                self.updates += 1;
+                let version = version.clone();
+                let leaves = Vec::with_capacity(1);
+                versions.insert(at, Draft { version, leaves, conflicts: BTreeSet::new(), summary: None });
+                &mut versions[at]
+            }
+        }
     }
 
     /// Takes in a package.
@@ -116,48 +157,55 @@ impl LineBuilder {
             return;
         }
         let index = self.indices.len();
-        let draft = self
-            .sources
-            .entry(package.source.name.clone())
-            .or_default()
-            .entry(package.source.version.clone())
-            .or_default();
+        let draft = self.draft(&package.source.name, &package.source.version);
         let named_like_source = package.package == package.source.name;
         if draft.summary.as_ref().is_none_or(|(best, _)| named_like_source && !best) {
-            draft.summary = Some((named_like_source, package.description_short.clone()));
+            draft.summary = Some((named_like_source, package.description_short));
         }
-        let key = (package.package.clone(), package.architecture.clone());
         let sha256 = Digest::from_bytes(package.sha256.0);
-        let conflict = ("CAT-CONFLICT", "its file differs between two stanzas");
-        let problem = match draft.leaves.get(&key) {
-            _ if draft.conflicts.contains(&key) => Some(conflict),
-            None => None,
-            Some(other) => match package.version.cmp(&other.version) {
-                Ordering::Greater => None,
-                Ordering::Equal if other.leaf.file.sha256 != sha256 => Some(conflict),
-                Ordering::Equal if other.index == index => {
-                    Some(("APT-STANZA", "the same package occurs twice"))
+        let key = (package.package.as_str(), package.architecture.as_str());
+        let place = draft.leaves.binary_search_by(|leaf| leaf.key().cmp(&key));
+        let conflict = draft.conflicts.iter().any(|(name, architecture)| (&**name, &**architecture) == key);
+        let twice = match place {
+            Ok(at) => Some((compare_versions(package.version.as_str(), &draft.leaves[at].leaf.version), at)),
+            Err(_) => None,
+        };
+        let problem = match twice {
+            _ if conflict => Problem::Conflict,
+            None | Some((Ordering::Greater, _)) => Problem::None,
+            Some((Ordering::Equal, at)) if draft.leaves[at].leaf.file.sha256 != sha256 => Problem::Conflict,
+            Some((Ordering::Equal, at)) if draft.leaves[at].index == index => Problem::Twice,
+            // Older than the one that is there, or a package for all architectures in the index of each.
+            Some((Ordering::Less | Ordering::Equal, _)) => return,
+        };
+        match problem {
+            Problem::Conflict => {
+                if let Ok(at) = place {
+                    draft.leaves.remove(at);
                 }
-                // Older than the one that is there, or a package for all architectures in the index of each.
-                Ordering::Less | Ordering::Equal => return,
-            },
-        };
-        if let Some((code, reason)) = problem {
-            if code == conflict.0 {
-                draft.leaves.remove(&key);
-                draft.conflicts.insert(key);
+                draft.conflicts.insert((package.package.clone(), package.architecture));
+                let reason = "its file differs between two stanzas".to_owned();
+                self.leave_out(number, Some(package.package), "CAT-CONFLICT", reason);
             }
-            self.leave_out(number, Some(package.package), code, reason.to_owned());
-            return;
+            Problem::Twice => {
+                let reason = "the same package occurs twice".to_owned();
+                self.leave_out(number, Some(package.package), "APT-STANZA", reason);
+            }
+            Problem::None => {
+                let leaf = Leaf {
+                    package: package.package,
+                    version: package.version.as_str().to_owned(),
+                    architecture: package.architecture,
+                    file: ContentFile { sha256, size: package.size, path: package.filename },
+                    stanza: package.stanza,
+                };
+                let leaf = DraftLeaf { leaf, index };
+                match place {
+                    Ok(at) => draft.leaves[at] = leaf,
+                    Err(at) => draft.leaves.insert(at, leaf),
+                }
+            }
         }
-        let leaf = Leaf {
-            package: package.package,
-            version: package.version.as_str().to_owned(),
-            architecture: package.architecture,
-            file: ContentFile { sha256, size: package.size, path: package.filename },
-            stanza: package.stanza,
-        };
-        draft.leaves.insert(key, DraftLeaf { leaf, version: package.version, index });
     }
 
     /// The updates, in the order of their sources, older versions of a source before newer ones.
@@ -165,14 +213,14 @@ impl LineBuilder {
         let mut updates = Vec::new();
         for (source, versions) in self.sources {
             let first = updates.len();
-            for (version, draft) in versions {
+            for draft in versions {
                 if draft.leaves.is_empty() {
                     continue;
                 }
                 let id = UpdateId {
                     line: self.line.clone(),
                     source: source.clone(),
-                    version: version.as_str().to_owned(),
+                    version: draft.version.as_str().to_owned(),
                 };
                 let summary = draft.summary.map(|(_, text)| text).filter(|text| !text.is_empty());
                 let mut update = Update {
@@ -184,7 +232,7 @@ impl LineBuilder {
                     cves: BTreeSet::new(),
                     bulletins: BTreeSet::new(),
                     posted: common.posted,
-                    leaves: draft.leaves.into_values().map(|draft| draft.leaf).collect(),
+                    leaves: draft.leaves.into_iter().map(|draft| draft.leaf).collect(),
                     maximum_run_time: None,
                     exclusive: false,
                     restart: RestartRule::default(),

@@ -78,6 +78,7 @@ pub(super) async fn obtain(
         valid_until: release.valid_until,
         info,
         release: Digest::of(signed.text.as_bytes()),
+        archive: source.url.to_string(),
         validators,
         signer: signed.signer.fingerprint,
     };

@@ -179,8 +179,12 @@ impl Run {
             .map(|c| line_id(&self.source, suite, c))
             .collect::<Result<_, _>>()?;
         let known = self.state.suites.get(suite);
-        let all_current =
-            known.is_some_and(|known| lines.iter().all(|line| self.is_current(line, known.release)));
+        // "Not modified" says nothing about a key that was taken from the keyring, or has expired, since.
+        let all_current = known.is_some_and(|known| {
+            known.archive == self.source.url.as_str()
+                && self.source.keyring.trusts(&known.signer, self.now)
+                && lines.iter().all(|line| self.is_current(line, known.release))
+        });
         let answer =
             obtain(&self.fetcher, &self.source, suite, known, all_current, self.now, &self.options).await?;
         match answer {

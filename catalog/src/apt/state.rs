@@ -30,6 +30,9 @@ pub struct SuiteState {
     pub info: SuiteInfo,
     /// Hash of its text.
     pub release: Digest,
+    /// The archive it came from; its validators mean nothing to another one.
+    #[serde(default)]
+    pub archive: String,
     /// To ask whether it changed.
     pub validators: Validators,
     /// Whose signature was good: a fingerprint.

@@ -76,6 +76,18 @@ impl Key {
         self
     }
 
+    /// Exported before its subkey was made.
+    pub fn public_without_subkey(&self) -> Vec<u8> {
+        let mut public = self.0.to_public_key();
+        public.public_subkeys.clear();
+        public.to_bytes().unwrap()
+    }
+
+    /// Fingerprint of the subkey.
+    pub fn subkey(&self) -> String {
+        self.0.secret_subkeys[0].key.fingerprint().to_string()
+    }
+
     /// The same key, revoked.
     pub fn revoked(mut self) -> Self {
         let public = self.0.to_public_key();

@@ -15,6 +15,8 @@ pub enum Answer {
     Whole(Vec<u8>),
     /// The first time only so many bytes before the connection breaks; then as `File`.
     CutOnce(Vec<u8>, usize),
+    /// From where the range asks, so many bytes before the connection breaks; every time.
+    CutAlways(Vec<u8>, usize),
     /// One byte at a time with this pause.
     Dribble(Vec<u8>, Duration),
     /// This status and body.
@@ -141,6 +143,14 @@ async fn send(
         Some(Answer::CutOnce(bytes, at)) => {
             stream.write_all(head("200 OK", bytes.len(), "etag: \"cut\"\r\n").as_bytes()).await?;
             stream.write_all(&bytes[..at]).await
+        }
+        Some(Answer::CutAlways(bytes, count)) => {
+            let start = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+            let start: usize = start.unwrap_or(0);
+            let more = format!("content-range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+            let status = if start == 0 { "200 OK" } else { "206 Partial Content" };
+            stream.write_all(head(status, bytes.len() - start, &more).as_bytes()).await?;
+            stream.write_all(&bytes[start..][..count]).await
         }
         Some(Answer::Dribble(bytes, pause)) => {
             stream.write_all(head("200 OK", bytes.len(), "").as_bytes()).await?;
