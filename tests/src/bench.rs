@@ -47,34 +47,63 @@ pub fn run_all(examples: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// bookworm main from a loopback web server, the same bytes for all three.
-fn apt_sync(program: &Path) -> Result<()> {
-    println!("==> apt-sync: bookworm main from a local nginx, median of {RUNS}");
-    let folder = tempfile::tempdir().context("cannot create a folder")?;
-    let archive = Archive::detect()?;
-    let copy = copy_suite(&archive, folder.path())?;
-    let (server, port) = serve(folder.path())?;
-    let local = Suite { url: format!("http://127.0.0.1:{}", port.port()), ..archive.main.clone() };
+/// What one round of the archive sync took.
+#[derive(Default)]
+struct Times {
+    ours: Vec<Duration>,
+    ours_unchanged: Vec<Duration>,
+    apt: Vec<Duration>,
+    apt_unchanged: Vec<Duration>,
+    aptly: Vec<Duration>,
+    xz: Vec<Duration>,
+    /// Most memory that ours held, in bytes.
+    memory: u64,
+}
 
-    let (empty, unchanged) = time_apt(folder.path(), &local)?;
-    let ours = time_ours(program, folder.path(), &local)?;
-    let aptly = time_aptly(folder.path(), &local, &archive.architecture)?;
+/// bookworm main from a loopback web server, the same bytes for all; in turns, so that a slow phase of the machine meets
+/// everybody.
+fn apt_sync(program: &Path) -> Result<()> {
+    println!("==> apt-sync: bookworm main from a local nginx, {RUNS} rounds in turns, medians");
+    let folder = tempfile::tempdir().context("cannot create a folder")?;
+    let folder = folder.path();
+    let archive = Archive::detect()?;
+    let copy = copy_suite(&archive, folder)?;
+    let (server, port) = serve(folder)?;
+    let local = Suite { url: format!("http://127.0.0.1:{}", port.port()), ..archive.main.clone() };
+    let aptly = Aptly::create(folder, &local, &archive.architecture)?;
+    let mut times = Times::default();
+    for _ in 0..RUNS {
+        time_ours(program, folder, &local, &mut times)?;
+        time_apt(folder, &local, &mut times)?;
+        times.aptly.push(aptly.update()?);
+        times.xz.push(time_xz(folder, &archive)?);
+    }
     server.check()?;
-    println!("  {copy} bytes of compressed indices (xz and gz)");
+    println!("  {copy} bytes of compressed indices (ours and apt take the xz, aptly the gz)");
+    let Times { ours, ours_unchanged, apt, apt_unchanged, aptly, xz, memory } = times;
+    let (ours, ours_unchanged) = (median(ours), median(ours_unchanged));
     let line = |name: &str, time: Duration, note: &str| {
-        println!("  {:<44} {:>8.3} s  {note}", name, time.as_secs_f64());
+        println!("  {name:<44} {:>8.3} s  {note}", time.as_secs_f64());
     };
-    line("patchtide: fetch, verify, parse, full", ours.0, "");
-    line("apt-get update, empty", empty, &ratio(empty, ours.0));
-    line("aptly mirror update, nothing selected", aptly, &ratio(aptly, ours.0));
-    line("patchtide: unchanged", ours.1, "");
-    line("apt-get update, unchanged", unchanged, &ratio(unchanged, ours.1));
-    println!("  (no package is stored by any of them; the site database is not part of it)");
+    line("patchtide: fetch, verify, parse, full", ours, &format!("{} MB at most", memory / 1_000_000));
+    line("patchtide: unchanged", ours_unchanged, "");
+    line("xz alone, the same index (the limit)", median(xz.clone()), "");
+    line("apt-get update, empty", median(apt.clone()), "");
+    line("apt-get update, unchanged", median(apt_unchanged.clone()), "");
+    line("aptly mirror update, nothing selected", median(aptly.clone()), "");
+    println!("  RATIO apt-get update to ours: {:.2}", ratio(median(apt), ours));
+    println!(
+        "  RATIO apt-get update to ours, unchanged: {:.2}",
+        ratio(median(apt_unchanged), ours_unchanged)
+    );
+    println!("  RATIO aptly to ours: {:.2}", ratio(median(aptly), ours));
+    println!("  RATIO ours to xz alone: {:.2}", ratio(ours, median(xz)));
+    println!("  (no package is stored by any of them; what the site database takes is told by `catalogue`)");
     Ok(())
 }
 
-fn ratio(peer: Duration, ours: Duration) -> String {
-    format!("{:.1} times ours", peer.as_secs_f64() / ours.as_secs_f64().max(1e-6))
+fn ratio(one: Duration, other: Duration) -> f64 {
+    one.as_secs_f64() / other.as_secs_f64().max(1e-6)
 }
 
 /// Copies the release file and the package indices; returns their bytes.
@@ -142,71 +171,75 @@ fn apt_config(folder: &Path, suite: &Suite) -> Result<PathBuf> {
     Ok(config)
 }
 
-fn time_apt(folder: &Path, suite: &Suite) -> Result<(Duration, Duration)> {
+fn time_apt(folder: &Path, suite: &Suite, times: &mut Times) -> Result<()> {
+    for name in ["lists", "cache"] {
+        fs::remove_dir_all(folder.join("apt").join(name)).context("cannot empty apt's folders")?;
+    }
     let config = apt_config(folder, suite)?;
-    let update = || -> Result<Duration> {
+    for list in [&mut times.apt, &mut times.apt_unchanged] {
         let start = Instant::now();
         run(Command::new("apt-get").args(["--quiet", "update"]).env("APT_CONFIG", &config))?;
-        Ok(start.elapsed())
-    };
-    let (mut empty, mut unchanged) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        for name in ["lists", "cache"] {
-            fs::remove_dir_all(folder.join("apt").join(name)).context("cannot empty apt's folders")?;
-        }
-        apt_config(folder, suite)?;
-        empty.push(update()?);
-        unchanged.push(update()?);
+        list.push(start.elapsed());
     }
-    Ok((median(empty), median(unchanged)))
+    Ok(())
 }
 
-/// The example says how long a full and an unchanged synchronisation took.
-fn time_ours(program: &Path, folder: &Path, suite: &Suite) -> Result<(Duration, Duration)> {
+/// The example says how long a full and an unchanged synchronisation took, and what memory they needed.
+fn time_ours(program: &Path, folder: &Path, suite: &Suite, times: &mut Times) -> Result<()> {
     let config = apt_config(folder, suite)?;
-    let (mut full, mut unchanged) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        let text = run(Command::new(program).arg(&suite.suite).env("APT_CONFIG", &config))?;
-        for line in text.lines() {
-            let told: Value =
-                serde_json::from_str(line).context("the example printed something that is not JSON")?;
-            let seconds = told["seconds"].as_f64().context("the example told no seconds")?;
-            let list = if told["what"] == "full" { &mut full } else { &mut unchanged };
-            list.push(Duration::from_secs_f64(seconds));
-        }
+    let text = run(Command::new(program).arg(&suite.suite).env("APT_CONFIG", &config))?;
+    for line in text.lines() {
+        let told: Value =
+            serde_json::from_str(line).context("the example printed something that is not JSON")?;
+        let seconds = told["seconds"].as_f64().context("the example told no seconds")?;
+        let full = told["what"] == "full";
+        let list = if full { &mut times.ours } else { &mut times.ours_unchanged };
+        list.push(Duration::from_secs_f64(seconds));
+        times.memory = times.memory.max(told["peak_rss_bytes"].as_u64().unwrap_or_default());
     }
-    Ok((median(full), median(unchanged)))
+    Ok(())
 }
 
-fn time_aptly(folder: &Path, suite: &Suite, architecture: &str) -> Result<Duration> {
-    let aptly = find_program("aptly").context("aptly is missing: `cargo xtask bench` installs it")?;
-    let config = folder.join("aptly.conf");
-    fs::write(&config, format!(r#"{{"rootDir":"{}"}}"#, folder.join("aptly").display()))
-        .context("cannot write aptly.conf")?;
-    let command = |words: &[&str]| {
-        let mut command = Command::new(&aptly);
-        command.arg(format!("-config={}", config.display())).args(words);
-        command
-    };
-    let architectures = format!("-architectures={architecture}");
-    run(&mut command(&[
-        "mirror",
-        "create",
-        "-ignore-signatures",
-        "-filter=Name (= none)",
-        &architectures,
-        "local",
-        &suite.url,
-        &suite.suite,
-        "main",
-    ]))?;
-    let mut times = Vec::new();
-    for _ in 0..RUNS {
-        let start = Instant::now();
-        run(&mut command(&["mirror", "update", "-ignore-signatures", "local"]))?;
-        times.push(start.elapsed());
+/// Decompressing the index and throwing it away: no reader of it can be faster.
+fn time_xz(folder: &Path, archive: &Archive) -> Result<Duration> {
+    let file = format!("www/dists/{}/main/binary-{}/Packages.xz", archive.main.suite, archive.architecture);
+    let start = Instant::now();
+    run(Command::new("xz").args(["--test", "--threads=1"]).arg(folder.join(file)))?;
+    Ok(start.elapsed())
+}
+
+struct Aptly {
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Aptly {
+    /// A mirror whose filter selects nothing: fetching and parsing alone.
+    fn create(folder: &Path, suite: &Suite, architecture: &str) -> Result<Self> {
+        let program = find_program("aptly").context("aptly is missing: `cargo xtask bench` installs it")?;
+        let config = folder.join("aptly.conf");
+        fs::write(&config, format!(r#"{{"rootDir":"{}"}}"#, folder.join("aptly").display()))
+            .context("cannot write aptly.conf")?;
+        let aptly = Self { program, config };
+        run(aptly
+            .command()
+            .args(["mirror", "create", "-ignore-signatures", "-filter=Name (= none)"])
+            .arg(format!("-architectures={architecture}"))
+            .args(["local", &suite.url, &suite.suite, "main"]))?;
+        Ok(aptly)
     }
-    Ok(median(times))
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(format!("-config={}", self.config.display()));
+        command
+    }
+
+    fn update(&self) -> Result<Duration> {
+        let start = Instant::now();
+        run(self.command().args(["mirror", "update", "-ignore-signatures", "local"]))?;
+        Ok(start.elapsed())
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -46,10 +46,14 @@ const EXAMPLES: [(&str, &str); 3] = [
     ("patchtide-management-point", "bench_intake"),
 ];
 
+/// Measurements of the site database alone, which cargo starts itself: name and bench target.
+const STORE: [(&str, &str); 2] = [("rows", "intake"), ("catalogue", "catalogue")];
+
 /// Options of the measurements.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure; all when none is named
+    /// What to measure: apt-sync, distribution-point, intake, rows (intake of the site database against a row layout),
+    /// catalogue (syncs into the site database); all when none is named
     names: Vec<String>,
 }
 
@@ -57,20 +61,30 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         setup::packages()?;
         setup::bench_packages()?;
+        let (store, others): (Vec<_>, Vec<_>) =
+            self.names.iter().partition(|name| STORE.iter().any(|(known, _)| known == name));
         // Packages of their own: what is measured is built as it is shipped, without what other crates add to features.
-        let mut command = cargo();
-        command.args(["build", "--release"]);
-        for (package, example) in EXAMPLES {
-            command.args(["--package", package, "--example", example]);
+        if self.names.is_empty() || !others.is_empty() {
+            let mut command = cargo();
+            command.args(["build", "--release"]);
+            for (package, example) in EXAMPLES {
+                command.args(["--package", package, "--example", example]);
+            }
+            run(&mut command)?;
+            let programs = build(false, &["patchtide-testbed"])?;
+            let examples = metadata::target_folder()?.join("release/examples");
+            run(Command::new(programs.join("patchtide-testbed"))
+                .arg("bench")
+                .arg("--examples")
+                .arg(examples)
+                .args(others))?;
         }
-        run(&mut command)?;
-        let programs = build(false, &["patchtide-testbed"])?;
-        let examples = metadata::target_folder()?.join("release/examples");
-        run(Command::new(programs.join("patchtide-testbed"))
-            .arg("bench")
-            .arg("--examples")
-            .arg(examples)
-            .args(self.names))
+        for (name, target) in STORE {
+            if self.names.is_empty() || store.iter().any(|wanted| *wanted == name) {
+                run(cargo().args(["bench", "--package", "patchtide-store", "--bench", target]))?;
+            }
+        }
+        Ok(())
     }
 }
 

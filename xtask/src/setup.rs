@@ -25,8 +25,11 @@ const PACKAGES: [Package; 11] = [
 ];
 
 /// Peers of the measurements.
-const BENCH_PACKAGES: [Package; 2] =
-    [("nginx-light", "peer of the distribution point"), ("aptly", "peer of the archive sync")];
+const BENCH_PACKAGES: [Package; 3] = [
+    ("nginx-light", "peer of the distribution point"),
+    ("aptly", "peer of the archive sync"),
+    ("xz-utils", "limit of the archive sync"),
+];
 
 /// Debian packages, then the control plane and the client root in the cache.
 pub(crate) fn everything() -> Result<()> {

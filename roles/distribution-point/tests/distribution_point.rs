@@ -28,7 +28,7 @@ struct Point {
     bed: Bed,
     site: Site,
     source: Library,
-    point: Arc<DistributionPoint>,
+    role: Arc<DistributionPoint>,
     server: Running,
     client: Client,
     name: ObjectName,
@@ -57,7 +57,7 @@ impl Point {
         let device = bed.device(1);
         site.activate(&device).await;
         let client = bed.client(Some(&device));
-        Self { bed, site, source, point, server, client, name, _folder: folder }
+        Self { bed, site, source, role: point, server, client, name, _folder: folder }
     }
 
     async fn want(&self, wanted: &[Digest]) {
@@ -97,7 +97,7 @@ async fn content_is_served_whole_in_parts_and_not_again() {
     let digest = point.put(&bytes).await;
     let empty = point.put(b"").await;
     point.want(&[digest, empty]).await;
-    point.point.round(&mut BTreeMap::new()).await.unwrap();
+    point.role.round(&mut BTreeMap::new()).await.unwrap();
     let name = digest.to_string();
     let tag = format!("\"{name}\"");
 
@@ -146,9 +146,9 @@ async fn nothing_but_a_digest_reaches_the_disk() {
     let point = Point::start().await;
     let digest = point.put(b"content").await;
     point.want(&[digest]).await;
-    point.point.round(&mut BTreeMap::new()).await.unwrap();
+    point.role.round(&mut BTreeMap::new()).await.unwrap();
     let name = digest.to_string();
-    std::fs::write(point.point.shelf().library().root().join("secret"), "secret").unwrap();
+    std::fs::write(point.role.shelf().library().root().join("secret"), "secret").unwrap();
     let device = point.bed.device(1);
     for path in [
         "/v1/blob/sha256/../secret".to_owned(),
@@ -186,7 +186,7 @@ async fn only_clients_in_force_are_served() {
     let point = Point::start().await;
     let digest = point.put(b"content").await.to_string();
     point.want(&[digest.parse().unwrap()]).await;
-    point.point.round(&mut BTreeMap::new()).await.unwrap();
+    point.role.round(&mut BTreeMap::new()).await.unwrap();
     let url = point.server.url(&format!("/v1/blob/sha256/{digest}"));
     assert!(point.bed.client(None).get(&url).send().await.is_err(), "no certificate, no connection");
     let other = Bed::new("lab").device(1);
@@ -208,23 +208,23 @@ async fn the_library_follows_what_is_wanted() {
     let absent = Digest::of(b"not fetched yet");
     point.want(&[first, absent]).await;
     let mut said = BTreeMap::new();
-    let round = point.point.round(&mut said).await.unwrap();
+    let round = point.role.round(&mut said).await.unwrap();
     assert_eq!((round.imported, round.removed, round.missing), (1, 0, 1));
     let states = point.site.store.dp_states(&point.name).await.unwrap();
     assert_eq!((states.wanted, states.present), (2, 1), "{states:?}");
-    let again = point.point.round(&mut said).await.unwrap();
+    let again = point.role.round(&mut said).await.unwrap();
     assert_eq!((again.imported, again.removed), (0, 0), "a second look finds nothing to do");
 
     // What is being sent stays whole while it is removed.
     let sending = point.get(&first.to_string(), &[]).await;
     point.want(&[second]).await;
-    let round = point.point.round(&mut said).await.unwrap();
+    let round = point.role.round(&mut said).await.unwrap();
     assert_eq!((round.imported, round.removed, round.missing), (1, 1, 0));
     assert_eq!(sending.bytes().await.unwrap(), "first");
     assert_eq!(point.get(&first.to_string(), &[]).await.status(), 404);
     assert_eq!(point.get(&second.to_string(), &[]).await.text().await.unwrap(), "second");
     let kept: BTreeSet<Digest> =
-        point.point.shelf().library().iter().unwrap().map(|(digest, _)| digest).collect();
+        point.role.shelf().library().iter().unwrap().map(|(digest, _)| digest).collect();
     assert_eq!(kept, [second].into());
     assert!(point.source.contains(first), "the site's library is not the distribution point's to clean");
 }
@@ -236,20 +236,20 @@ async fn a_file_that_is_lost_is_not_called_present() {
     let digest = point.put(b"precious").await;
     point.want(&[digest]).await;
     let mut said = BTreeMap::new();
-    point.point.round(&mut said).await.unwrap();
+    point.role.round(&mut said).await.unwrap();
     assert_eq!(point.get(&digest.to_string(), &[]).await.status(), 200);
-    let lose = || assert!(point.point.shelf().library().remove(digest).unwrap());
+    let lose = || assert!(point.role.shelf().library().remove(digest).unwrap());
     lose();
-    let round = point.point.round(&mut said).await.unwrap();
+    let round = point.role.round(&mut said).await.unwrap();
     assert_eq!((round.imported, round.missing), (1, 0), "taken over again");
     lose();
     assert!(point.source.remove(digest).unwrap());
-    assert_eq!(point.point.round(&mut said).await.unwrap().missing, 1);
+    assert_eq!(point.role.round(&mut said).await.unwrap().missing, 1);
     let states = point.site.store.dp_states(&point.name).await.unwrap();
     assert_eq!((states.present, states.errors.len()), (0, 1), "{states:?}");
     assert_eq!(point.get(&digest.to_string(), &[]).await.status(), 404);
     point.put(b"precious").await;
-    assert_eq!(point.point.round(&mut said).await.unwrap().imported, 1);
+    assert_eq!(point.role.round(&mut said).await.unwrap().imported, 1);
     assert_eq!(point.site.store.dp_states(&point.name).await.unwrap().present, 1);
 }
 
@@ -257,7 +257,7 @@ async fn a_file_that_is_lost_is_not_called_present() {
 async fn a_change_is_followed_within_a_second() {
     let point = Point::start().await;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(Arc::clone(&point.point).run(stop.clone()));
+    let task = tokio::spawn(Arc::clone(&point.role).run(stop.clone()));
     tokio::time::sleep(Duration::from_millis(700)).await;
     let digest = point.put(b"later").await;
     point.want(&[digest]).await;
