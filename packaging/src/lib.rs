@@ -10,6 +10,7 @@
 //! first malformed stanza and does not keep the raw text; `debversion` brings a regular expression engine, big
 //! integers and a second calendar for an order that is sixty lines, proved here against `dpkg` itself.
 
+pub mod deb;
 pub mod deb822;
 pub mod hash;
 pub mod packages;
