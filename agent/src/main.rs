@@ -127,7 +127,7 @@ fn run(config: &Config) -> ExitCode {
         loop {
             match run::run(config.clone(), stop.as_mut()).await {
                 // All that matters is on disk, so that starting anew loses nothing; a full disk is waited for.
-                Err(error @ run::RunError::State(_)) => {
+                Err(error @ (run::RunError::State(_) | run::RunError::OtherClient)) => {
                     tracing::error!(error = %chain(&error), "starting anew in 15 seconds");
                     tokio::select! {
                         () = tokio::time::sleep(std::time::Duration::from_secs(15)) => {}

@@ -1,4 +1,4 @@
-//! Reading client certificates and signing requests. Feature `certificates`: the site needs it, the agent does not.
+//! Reading client certificates and signing requests. Feature `certificates`.
 
 use jiff::Timestamp;
 use patchtide_model::Digest;

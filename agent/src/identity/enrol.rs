@@ -93,32 +93,33 @@ pub async fn request(
         facts: facts.clone(),
     };
     let response = transport.ask(Method::POST, path::ENROLMENTS, SHORT, |r| r.json(&body)).await?;
-    judge(read_json(response, limits::ENROLMENT_BYTES).await?, key)
+    judge(read_json(response, limits::ENROLMENT_BYTES).await?, key, bundle)
 }
 
 /// Asks how the request of this key stands.
-pub async fn poll(transport: &Transport, key: &DeviceKey) -> Result<Standing, EnrolError> {
+pub async fn poll(transport: &Transport, key: &DeviceKey, bundle: &Bundle) -> Result<Standing, EnrolError> {
     let path = format!("{}/{}", path::ENROLMENTS, key.enrolment_id());
     match transport.ask(Method::GET, &path, SHORT, |r| r).await {
-        Ok(response) => judge(read_json(response, limits::ENROLMENT_BYTES).await?, key),
+        Ok(response) => judge(read_json(response, limits::ENROLMENT_BYTES).await?, key, bundle),
         Err(error) if error.status() == Some(404) => Ok(Standing::NotAsked),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Asks for a new certificate of the same key, over the present one.
-pub async fn renew(transport: &Transport, key: &DeviceKey) -> Result<Standing, EnrolError> {
+pub async fn renew(transport: &Transport, key: &DeviceKey, bundle: &Bundle) -> Result<Standing, EnrolError> {
     let body = RenewalRequest { csr_pem: key.signing_request()? };
     let response = transport.ask(Method::POST, path::RENEWALS, SHORT, |r| r.json(&body)).await?;
-    judge(read_json(response, limits::ENROLMENT_BYTES).await?, key)
+    judge(read_json(response, limits::ENROLMENT_BYTES).await?, key, bundle)
 }
 
-fn judge(answer: EnrolmentAnswer, key: &DeviceKey) -> Result<Standing, EnrolError> {
+fn judge(answer: EnrolmentAnswer, key: &DeviceKey, bundle: &Bundle) -> Result<Standing, EnrolError> {
     match answer.state {
         EnrolmentState::Pending { reason } => Ok(Standing::Pending(reason)),
         EnrolmentState::Refused { reason } => Err(EnrolError::Refused(reason)),
-        EnrolmentState::Approved { client, certificate_pem } => {
-            Ok(Standing::Approved(Box::new(Identity::accept(client, certificate_pem, key)?)))
+        // The certificate says itself for which client it is.
+        EnrolmentState::Approved { certificate_pem, .. } => {
+            Ok(Standing::Approved(Box::new(Identity::accept(certificate_pem, key, bundle)?)))
         }
     }
 }

@@ -9,16 +9,14 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{ClientId, Digest};
-use patchtide_protocol::bundle::Bundle;
+use patchtide_protocol::{bundle::Bundle, certificate::read_identity};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use serde::{Deserialize, Serialize};
 
 use crate::state::{StateError, StateFolder, read_json, write_file};
 
 const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "client.pem";
-const IDENTITY: &str = "identity.json";
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -124,14 +122,10 @@ pub struct Identity {
     pub not_after: Timestamp,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    client: ClientId,
-}
-
 impl Identity {
-    /// Judges a certificate that the site sent for `key`.
-    pub fn accept(client: ClientId, certificate_pem: String, key: &DeviceKey) -> Result<Self, IdentityError> {
+    /// Judges a certificate that a management point sent for `key`. Who this machine is, the site's CA says: a management
+    /// point alone cannot make it another client, whose policy it would then obey.
+    pub fn accept(certificate_pem: String, key: &DeviceKey, bundle: &Bundle) -> Result<Self, IdentityError> {
         let leaf = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|_| IdentityError::Certificate("it is not PEM"))?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&leaf)
@@ -139,21 +133,35 @@ impl Identity {
         if parsed.public_key().raw != key.pair.subject_public_key_info() {
             return Err(IdentityError::Certificate("it is for another key"));
         }
+        let of_the_site = CertificateDer::pem_slice_iter(bundle.ca_pem.as_bytes()).flatten().any(|ca| {
+            x509_parser::parse_x509_certificate(&ca)
+                .is_ok_and(|(_, ca)| parsed.verify_signature(Some(ca.public_key())).is_ok())
+        });
+        if !of_the_site {
+            return Err(IdentityError::Certificate("it is not of the CA that the bundle pins"));
+        }
+        let named = read_identity(&leaf).map_err(|_| IdentityError::Certificate("it names no client"))?;
+        if named.site != bundle.site {
+            return Err(IdentityError::Certificate("it is of another site"));
+        }
         let instant = |time: x509_parser::time::ASN1Time| {
             Timestamp::from_second(time.timestamp())
                 .map_err(|_| IdentityError::Certificate("its times cannot be read"))
         };
         let (not_before, not_after) =
             (instant(parsed.validity().not_before)?, instant(parsed.validity().not_after)?);
-        Ok(Self { client, certificate_pem, not_before, not_after })
+        Ok(Self { client: named.client, certificate_pem, not_before, not_after })
     }
 
     /// The identity kept on disk, if this machine is enrolled.
-    pub fn load(state: &StateFolder, key: &DeviceKey) -> Result<Option<Self>, IdentityError> {
-        let Some(stored) = state.load::<Stored>(IDENTITY)? else { return Ok(None) };
+    pub fn load(
+        state: &StateFolder,
+        key: &DeviceKey,
+        bundle: &Bundle,
+    ) -> Result<Option<Self>, IdentityError> {
         let path = state.path(CERTIFICATE);
         match std::fs::read_to_string(&path) {
-            Ok(pem) => Self::accept(stored.client, pem, key).map(Some),
+            Ok(pem) => Self::accept(pem, key, bundle).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StateError::Read { path, source }.into()),
         }
@@ -161,9 +169,7 @@ impl Identity {
 
     /// Keeps it durably.
     pub fn save(&self, state: &StateFolder) -> Result<(), IdentityError> {
-        write_file(&state.path(CERTIFICATE), self.certificate_pem.as_bytes(), 0o600)?;
-        state.save(IDENTITY, &Stored { client: self.client })?;
-        Ok(())
+        Ok(write_file(&state.path(CERTIFICATE), self.certificate_pem.as_bytes(), 0o600)?)
     }
 
     /// When it is to be renewed: after two thirds of its life.
@@ -177,6 +183,9 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
+    use patchtide_protocol::identity::client_uri;
+    use rcgen::CertifiedIssuer;
+
     use super::*;
 
     fn bundle_with(
@@ -216,24 +225,60 @@ mod tests {
     }
 
     #[test]
-    fn the_key_stays_and_a_certificate_of_another_key_is_refused() {
+    fn the_key_and_the_certificate_stay() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateFolder::open(folder.path()).unwrap();
         let key = DeviceKey::load_or_make(&state).unwrap();
         assert_eq!(key.enrolment_id(), DeviceKey::load_or_make(&state).unwrap().enrolment_id());
         assert!(key.signing_request().unwrap().contains("CERTIFICATE REQUEST"));
 
+        let ca = authority();
+        let bundle = bundle_with(folder.path(), |value| value["ca_pem"] = ca.pem().into()).unwrap();
         let client = ClientId(uuid::Uuid::from_u128(7));
+        let uri = client_uri(&"lab".parse().unwrap(), client);
+        let identity = Identity::accept(certificate(&uri, &key.pair, &ca), &key, &bundle).unwrap();
+        assert_eq!(identity.client, client);
+        assert_eq!(identity.renew_at(), "2026-01-21T00:00:00Z".parse().unwrap());
+        assert_eq!(Identity::load(&state, &key, &bundle).unwrap(), None);
+        identity.save(&state).unwrap();
+        assert_eq!(Identity::load(&state, &key, &bundle).unwrap(), Some(identity));
+    }
+
+    /// A management point holds no key of the CA: what it makes up is not this machine's identity, hence another client's
+    /// policy is never this machine's (reliability.md 3.2).
+    #[test]
+    fn only_the_pinned_ca_says_who_this_machine_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(folder.path()).unwrap();
+        let key = DeviceKey::load_or_make(&state).unwrap();
+        let ca = authority();
+        let bundle = bundle_with(folder.path(), |value| value["ca_pem"] = ca.pem().into()).unwrap();
+        let uri = |site: &str| client_uri(&site.parse().unwrap(), ClientId(uuid::Uuid::from_u128(7)));
+        let own = uri("lab");
+        let stranger = KeyPair::generate().unwrap();
+        for (pem, word) in [
+            (certificate(&own, &stranger, &ca), "another key"),
+            (certificate(&own, &key.pair, &authority()), "not of the CA"),
+            (certificate(&uri("prod"), &key.pair, &ca), "another site"),
+            (certificate("https://lab.example/client", &key.pair, &ca), "names no client"),
+            ("garbage".to_owned(), "not PEM"),
+        ] {
+            let error = Identity::accept(pem, &key, &bundle).unwrap_err().to_string();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn certificate(uri: &str, key: &KeyPair, ca: &CertifiedIssuer<'static, KeyPair>) -> String {
         let mut params = CertificateParams::default();
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
         params.not_after = rcgen::date_time_ymd(2026, 1, 31);
-        let own = params.self_signed(&key.pair).unwrap().pem();
-        let identity = Identity::accept(client, own, &key).unwrap();
-        assert_eq!(identity.renew_at(), "2026-01-21T00:00:00Z".parse().unwrap());
-        identity.save(&state).unwrap();
-        assert_eq!(Identity::load(&state, &key).unwrap(), Some(identity));
-
-        let other = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
-        assert!(Identity::accept(client, other, &key).unwrap_err().to_string().contains("another key"));
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        params.signed_by(key, ca).unwrap().pem()
     }
 }

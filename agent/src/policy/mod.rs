@@ -66,6 +66,9 @@ pub enum Polled {
 
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 struct Highest {
+    /// Whose numbers these are: a machine that is taken in as another client counts anew.
+    #[serde(default)]
+    client: Option<ClientId>,
     epoch: u64,
     number: u64,
 }
@@ -100,13 +103,17 @@ impl PolicyStore {
     /// Judges an envelope, and keeps it when it is to be obeyed.
     pub fn take(&self, envelope: &Envelope) -> Result<Policy, PolicyError> {
         let policy = self.open(envelope)?;
-        let highest: Highest = self.state.load_or_default(HIGHEST)?;
+        let mut highest: Highest = self.state.load_or_default(HIGHEST)?;
+        if highest.client.is_some_and(|client| client != self.client) {
+            highest = Highest::default();
+        }
         let (held, found) = ((highest.epoch, highest.number), (policy.epoch, policy.number));
         if found < held {
             return Err(PolicyError::Older { held, found });
         }
         // The mark first: after a kill in between the policy is fetched again.
-        self.state.save(HIGHEST, &Highest { epoch: policy.epoch, number: policy.number })?;
+        let (client, epoch, number) = (Some(self.client), policy.epoch, policy.number);
+        self.state.save(HIGHEST, &Highest { client, epoch, number })?;
         self.state.save(FILE, envelope)?;
         Ok(policy)
     }

@@ -36,10 +36,13 @@ impl Signer {
                 provenance: std::collections::BTreeMap::new(),
             },
         };
-        let payload = serde_json::to_vec(&policy).unwrap();
-        let signature = self.0.sign(&pre_authentication_encoding(POLICY_TYPE, &payload));
+        self.wrap(&serde_json::to_vec(&policy).unwrap())
+    }
+
+    fn wrap(&self, payload: &[u8]) -> Envelope {
+        let signature = self.0.sign(&pre_authentication_encoding(POLICY_TYPE, payload));
         let keyid = self.public().key_id;
-        Envelope::new(&payload, vec![EnvelopeSignature { keyid, sig: STANDARD.encode(signature.as_ref()) }])
+        Envelope::new(payload, vec![EnvelopeSignature { keyid, sig: STANDARD.encode(signature.as_ref()) }])
     }
 }
 
@@ -68,6 +71,45 @@ fn an_older_policy_is_refused_even_when_the_file_is_gone() {
     store.take(&signer.sign(1, "lab", 1, 5)).unwrap();
     assert_eq!(store.take(&signer.sign(1, "lab", 2, 1)).unwrap().epoch, 2);
     assert!(matches!(store.take(&signer.sign(1, "lab", 1, 9)), Err(PolicyError::Older { .. })));
+
+    // Taken in as another client, whose numbers begin anew; the way back is closed as before.
+    let other = PolicyStore { client: ClientId(uuid::Uuid::from_u128(2)), ..store.clone() };
+    assert!(other.load().unwrap().is_none());
+    assert_eq!(other.take(&signer.sign(2, "lab", 1, 3)).unwrap().number, 3);
+    assert!(matches!(other.take(&signer.sign(2, "lab", 1, 2)), Err(PolicyError::Older { .. })));
+}
+
+/// A newer site (design 3 of the protocol): what it adds to a policy of a known form is ignored; a form that this agent
+/// does not know is refused with what to do, and the policy in force stays.
+#[test]
+fn an_older_agent_keeps_working_with_a_newer_site_or_is_told_what_to_do() {
+    let signer = Signer::new();
+    let (_folder, store) = store(&signer);
+    let with = |number: u64, change: &dyn Fn(&mut serde_json::Value)| {
+        let envelope = signer.sign(1, "lab", 1, number);
+        let mut policy: serde_json::Value =
+            serde_json::from_slice(&STANDARD.decode(&envelope.payload).unwrap()).unwrap();
+        change(&mut policy);
+        signer.wrap(&serde_json::to_vec(&policy).unwrap())
+    };
+    let minor = with(5, &|policy| {
+        policy["hint"] = "new".into();
+        policy["body"]["hint"] = 1.into();
+        policy["body"]["settings"]["hint"] = true.into();
+    });
+    assert_eq!(store.take(&minor).unwrap().number, 5);
+
+    let error = store.take(&with(6, &|policy| policy["version"] = 2.into())).unwrap_err();
+    assert!(matches!(error, PolicyError::Envelope(EnvelopeError::Version(2))));
+    assert!(error.to_string().contains("update the agent"), "{error}");
+    let error = store.take(&with(6, &|policy| policy["body"]["windows"] = "all".into())).unwrap_err();
+    assert!(error.to_string().contains("update the agent"), "{error}");
+    assert_eq!(store.load().unwrap().unwrap().number, 5, "the policy in force stays");
+    assert_eq!(
+        store.take(&signer.sign(1, "lab", 1, 6)).unwrap().number,
+        6,
+        "what was refused leaves no mark"
+    );
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::{
 
 /// An enrolment of this machine.
 pub(super) struct Enrolling {
-    bundle: Bundle,
+    pub(super) bundle: Bundle,
     key: Arc<DeviceKey>,
     name: String,
     facts: Facts,
@@ -76,25 +76,28 @@ impl Enrolling {
         }
     }
 
-    /// The identity on disk, or a new one: asks until the site has decided.
+    /// The identity on disk, whatever its age, or a new one: asks until the site has decided.
     pub(super) async fn identify(
         &self,
         state: &StateFolder,
         transport: &Transport,
     ) -> Result<Identity, RunError> {
         let key = &self.key;
-        if let Some(identity) = Identity::load(state, key)? {
-            if identity.not_after > clock::now() {
-                return Ok(identity);
-            }
-            tracing::warn!(not_after = %identity.not_after, "the certificate ran out: asking for a new one");
+        if let Some(identity) = Identity::load(state, key, &self.bundle)? {
+            // Also one that ran out: the kept policy holds, and an interrupted dpkg is not left alone because the site is
+            // away. A new certificate is asked for beside that.
+            return Ok(identity);
         }
         let mut pending = Backoff::new(enrol::PENDING.0, enrol::PENDING.1);
         let mut failing = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
         let mut asked = false;
         loop {
             let step = async {
-                if asked { enrol::poll(transport, key).await } else { self.request(transport).await }
+                if asked {
+                    enrol::poll(transport, key, &self.bundle).await
+                } else {
+                    self.request(transport).await
+                }
             };
             let (words, wait) = match step.await {
                 Ok(Standing::Approved(identity)) if identity.not_after > clock::now() => {

@@ -83,6 +83,7 @@ pub(super) struct Keeper {
     pub(super) key: Arc<DeviceKey>,
     pub(super) identity: Identity,
     pub(super) transport: Transport,
+    pub(super) events: mpsc::Sender<Event>,
     pub(super) enrolling: Enrolling,
     /// Connections that show no certificate: for one that ran out.
     pub(super) anonymous: Transport,
@@ -103,9 +104,9 @@ pub(super) async fn keep_identity(mut keeper: Keeper) {
         let ran_out = keeper.identity.not_after <= now;
         let transport = if ran_out { &keeper.anonymous } else { &keeper.transport };
         let step = match (asked, ran_out) {
-            (true, _) => enrol::poll(transport, &keeper.key).await,
+            (true, _) => enrol::poll(transport, &keeper.key, &keeper.enrolling.bundle).await,
             (false, true) => keeper.enrolling.request(transport).await,
-            (false, false) => enrol::renew(transport, &keeper.key).await,
+            (false, false) => enrol::renew(transport, &keeper.key, &keeper.enrolling.bundle).await,
         };
         match step {
             Ok(enrol::Standing::Approved(renewed)) if renewed.not_after > keeper.identity.not_after => {
@@ -119,7 +120,11 @@ pub(super) async fn keep_identity(mut keeper: Keeper) {
                     Ok(()) => tracing::info!(not_after = %renewed.not_after, "certificate renewed"),
                     Err(error) => tracing::error!(error, "the renewed certificate cannot be used"),
                 }
+                let other = keeper.identity.client != renewed.client;
                 keeper.identity = *renewed;
+                if other && keeper.events.send(Event::OtherClient).await.is_err() {
+                    return;
+                }
                 asked = false;
                 backoff.reset();
                 continue;
