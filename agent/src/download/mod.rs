@@ -20,7 +20,7 @@ pub use sources::{Sources, locality};
 
 use crate::{
     state::{StateError, remove},
-    transport::{Transport, TransportError},
+    transport::{Transport, TransportError, error::chain},
 };
 
 /// Why a file did not come.
@@ -93,6 +93,7 @@ impl DownloadError {
             Self::NotOffered(_) => ("DP-NOT-OFFERED", 0x87D0_0607),
             Self::Length { .. } => ("PKG-LEN", 0x8024_6002),
             Self::Hash { .. } => ("PKG-HASH", 0x8024_6002),
+            Self::Transport { source: TransportError::NotTheSite { .. }, .. } => ("NET-CAPTIVE", 0x87D0_0653),
             Self::Transport { .. } => ("NET-DOWNLOAD", 0x87D0_0653),
             Self::Disk { .. } => ("PRE-DISK", 0x87D0_1201),
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
@@ -136,7 +137,12 @@ pub async fn fetch(
                     return Ok(());
                 }
                 Err(error) if error.is_of_the_source() => {
-                    tracing::warn!(error = %crate::transport::error::chain(&error), dp = %base, "download");
+                    let words = chain(&error);
+                    match error {
+                        // The ordinary state of a package that is being distributed.
+                        DownloadError::NotOffered(_) => tracing::debug!(dp = %base, "{words}"),
+                        _ => tracing::warn!(error = %words, dp = %base, "download"),
+                    }
                     let broke = matches!(error, DownloadError::Transport { .. });
                     let moved = cache.partial_len(&file.sha256) > before;
                     sources.bad(&base, &error);

@@ -129,8 +129,11 @@ impl TransportError {
 
     /// Whether another management point may do better.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::NotPinned { .. } | Self::NotTheSite { .. })
-            || matches!(self, Self::Busy { status: 503, .. })
+        // One certificate that ran out is that management point's fault, not this machine's clock's.
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::NotPinned { .. } | Self::NotTheSite { .. } | Self::Clock { .. }
+        ) || matches!(self, Self::Busy { status: 503, .. })
             || matches!(self, Self::Refused { status, .. } if *status >= 500)
     }
 

@@ -19,11 +19,23 @@ use serde::de::DeserializeOwned;
 
 pub use error::TransportError;
 
-const CONNECT: Duration = Duration::from_secs(10);
 /// Total time of a short request.
 pub const SHORT: Duration = Duration::from_mins(1);
-/// Longest silence while content arrives.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How long another machine may stay silent before it counts as gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until a connection stands; 10 s.
+    pub connect: Duration,
+    /// While content arrives; 30 s.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), silence: Duration::from_secs(30) }
+    }
+}
+
 /// Bytes of a [`Problem`] that are read.
 const PROBLEM_BYTES: usize = 16 * 1024;
 
@@ -42,11 +54,17 @@ pub struct Transport {
     clients: Arc<RwLock<Clients>>,
     management_points: Arc<[String]>,
     preferred: Arc<AtomicUsize>,
+    patience: Patience,
 }
 
 impl Transport {
     /// Connections that trust only the bundle's CA; without an identity, as for enrolment.
     pub fn new(bundle: &Bundle) -> Result<Self, TransportError> {
+        Self::with(bundle, Patience::default())
+    }
+
+    /// The same with other patience.
+    pub fn with(bundle: &Bundle, patience: Patience) -> Result<Self, TransportError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(bundle.ca_pem.as_bytes()) {
             let certificate = certificate.map_err(|_| TransportError::Setup("the bundle's CA is not PEM"))?;
@@ -55,7 +73,7 @@ impl Transport {
                 .map_err(|_| TransportError::Setup("the bundle's CA is not an X.509 certificate"))?;
         }
         let roots = Arc::new(roots);
-        let clients = clients(&roots, None)?;
+        let clients = clients(&roots, None, patience)?;
         Ok(Self {
             roots,
             clients: Arc::new(RwLock::new(clients)),
@@ -65,6 +83,7 @@ impl Transport {
                 .map(|url| url.trim_end_matches('/').to_owned())
                 .collect(),
             preferred: Arc::default(),
+            patience,
         })
     }
 
@@ -73,7 +92,7 @@ impl Transport {
         let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| TransportError::Setup("the client certificate is not PEM"))?;
-        let fresh = clients(&self.roots, Some((chain, private_key)))?;
+        let fresh = clients(&self.roots, Some((chain, private_key)), self.patience)?;
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -97,7 +116,7 @@ impl Transport {
             let index = (first + step) % self.management_points.len();
             let url = format!("{}{path}", self.management_points[index]);
             let request = build(client.request(method.clone(), &url).timeout(timeout));
-            match checked(request, &url).await {
+            match checked(request, &url).await.and_then(|response| from_the_site(response, &url)) {
                 Err(error) if error.is_unreachable() => last = error,
                 answered => {
                     self.preferred.store(index, Ordering::Relaxed);
@@ -114,13 +133,14 @@ impl Transport {
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        checked(request, url).await
+        checked(request, url).await.and_then(|response| is_content(response, url))
     }
 }
 
 fn clients(
     roots: &Arc<RootCertStore>,
     identity: Option<(Vec<CertificateDer<'static>>, Vec<u8>)>,
+    patience: Patience,
 ) -> Result<Clients, TransportError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -144,12 +164,12 @@ fn clients(
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(CONNECT)
+            .connect_timeout(patience.connect)
             .default_headers(headers.clone())
             .user_agent(concat!("patchtide-agent/", env!("CARGO_PKG_VERSION")))
     };
     let build = |builder: reqwest::ClientBuilder| builder.build().map_err(TransportError::Client);
-    Ok(Clients { short: build(builder())?, content: build(builder().read_timeout(SILENCE))? })
+    Ok(Clients { short: build(builder())?, content: build(builder().read_timeout(patience.silence))? })
 }
 
 /// Sends a request; an answer other than success, *not modified* or *range not satisfiable* is an error.
@@ -168,6 +188,14 @@ async fn checked(request: RequestBuilder, url: &str) -> Result<Response, Transpo
     let body = read(response, url, PROBLEM_BYTES).await.unwrap_or_default();
     let problem = serde_json::from_slice::<Problem>(&body).ok().map(Box::new);
     let url = url.to_owned();
+    // Proxies and portals speak with these; a site never does.
+    let portal = matches!(
+        status,
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::NETWORK_AUTHENTICATION_REQUIRED
+    );
+    if portal && problem.is_none() {
+        return Err(TransportError::NotTheSite { url });
+    }
     Err(match status {
         StatusCode::UPGRADE_REQUIRED => TransportError::Version { url, problem },
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -193,17 +221,32 @@ pub async fn read(mut response: Response, url: &str, limit: usize) -> Result<Vec
     Ok(body)
 }
 
-/// A JSON body of at most `limit` bytes. Anything that is not JSON did not come from a site (NET-CAPTIVE).
+/// Media type of the body, without parameters.
+fn media_type(response: &Response) -> &str {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim()
+}
+
+/// A management point speaks JSON. Anything else with a body did not come from one (NET-CAPTIVE).
+fn from_the_site(response: Response, url: &str) -> Result<Response, TransportError> {
+    let bodiless = matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+    if bodiless || media_type(&response).ends_with("json") {
+        return Ok(response);
+    }
+    Err(TransportError::NotTheSite { url: url.to_owned() })
+}
+
+/// Catalogues and packages are bytes. A page for people did not come from a distribution point (NET-CAPTIVE).
+fn is_content(response: Response, url: &str) -> Result<Response, TransportError> {
+    if media_type(&response).eq_ignore_ascii_case("text/html") {
+        return Err(TransportError::NotTheSite { url: url.to_owned() });
+    }
+    Ok(response)
+}
+
+/// A JSON body of at most `limit` bytes.
 pub async fn read_json<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T, TransportError> {
     let url = response.url().to_string();
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim().ends_with("json"));
-    if !is_json {
-        return Err(TransportError::NotTheSite { url });
-    }
     let body = read(response, &url, limit).await?;
     serde_json::from_slice(&body).map_err(|source| TransportError::Form { url, source })
 }

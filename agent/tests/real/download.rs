@@ -19,7 +19,7 @@ use reqwest::Method;
 
 use crate::server::{Ca, Reply, Request, serve, serve_valid};
 
-fn bundle(ca: &Ca, urls: &[&str]) -> Bundle {
+pub(crate) fn bundle(ca: &Ca, urls: &[&str]) -> Bundle {
     Bundle {
         site: "lab".parse().unwrap(),
         management_points: urls.iter().map(|url| (*url).to_owned()).collect(),
@@ -29,17 +29,17 @@ fn bundle(ca: &Ca, urls: &[&str]) -> Bundle {
     }
 }
 
-struct Bed {
+pub(crate) struct Bed {
     _folder: tempfile::TempDir,
-    ca: Arc<Ca>,
-    cache: Cache,
+    pub(crate) ca: Arc<Ca>,
+    pub(crate) cache: Cache,
     sources: Sources,
-    transport: Transport,
-    file: ContentFile,
-    bytes: Vec<u8>,
+    pub(crate) transport: Transport,
+    pub(crate) file: ContentFile,
+    pub(crate) bytes: Vec<u8>,
 }
 
-fn bed() -> Bed {
+pub(crate) fn bed() -> Bed {
     let folder = tempfile::tempdir().unwrap();
     let state = StateFolder::open(folder.path()).unwrap();
     let ca = Ca::new();
@@ -52,7 +52,7 @@ fn bed() -> Bed {
 }
 
 impl Bed {
-    async fn fetch(&self, urls: &[&str]) -> Result<(), DownloadError> {
+    pub(crate) async fn fetch(&self, urls: &[&str]) -> Result<(), DownloadError> {
         let bases: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
         fetch(&self.transport, &self.cache, &self.sources, &self.file, &bases).await
     }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
+use patchtide_model::ClientId;
+use patchtide_protocol::identity::client_uri;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use tokio::{
@@ -31,10 +33,12 @@ impl Ca {
     }
 
     /// A client certificate for the key of a signing request, issued a day ago and valid for `seconds` from now.
-    pub(crate) fn client(&self, csr_pem: &str, seconds: i64) -> String {
+    pub(crate) fn client(&self, csr_pem: &str, client: ClientId, seconds: i64) -> String {
         let mut request = rcgen::CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
         request.params.not_before = time(-1);
         request.params.not_after = time(0) + time::Duration::seconds(seconds);
+        let uri = client_uri(&"lab".parse().unwrap(), client);
+        request.params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
         request.params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         request.signed_by(&self.issuer).unwrap().pem()
     }
@@ -84,6 +88,8 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// The connection breaks after so many bytes of the body.
     pub(crate) cut: Option<usize>,
+    /// After so many bytes of the body nothing more comes, and the connection stays.
+    pub(crate) stall: Option<usize>,
 }
 
 impl Reply {
@@ -92,7 +98,7 @@ impl Reply {
             status: 200,
             headers: vec![("content-type", "application/json".to_owned())],
             body: serde_json::to_vec(value).unwrap(),
-            cut: None,
+            ..Self::default()
         }
     }
 
@@ -115,7 +121,7 @@ impl Reply {
                 status: 206,
                 headers: vec![("content-range", format!("bytes {from}-{}/{}", body.len() - 1, body.len()))],
                 body: body[from..].to_vec(),
-                cut: None,
+                ..Self::default()
             },
             Some(_) => Self::status(416),
             None => Self::bytes(body),
@@ -197,6 +203,11 @@ async fn answer(
     }
     out.push_str("\r\n");
     stream.write_all(out.as_bytes()).await?;
+    if let Some(stall) = reply.stall {
+        stream.write_all(&reply.body[..stall]).await?;
+        stream.flush().await?;
+        std::future::pending::<()>().await;
+    }
     if let Some(cut) = reply.cut {
         stream.write_all(&reply.body[..cut.min(reply.body.len())]).await?;
         stream.flush().await?;
