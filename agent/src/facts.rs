@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, fs};
 use patchtide_model::client::Facts;
 use patchtide_protocol::check::is_plain;
 
-use crate::root::Root;
+use crate::{clock, root::Root};
 
 const LABELS: &str = "/etc/patchtide/labels.d";
-const KEYS: usize = 200;
+/// Two of the site's 200 are left for what the engine adds: other updaters and held packages.
+const KEYS: usize = patchtide_protocol::limits::FACTS - 2;
 const KEY: usize = 63;
 const VALUE: usize = 256;
 
@@ -27,6 +28,7 @@ pub fn collect(root: &Root, architecture: Option<&str>) -> Facts {
     put("os.codename", release.get("VERSION_CODENAME").map(String::as_str));
     put("architecture", architecture);
     put("kernel", Some(&kernel_release()));
+    put("timezone", clock::zone_name(root).as_deref());
     put("agent.version", Some(env!("CARGO_PKG_VERSION")));
     let labels = labels(root);
     put("role", Some(labels.get("role").map_or_else(|| role(root), String::as_str)));
@@ -113,11 +115,16 @@ mod tests {
         fs::write(root.path("/etc/hostname"), "web-1\n").unwrap();
         fs::write(root.path(LABELS).join("10-a"), "# x\nring = one\nrole=workstation\nbad key=1\n").unwrap();
         fs::write(root.path(LABELS).join("20-b"), "ring=two\n").unwrap();
+        let many: String = (0..300).map(|n| format!("zz-{n:03}=x\n")).collect();
+        fs::write(root.path(LABELS).join("90-many"), many).unwrap();
         let facts = collect(&root, Some("amd64"));
+        assert_eq!(facts.len(), patchtide_protocol::limits::FACTS - 2, "what the engine adds has room");
+        patchtide_protocol::check::facts(&facts).unwrap();
         let get = |key: &str| facts.get(key).map(String::as_str);
         assert_eq!(get("hostname"), Some("web-1"));
         assert_eq!(get("os.version"), Some("12"));
         assert_eq!(get("label/ring"), Some("two"));
+        assert_eq!(get("timezone"), Some("UTC"));
         assert_eq!(get("role"), Some("workstation"));
         assert_eq!(get("label/bad key"), None);
     }

@@ -1,14 +1,19 @@
 //! What the agent says of itself: `status` and `why`.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     ClientId, SiteName,
     policy::Policy,
     state::{Compliance, DeploymentEnforcement, Detection},
 };
-use patchtide_planner::client::{ClientView, Decision, Gate, GateStatus, Lease, Opens};
+use patchtide_planner::client::{
+    ClientView, Decision, Gate, GateStatus, Lease, Opens, RestartReason, ScanPurpose,
+};
 use serde_json::json;
 
 use super::Answer;
@@ -27,6 +32,8 @@ pub(crate) struct Status<'a> {
     pub(crate) acknowledged: u64,
     pub(crate) scores: BTreeMap<String, u32>,
     pub(crate) failure: LastFailure,
+    /// Updaters beside this agent that are active.
+    pub(crate) others: &'a BTreeSet<&'static str>,
     pub(crate) now: Timestamp,
 }
 
@@ -43,20 +50,23 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             say!(out, "policy      none yet");
         }
         Some(policy) => {
-            say!(out, "policy      {}.{} of {}", policy.epoch, policy.number, policy.issued_at);
+            say!(out, "policy      {}.{} of {}", policy.epoch, policy.number, time(policy.issued_at));
         }
     }
-    let contact = s.contact.map_or("never".to_owned(), |at| at.to_string());
+    let contact = s.contact.map_or("never".to_owned(), time);
     say!(out, "contact     {contact}{}", s.contact_error.map(|e| format!("; now: {e}")).unwrap_or_default());
     say!(out, "reports     {} waiting, {} acknowledged", s.waiting, s.acknowledged);
     let scan = &s.view.scan;
-    let last = scan.last.map_or("never".to_owned(), |at| at.to_string());
+    let last = scan.last.map_or("never".to_owned(), time);
     say!(
         out,
         "scan        last {last}{}",
         scan.failure
             .as_ref()
-            .map(|f| format!("; failed {} times: {}", f.count, f.error.message))
+            .map(|f| {
+                let times = if f.count == 1 { "once".to_owned() } else { format!("{} times", f.count) };
+                format!("; failed {times} since: {}", f.error.message)
+            })
             .unwrap_or_default()
     );
     for (line, version) in &scan.covered {
@@ -71,18 +81,25 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
     );
     say!(out, "running     {}", running(s.view));
     if let Some(lock) = &s.view.lock {
-        say!(out, "lock        dpkg's lock is held by {} since {}", lock.holder, lock.at);
+        say!(out, "lock        dpkg's lock is held by {} since {}", lock.holder, time(lock.at));
     }
     if let Some(recovery) = &s.view.recovery {
         say!(
             out,
             "recovery    dpkg was interrupted, found {}, {} failed tries",
-            recovery.since,
+            time(recovery.since),
             recovery.failures
         );
     }
     for reason in &s.view.restart_reasons {
-        say!(out, "restart     {reason:?}");
+        say!(out, "restart     needed: {}", restart_words(reason));
+    }
+    if !s.others.is_empty() {
+        let names = s.others.iter().copied().collect::<Vec<_>>().join(", ");
+        say!(
+            out,
+            "updaters    {names} may change packages too; ClientSettings with otherUpdaters: Disable switches them off"
+        );
     }
     for (url, score) in &s.scores {
         say!(out, "DP          {url} failed lately ({score} points)");
@@ -94,7 +111,7 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
         let suspended =
             s.policy.is_some_and(|p| p.body.deployments.iter().any(|d| d.uid == *uid && d.suspend));
         let state = verdict.enforcement.map_or("nothing to enforce", |state| state.name());
-        let until = verdict.until.map(|at| format!(", until {at}")).unwrap_or_default();
+        let until = verdict.until.map(|at| format!(", until {}", time(at))).unwrap_or_default();
         let compliance = verdict.compliance.map_or("Compliance state unknown", |state| state.name());
         say!(
             out,
@@ -105,7 +122,7 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
         );
     }
     if let Some(at) = s.failure.at {
-        say!(out, "last failed transaction {at}; the end of its output:\n{}", s.failure.output);
+        say!(out, "last failed transaction {}; the end of its output:\n{}", time(at), s.failure.output);
     }
     let deployments: Vec<_> = s
         .decision
@@ -123,28 +140,32 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
         "client": s.client, "site": s.site, "policy": s.policy.map(|p| (p.epoch, p.number)), "contact": s.contact,
         "contactError": s.contact_error, "waiting": s.waiting, "acknowledged": s.acknowledged,
         "deployments": deployments, "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
-        "lastFailure": s.failure.at.map(|_| &s.failure),
+        "lastFailure": s.failure.at.map(|_| &s.failure), "otherUpdaters": s.others,
     });
-    Answer { ok: true, text: out, data }
+    Answer { ok: true, text: plain(&out), data }
 }
 
 fn running(view: &ClientView) -> String {
     let running = &view.running;
     let mut what = Vec::new();
     if let Some(scan) = &running.scan {
-        what.push(format!("scan ({:?})", scan.purpose));
+        what.push(format!("scan ({})", purpose_words(scan.purpose)));
     }
     if !running.download.is_empty() {
         what.push(format!("{} downloads", running.download.len()));
     }
     if let Some(install) = &running.install {
-        what.push(format!("installation of {} updates since {}", install.batch.updates.len(), install.since));
+        what.push(format!(
+            "installation of {} updates since {}",
+            install.batch.updates.len(),
+            time(install.since)
+        ));
     }
     if running.recovery {
         what.push("recovery of dpkg".to_owned());
     }
     if let Some(at) = running.restart_at {
-        what.push(format!("restart announced for {at}"));
+        what.push(format!("restart announced for {}", time(at)));
     }
     if what.is_empty() { "nothing".to_owned() } else { what.join(", ") }
 }
@@ -198,28 +219,107 @@ pub(crate) fn why(decision: &Decision, view: &ClientView, update: Option<&str>, 
     }
     let data =
         json!({ "machine": decision.machine, "updates": chosen.into_iter().collect::<BTreeMap<_, _>>() });
-    Answer { ok: true, text: out, data }
+    Answer { ok: true, text: plain(&out), data }
+}
+
+/// An instant for people, to the second.
+fn time(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+/// What programs and other machines said does not steer the terminal of the one who reads it.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+fn restart_words(reason: &RestartReason) -> String {
+    match reason {
+        RestartReason::RequiredFile => "a package asked for it (/run/reboot-required)".to_owned(),
+        RestartReason::Kernel { running, installed } => {
+            format!("the kernel {installed} is installed, {running} runs")
+        }
+        RestartReason::InitOutdated => "process 1 uses files that were replaced".to_owned(),
+    }
+}
+
+const fn purpose_words(purpose: ScanPurpose) -> &'static str {
+    match purpose {
+        ScanPurpose::First => "the first one",
+        ScanPurpose::Cycle => "its time has come",
+        ScanPurpose::ScanRequested => "asked for",
+        ScanPurpose::Evaluation => "evaluation of deployments",
+        ScanPurpose::EvaluationRequested => "evaluation asked for",
+        ScanPurpose::PolicyChanged => "the policy names other updates",
+        ScanPurpose::BeforeInstall => "before an installation",
+        ScanPurpose::Validation => "after a change",
+    }
 }
 
 fn lease_words(lease: Option<&Lease>) -> String {
-    lease.map(|lease| format!(" (by {}, else {})", lease.by, lease.then)).unwrap_or_default()
+    lease.map(|lease| format!(" (by {}, else {})", time(lease.by), lease.then)).unwrap_or_default()
+}
+
+/// `2 d 3 h`, `3 h 20 min`, `5 min`.
+fn span_words(span: SignedDuration) -> String {
+    let minutes = span.as_secs().max(0).div_euclid(60);
+    let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min"),
+        (0, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
 }
 
 fn gate_line(gate: &Gate, now: Timestamp) -> String {
     let status = match &gate.status {
         GateStatus::Open => "open".to_owned(),
         GateStatus::Closed(Opens::At(at)) => {
-            let minutes = at.duration_since(now).as_secs().max(0).div_euclid(60);
-            format!("closed until {at} (in {minutes} min)")
+            format!("closed until {} (in {})", time(*at), span_words(at.duration_since(now)))
         }
         GateStatus::Closed(Opens::OnEvent) => "closed".to_owned(),
         GateStatus::Closed(Opens::Never { longest: None }) => "closed; nothing will open it".to_owned(),
         GateStatus::Closed(Opens::Never { longest: Some(span) }) => {
-            format!("closed; nothing will open it, the longest opening is {} to {}", span.start, span.end)
+            format!(
+                "closed; nothing will open it, the longest opening is {} to {}",
+                time(span.start),
+                time(span.end)
+            )
         }
     };
     let set_by =
         if gate.object.is_empty() { String::new() } else { format!(" [{} {}]", gate.object, gate.field) };
     let kind = format!("{:?}", gate.kind).to_lowercase();
     format!("  {kind:<11} {status}: {}{set_by}", gate.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use patchtide_planner::client::GateKind;
+
+    use super::*;
+
+    #[test]
+    fn people_get_seconds_spans_and_no_escapes() {
+        let now: Timestamp = "2026-03-01T12:00:00.123456Z".parse().unwrap();
+        let gate = |hours| Gate {
+            kind: GateKind::Window,
+            status: GateStatus::Closed(Opens::At(
+                now.checked_add(SignedDuration::from_hours(hours)).unwrap(),
+            )),
+            object: "MaintenanceWindow/nightly".to_owned(),
+            field: "schedule".to_owned(),
+            reason: "waits".to_owned(),
+        };
+        let line = gate_line(&gate(27), now);
+        assert_eq!(
+            line,
+            "  window      closed until 2026-03-02T15:00:00Z (in 1 d 3 h): waits [MaintenanceWindow/nightly schedule]"
+        );
+        assert!(gate_line(&gate(3), now).contains("(in 3 h 0 min)"));
+        assert!(gate_line(&gate(-3), now).contains("(in 0 min)"));
+        assert_eq!(plain("a\u{1b}[31mb\n\tc\r"), "a[31mb\n\tc");
+        let kernel =
+            RestartReason::Kernel { running: "6.1.0-1-amd64".into(), installed: "6.1.0-2-amd64".into() };
+        assert_eq!(restart_words(&kernel), "the kernel 6.1.0-2-amd64 is installed, 6.1.0-1-amd64 runs");
+    }
 }

@@ -29,6 +29,8 @@ use crate::{
 
 const BOOKS: &str = "report.json";
 const CURRENT: &str = "report-current.json";
+/// Messages that are kept for a site that does not answer. What is left out is asked for again by a resync.
+const PENDING: usize = 5_000;
 /// JSON bytes of messages that go into one report; the wire form is far smaller.
 const REPORT_BYTES: usize = 256 * 1024;
 
@@ -165,7 +167,18 @@ impl Outbox {
         self.books.next += messages.len() as u64;
         self.state.save(BOOKS, &self.books)?;
         self.pending.extend(messages);
+        if self.pending.len() > PENDING {
+            self.thin_out()?;
+        }
         Ok(())
+    }
+
+    /// A site that is away for months must not fill the disk: the older half goes. The site sees the gap in the numbers
+    /// and asks for every current state.
+    fn thin_out(&mut self) -> Result<(), StateError> {
+        tracing::warn!(waiting = self.pending.len(), "the site takes no reports: the older half is given up");
+        self.pending.drain(..PENDING / 2);
+        self.remove_files()
     }
 
     /// Drops the oldest message: the site refuses it for good.
@@ -198,6 +211,26 @@ impl Outbox {
         })
     }
 
+    /// Removes the files of messages that are no longer needed.
+    fn remove_files(&self) -> Result<(), StateError> {
+        let first = self.pending.front().map(|message| message.seq);
+        let entries = fs::read_dir(&self.folder)
+            .map_err(|source| StateError::Read { path: self.folder.clone(), source })?;
+        let mut files: Vec<(u64, PathBuf)> = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.path().file_stem()?.to_str()?.parse().ok()?, entry.path())))
+            .collect();
+        files.sort();
+        // A file can go when the next one begins at or before the first message that is still needed.
+        for (index, (_, path)) in files.iter().enumerate() {
+            let ends = files.get(index + 1).map_or(self.books.next, |(next, _)| *next);
+            if first.is_none_or(|first| ends <= first) {
+                remove(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The site has kept everything up to that number, and may want all states anew.
     pub fn acknowledge(&mut self, answer: &Acknowledgement, now: Timestamp) -> Result<(), StateError> {
         // A site that acknowledges what was never sent knows of another life of this client.
@@ -206,21 +239,7 @@ impl Outbox {
             self.books.acknowledged = acknowledged;
             self.state.save(BOOKS, &self.books)?;
             self.pending.retain(|message| message.seq > acknowledged);
-            let first = self.pending.front().map(|message| message.seq);
-            let entries = fs::read_dir(&self.folder)
-                .map_err(|source| StateError::Read { path: self.folder.clone(), source })?;
-            let mut files: Vec<(u64, PathBuf)> = entries
-                .flatten()
-                .filter_map(|entry| Some((entry.path().file_stem()?.to_str()?.parse().ok()?, entry.path())))
-                .collect();
-            files.sort();
-            // A file can go when the next one begins at or before the first message that is still needed.
-            for (index, (_, path)) in files.iter().enumerate() {
-                let ends = files.get(index + 1).map_or(self.books.next, |(next, _)| *next);
-                if first.is_none_or(|first| ends <= first) {
-                    remove(path)?;
-                }
-            }
+            self.remove_files()?;
         }
         if answer.resync {
             tracing::info!("the site asks for every state anew");

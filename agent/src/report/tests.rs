@@ -113,3 +113,20 @@ fn a_large_detection_travels_in_parts_within_the_limits() {
             .all(|(n, (part, last))| n == usize::from(*part) && *last == (n + 1 == parts.len()))
     );
 }
+
+/// A site that does not answer for months costs a bounded number of files; what is kept is the newest.
+#[test]
+fn a_site_that_stays_away_does_not_fill_the_disk() {
+    let (_folder, state, mut outbox) = open();
+    // Fifty at once: a durable write costs milliseconds.
+    for n in 0..=PENDING / 50 {
+        let states = (0..50).map(|m| compliance(&format!("{n}-{m}"), Compliance::Compliant));
+        outbox.enter_always(states, T).unwrap();
+    }
+    assert!(outbox.waiting() <= PENDING / 2 + 50, "{}", outbox.waiting());
+    assert!(fs::read_dir(state.path("outbox")).unwrap().count() <= PENDING / 100 + 1);
+    let newest = PENDING as u64 + 50;
+    assert_eq!(outbox.pending.back().unwrap().seq, newest);
+    let again = Outbox::open(&state).unwrap();
+    assert_eq!((again.waiting(), again.books.next), (outbox.waiting(), newest + 1));
+}

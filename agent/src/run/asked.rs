@@ -23,6 +23,7 @@ impl Engine {
                 acknowledged: self.outbox.acknowledged(),
                 scores: self.sources.scores(),
                 failure: self.last_failure(),
+                others: &self.others,
                 now,
             }),
             Question::Why { update } => words::why(&self.decision, &self.view, update.as_deref(), now),

@@ -126,6 +126,7 @@ impl Engine {
                 self.view.running.recovery = false;
                 self.note_interruption(&machine, true, now);
                 self.view.scan.stale = Some(StaleReason::Recovered);
+                self.site.state.save(VIEW, &self.view)?;
                 operation::close(&self.site)?;
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use patchtide_model::policy::LinePolicy;
 use patchtide_planner::client::{Action, Fetch, InstallBatch, RunningInstall, ScanRequest};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     RunError,
@@ -28,8 +28,6 @@ use crate::{
     transport::error::chain,
 };
 
-/// Downloads at a time.
-const PARALLEL: usize = 4;
 /// init was asked for a restart and is still there: it is not asked again sooner.
 const PATIENCE: Duration = Duration::from_mins(10);
 /// Locations older than that are asked for again before a download or an online scan.
@@ -130,7 +128,6 @@ impl Engine {
                 return;
             }
         }
-        let room = Arc::new(Semaphore::new(PARALLEL));
         for fetch in files {
             let digest = fetch.file.sha256;
             if self.downloads.contains_key(&digest) {
@@ -145,7 +142,7 @@ impl Engine {
                 .collect();
             let (transport, cache, sources) =
                 (self.transport.clone(), self.site.cache.clone(), self.sources.clone());
-            let (events, file, room) = (self.events.clone(), fetch.file.clone(), Arc::clone(&room));
+            let (events, file, room) = (self.events.clone(), fetch.file.clone(), Arc::clone(&self.room));
             let task = tokio::spawn(async move {
                 let _turn = room.acquire().await;
                 let result = download::fetch(&transport, &cache, &sources, &file, &bases).await;
@@ -197,9 +194,14 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), RunError> {
         let install = self.view.running.install.clone();
-        self.withdraw = None;
+        let withdrawn = self.withdraw.take().is_some_and(|withdraw| withdraw.load(Ordering::SeqCst));
         match result {
             Ok(Prepared::Started) => self.watch_operation(),
+            Err(error) if withdrawn => {
+                // What failed under a policy that is gone says nothing about the one in force.
+                tracing::info!(error = %chain(&error), "the batch was withdrawn while it was checked");
+                self.view.running.install = None;
+            }
             Ok(Prepared::Withdrawn) => {
                 tracing::info!("the batch was withdrawn before it started");
                 self.view.running.install = None;

@@ -1,9 +1,7 @@
 //! The engine: keeps the machine's facts, decides after every event, and remembers before it acts.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::MetadataExt as _,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,37 +14,41 @@ use patchtide_model::{
     ClientId, Digest, LineId, SiteName,
     policy::{LinePolicy, Policy},
 };
-use patchtide_planner::client::{self, ClientView, Decision, Recovery, StaleReason};
-use patchtide_protocol::{location::Locations, state::StateBody};
-use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use patchtide_planner::client::{self, ClientView, Decision};
+use patchtide_protocol::location::Locations;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+    time::Instant,
+};
 use uuid::Uuid;
 
-use super::{RunError, events::Event, until};
+use super::{
+    RunError,
+    events::Event,
+    look::{LOOK, Stamp},
+    until,
+};
 use crate::{
     catalogue::Catalogues,
     clock,
     download::{Sources, locality},
     facts,
-    install::{LastFailure, Site, error::reported, lock},
+    install::{LastFailure, Site, error::reported},
     report::{self, Outbox},
-    restart,
-    scan::{self, Machine},
     transport::{Transport, error::chain, retry::Backoff},
-    updaters,
 };
 
 pub(super) const VIEW: &str = "view.json";
 pub(super) const CACHED: &str = "cached-lines.json";
+/// State of dpkg's database when it was last looked at, so that changes while no agent was there are seen.
+const STAMP: &str = "packages-stamp.json";
 /// The last 4 KiB of output of the last failed operation, for `status`.
 pub(super) const FAILURE: &str = "last-failure.json";
-/// How often the machine is looked at for what nobody tells: packages changed by hand, reasons to restart.
-const LOOK: Duration = Duration::from_secs(20);
-/// How often slow things are looked at: facts, other updaters, the cache.
-const SLOW: Duration = Duration::from_mins(10);
 /// How often a lock that another process holds is tried.
 const LOCKED: Duration = Duration::from_secs(3);
-/// Nothing new for so long: say that this client is still there.
-const HEARTBEAT: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+/// Downloads at a time.
+const PARALLEL: usize = 4;
 
 /// What an engine is made of.
 pub(super) struct Parts {
@@ -62,8 +64,15 @@ pub(super) struct Parts {
     pub(super) policy: Option<Policy>,
 }
 
-/// State of dpkg's database file: what changes when packages change.
-type Stamp = (u64, u64, i64, i64);
+/// An engine that gives up leaves nothing behind that would work on the same files as the next one.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.downloads.values().for_each(AbortHandle::abort);
+        if let Some(withdraw) = &self.withdraw {
+            withdraw.store(true, Ordering::SeqCst);
+        }
+    }
+}
 
 pub(super) struct Engine {
     pub(super) site: Site,
@@ -82,14 +91,19 @@ pub(super) struct Engine {
     pub(super) cached: BTreeMap<LineId, LinePolicy>,
     pub(super) sources: Sources,
     pub(super) downloads: BTreeMap<Digest, AbortHandle>,
+    /// Room for [`PARALLEL`] downloads.
+    pub(super) room: Arc<Semaphore>,
     pub(super) contact: Contact,
     pub(super) sending: Sending,
     pub(super) restart_asked: Option<Instant>,
     /// Set to keep a batch that is still being checked from starting.
     pub(super) withdraw: Option<Arc<AtomicBool>>,
-    stamp: Option<Stamp>,
-    looked: Option<Instant>,
-    looked_slowly: Option<Instant>,
+    pub(super) stamp: Option<Stamp>,
+    saved_stamp: Option<Stamp>,
+    /// Updaters beside this agent that are active.
+    pub(super) others: BTreeSet<&'static str>,
+    pub(super) looked: Option<Instant>,
+    pub(super) looked_slowly: Option<Instant>,
 }
 
 /// Last contact with the site.
@@ -132,6 +146,7 @@ impl Engine {
             .filter(|(_, line)| parts.catalogues.has(line))
             .collect();
         view.scan.cached = cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
+        let stamp: Option<Stamp> = state.load_or_default(STAMP)?;
         let mut engine = Self {
             site: parts.site,
             catalogues: parts.catalogues,
@@ -149,6 +164,7 @@ impl Engine {
             cached,
             sources: Sources::default(),
             downloads: BTreeMap::new(),
+            room: Arc::new(Semaphore::new(PARALLEL)),
             contact: Contact::default(),
             sending: Sending {
                 running: false,
@@ -162,7 +178,9 @@ impl Engine {
             },
             restart_asked: None,
             withdraw: None,
-            stamp: None,
+            stamp,
+            saved_stamp: stamp,
+            others: BTreeSet::new(),
             looked: None,
             looked_slowly: None,
         };
@@ -222,6 +240,11 @@ impl Engine {
             self.site.state.save(VIEW, &self.view)?;
             self.saved = Some(self.view.clone());
         }
+        // After the view, which says what the change means: after a kill in between the change is seen again.
+        if self.saved_stamp != self.stamp {
+            self.site.state.save(STAMP, &self.stamp)?;
+            self.saved_stamp = self.stamp;
+        }
         self.send_report(now);
         Ok(())
     }
@@ -244,83 +267,6 @@ impl Engine {
             );
         }
         wake
-    }
-
-    /// Looks at the machine for what nobody tells.
-    fn look(&mut self, now: Timestamp) -> Result<(), RunError> {
-        if self.view.lock.is_some() && lock::holder(&self.site.root)?.is_none() {
-            self.view.lock = None;
-        }
-        let due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
-        if !due(self.looked, LOOK) {
-            return Ok(());
-        }
-        self.looked = Some(Instant::now());
-        let busy = self.view.running.install.is_some() || self.view.running.recovery;
-        let stamp = stamp(&self.site);
-        let slow = due(self.looked_slowly, SLOW);
-        if (stamp != self.stamp || slow) && !busy {
-            let machine = match Machine::read(&self.site.root) {
-                Ok(machine) => machine,
-                Err(error) => {
-                    tracing::error!(error = %chain(&error), "packages cannot be read");
-                    return Ok(());
-                }
-            };
-            if self.stamp.is_some() && stamp != self.stamp && self.view.scan.stale.is_none() {
-                self.view.scan.stale = Some(StaleReason::PackagesChanged);
-            }
-            self.stamp = stamp;
-            self.view.restart_reasons = restart::reasons(&self.site.root, &machine);
-            if self.view.recovery.is_none() && lock::holder(&self.site.root)?.is_none() {
-                self.note_interruption(&machine, false, now);
-            }
-            if slow {
-                self.looked_slowly = Some(Instant::now());
-                self.look_slowly(&machine, now)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// After something of our own changed the machine, the next look comes at once.
-    pub(super) fn look_again(&mut self) {
-        self.looked = None;
-    }
-
-    pub(super) fn note_interruption(&mut self, machine: &Machine, lost: bool, now: Timestamp) {
-        if let Some(what) = scan::interrupted(&self.site.root, machine, lost) {
-            tracing::warn!("dpkg was interrupted ({what}): it is recovered first");
-            self.view.recovery = Some(Recovery { since: now, failures: 0, last: None, error: None });
-        }
-    }
-
-    fn look_slowly(&mut self, machine: &Machine, now: Timestamp) -> Result<(), RunError> {
-        self.sources.forgive();
-        if let Some(policy) = &self.policy {
-            let wanted = policy.body.settings.other_updaters;
-            match updaters::follow(&self.site.root, machine, wanted) {
-                Ok(true) => tracing::info!(?wanted, "other updaters switched"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(error = %chain(&error), "other updaters"),
-            }
-            let leaves = policy.body.updates.values().flat_map(|update| &update.leaves);
-            let keep = leaves.chain(&policy.body.dependencies).map(|leaf| leaf.file.sha256).collect();
-            self.site.cache.keep(&keep)?;
-            self.view.present.retain(|digest| keep.contains(digest));
-        }
-        let mut facts = facts::collect(&self.site.root, Some(machine.native()));
-        self.view.workstation = facts.get("role").is_some_and(|role| role == "workstation");
-        let joined = |names: Vec<String>| names.join(",").chars().take(256).collect::<String>();
-        let others = updaters::active(&self.site.root, machine);
-        facts.insert(updaters::FACT.to_owned(), joined(others.into_iter().map(str::to_owned).collect()));
-        facts.insert("held".to_owned(), joined(machine.held().map(|entry| entry.package.clone()).collect()));
-        facts.retain(|_, value| !value.is_empty());
-        self.outbox.enter([("facts".to_owned(), StateBody::Facts { facts })], now)?;
-        if now.duration_since(self.sending.last_at) > HEARTBEAT && self.outbox.waiting() == 0 {
-            self.outbox.heartbeat(now)?;
-        }
-        Ok(())
     }
 
     fn handle(&mut self, event: Event, now: Timestamp) -> Result<(), RunError> {
@@ -370,6 +316,7 @@ impl Engine {
             }
             Event::Prepared(result) => self.prepared(result, now)?,
             Event::Ended(standing) => self.ended(standing, now)?,
+            Event::OtherClient => return Err(RunError::OtherClient),
             Event::Reported(result) => self.reported(result, now)?,
             Event::Asked(question, reply) => {
                 let answer = self.answer(&question, now);
@@ -384,9 +331,4 @@ impl Engine {
     pub(super) fn last_failure(&self) -> LastFailure {
         self.site.state.load_or_default(FAILURE).unwrap_or_default()
     }
-}
-
-fn stamp(site: &Site) -> Option<Stamp> {
-    let found = fs::metadata(site.root.path(scan::STATUS)).ok()?;
-    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }

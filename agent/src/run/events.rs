@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Prepared(Result<Prepared, InstallError>),
     /// An operation ended.
     Ended(Standing),
+    /// The site took this machine in as another client: its policies and numbers are others.
+    OtherClient,
     /// A report was answered, or not.
     Reported(Result<Acknowledgement, ReportError>),
     /// Someone at the machine asks.

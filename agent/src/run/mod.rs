@@ -6,6 +6,7 @@ mod carry;
 mod engine;
 mod enrolling;
 mod events;
+mod look;
 mod reports;
 mod site;
 
@@ -63,6 +64,9 @@ pub enum RunError {
     /// The operation that ran before.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// The site took this machine in as another client.
+    #[error("the site took this machine in as another client: starting anew as that one")]
+    OtherClient,
     /// Another agent runs.
     #[error("another agent works on {0}: stop it first")]
     Busy(PathBuf),
@@ -133,12 +137,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     })?;
     let held = engine.policy_number();
     let tasks = [
-        Task(tokio::spawn(site::poll_policy(policies, transport.clone(), held, events))),
+        Task(tokio::spawn(site::poll_policy(policies, transport.clone(), held, events.clone()))),
         Task(tokio::spawn(site::keep_identity(site::Keeper {
             state,
             key: Arc::clone(&key),
             identity,
             transport,
+            events,
             enrolling,
             anonymous: Transport::new(&bundle)?,
         }))),

