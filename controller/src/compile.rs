@@ -19,7 +19,7 @@ use patchtide_model::{
     ClientId, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef},
     client::Client,
-    policy::{LinePolicy, POLICY_VERSION, Policy},
+    policy::{LinePolicy, LineRelease, POLICY_VERSION, Policy},
 };
 use patchtide_planner::site::{self, SiteInput, SitePlan, Verdict};
 use patchtide_signer::SignerError;
@@ -29,9 +29,12 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     context::Context,
     error::chain,
-    kinds::deployment_package::{
-        PACKAGE_CONTENT,
-        plan::{self, Content},
+    kinds::{
+        deployment_package::{
+            PACKAGE_CONTENT,
+            plan::{self, Content},
+        },
+        software_update_point::memory,
     },
 };
 
@@ -269,13 +272,14 @@ pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
     let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
     let clients = ctx.store.clients().await.map_err(store("load clients"))?;
     let lines = ctx.store.lines().await.map_err(store("load lines"))?;
-    let offered = offered_lines(ctx);
+    let mut offered = offered_lines(ctx).await?;
     let lines = lines
         .into_iter()
-        .filter(|line| offered.contains(line.line.as_str()))
         .filter_map(|line| {
+            let release = offered.remove(line.line.as_str())?;
             let catalogue = line.catalogue?;
             Some(LinePolicy {
+                release,
                 line: line.line,
                 catalogue_version: catalogue.version,
                 digest: catalogue.digest,
@@ -310,20 +314,23 @@ async fn packages(ctx: &Context) -> Result<Vec<Content>, CompileError> {
     Ok(rows.iter().filter_map(|row| serde_json::from_str(&row.json).ok()).collect())
 }
 
-/// Lines of the sources of active software update points: a line whose source is gone, or only a spare one's, is kept
-/// but not scanned.
-fn offered_lines(ctx: &Context) -> BTreeSet<String> {
+/// Lines of the sources of active software update points, with who their release says it is: a line whose source is
+/// gone, or only a spare one's, is kept but not scanned.
+async fn offered_lines(ctx: &Context) -> Result<BTreeMap<String, Option<LineRelease>>, CompileError> {
     let points = ctx.caches.software_update_points.all();
     let active = points.iter().filter(|point| point.spec.role == SupRole::Active);
-    let sources = active.flat_map(|point| &point.spec.sources);
-    sources
-        .filter_map(|source| source.apt.as_ref().map(|apt| (&source.name, apt)))
-        .flat_map(|(name, apt)| {
-            apt.suites.iter().flat_map(move |suite| {
-                apt.components.iter().map(move |component| format!("{name}/{suite}/{component}"))
-            })
-        })
-        .collect()
+    let mut offered = BTreeMap::new();
+    for source in active.flat_map(|point| &point.spec.sources) {
+        let (name, Some(apt)) = (&source.name, &source.apt) else { continue };
+        let releases = memory::releases(ctx, name).await.map_err(store("load releases"))?;
+        for suite in &apt.suites {
+            for component in &apt.components {
+                let line = format!("{name}/{suite}/{component}");
+                offered.insert(line, releases.get(suite).cloned());
+            }
+        }
+    }
+    Ok(offered)
 }
 
 /// Packages that updates newly depend on, as clients named them, where the catalogue knows them.

@@ -65,6 +65,26 @@ pub struct LinePolicy {
     pub digest: Digest,
     /// Its compressed bytes.
     pub size: u64,
+    /// Who the line's release says it is: what the owner of a machine may pin by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<LineRelease>,
+}
+
+/// Names of the verified release that a line belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LineRelease {
+    /// `Origin`, for example `Debian`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// `Label`, for example `Debian-Security`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// `Suite`, for example `stable-security`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
+    /// `Codename`, for example `bookworm-security`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codename: Option<String>,
 }
 
 /// A deployment in a policy.

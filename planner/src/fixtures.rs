@@ -148,6 +148,7 @@ pub(crate) fn site(updates: Vec<Update>) -> SiteInput {
             catalogue_version: 1,
             digest: Digest::of(b"catalogue"),
             size: 9,
+            release: None,
         }],
         updates: updates.into_iter().map(|update| (update.id.clone(), update)).collect(),
         required_leaves: BTreeMap::new(),

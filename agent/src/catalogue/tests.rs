@@ -16,6 +16,7 @@ fn line(bytes: &[u8], version: u64) -> LinePolicy {
         catalogue_version: version,
         digest: Digest::of(bytes),
         size: bytes.len() as u64,
+        release: None,
     }
 }
 

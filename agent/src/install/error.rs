@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use patchtide_model::state::StateError as ReportedError;
+use patchtide_packaging::deb::DebError;
 
 use crate::{scan::MachineError, state::StateError};
 
@@ -45,13 +46,15 @@ pub enum InstallError {
         /// Its digest.
         digest: patchtide_model::Digest,
     },
-    /// Not a Debian package.
-    #[error("the file of {package} is not a Debian package ({what}): redistribute it")]
-    Format {
+    /// A file that is no package, or one that must not come near dpkg.
+    #[error(
+        "the file of {package} is refused ({error}): dpkg was not started; take the update out, or redistribute it"
+    )]
+    Package {
         /// Package.
         package: String,
         /// What is wrong.
-        what: &'static str,
+        error: DebError,
     },
     /// Held by the owner.
     #[error("held on this machine: {}; release with `apt-mark unhold`, or take them out of the deployment", .0.join(", "))]
@@ -149,11 +152,19 @@ impl InstallError {
         match self {
             Self::Identity { .. } => ("PKG-IDENTITY", 0x8024_6002),
             Self::Changed { .. } => ("PKG-HASH", 0x8024_6002),
-            Self::Format { .. } => ("PKG-FORMAT", 0x8024_6002),
+            Self::Package { error, .. } => {
+                let symbol = match error {
+                    DebError::Format(_) | DebError::Read(_) => "PKG-FORMAT",
+                    DebError::Tar { .. } => "PKG-TAR",
+                    DebError::Limit { .. } => "PKG-LIMIT",
+                };
+                (symbol, 0x8024_6002)
+            }
             Self::Held(_) => ("PRE-HELD", 0x87D0_0700),
             Self::Pinned(_) => ("PRE-PINNED", 0x87D0_0700),
-            Self::Missing(_) => ("PLAN-MISSING", 0x87D0_0607),
-            Self::Unapproved(_) | Self::NotApproved(_) => ("PLAN-UNAPPROVED", FAILED),
+            Self::Missing(_) => ("DEP-UNSAT", 0x87D0_0607),
+            Self::Unapproved(_) => ("DEP-FOREIGN", FAILED),
+            Self::NotApproved(_) => ("PLAN-UNAPPROVED", FAILED),
             Self::LeftOut(_) => ("PLAN-INCOMPLETE", FAILED),
             Self::Removal(_) => ("PLAN-REMOVE", FAILED),
             Self::Dangerous(_) => ("PLAN-DANGEROUS", FAILED),
@@ -175,7 +186,9 @@ impl InstallError {
     /// The packages it is about; empty: about the batch as a whole.
     pub fn packages(&self) -> Vec<&str> {
         match self {
-            Self::Identity { package, .. } | Self::Changed { package, .. } | Self::Format { package, .. } => {
+            Self::Identity { package, .. }
+            | Self::Changed { package, .. }
+            | Self::Package { package, .. } => {
                 vec![package]
             }
             Self::Held(names) | Self::Pinned(names) | Self::LeftOut(names) | Self::Downgrade(names) => {

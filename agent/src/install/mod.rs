@@ -5,6 +5,7 @@
 //! supervisor process of its own, so that neither a stopped nor a killed agent stops dpkg.
 
 pub mod error;
+mod inspect;
 pub mod lock;
 pub mod operation;
 pub mod outcome;
@@ -87,8 +88,8 @@ pub fn prepare(
     let approved = approved(body, batch)?;
     let wanted = still_wanted(&machine, batch);
     check_holds(&machine, &wanted)?;
-    let repository = Repository::build(site, &approved)?;
     check_disk(site, &machine, &approved)?;
+    let repository = Repository::build(site, body, &approved)?;
 
     run(site, "apt-get", &repository.update_arguments())?;
     let requests: Vec<String> = wanted.iter().map(|leaf| request_of(leaf, &machine)).collect();

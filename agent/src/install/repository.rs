@@ -4,46 +4,68 @@
 //! was just verified against the digest of the signed policy. The machine's preferences, holds and dpkg hooks stay.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
-use patchtide_model::{Digest, catalogue::Leaf};
+use patchtide_model::{
+    Digest,
+    catalogue::Leaf,
+    policy::{LineRelease, PolicyBody},
+};
 use patchtide_packaging::{BinaryPackage, StanzaReader};
 use sha2::{Digest as _, Sha256};
 
-use super::{InstallError, Site, operation, output};
+use super::{InstallError, Site, inspect::inspect, operation, output};
 use crate::state::{StateError, remove, write_file};
 
 pub(super) struct Repository {
     /// Its folder as programs on the machine see it.
     inside: String,
+    /// The machine's `APT::Default-Release` names none of these releases: apt would refuse to work.
+    no_default: bool,
 }
 
 impl Repository {
-    /// Builds it anew from cached files, each verified again.
-    pub(super) fn build(site: &Site, leaves: &[&Leaf]) -> Result<Self, InstallError> {
+    /// Builds it anew from cached files, each verified again; one part for each release that they are of, so that the
+    /// machine's pins on releases mean here what they mean elsewhere. New dependencies are of no named release.
+    pub(super) fn build(site: &Site, body: &PolicyBody, leaves: &[&Leaf]) -> Result<Self, InstallError> {
         let folder = operation::folder(site);
         let inside = inside(site, &folder)?;
         remove(&folder)?;
         for part in ["repo", "etc", "lists/partial", "cache/archives/partial"] {
             make(&folder.join(part))?;
         }
-        let mut index = String::new();
+        let mut parts: BTreeMap<Option<&LineRelease>, Vec<&Leaf>> = BTreeMap::new();
         for leaf in leaves {
-            let name = file_name(leaf);
-            let target = folder.join("repo").join(&name);
-            place(site, leaf, &target)?;
-            check_package(site, leaf, &format!("{inside}/repo/{name}"))?;
-            index.push_str(&stanza_with(leaf, &name)?);
-            index.push('\n');
+            parts.entry(release_of(body, leaf)).or_default().push(leaf);
         }
-        write_file(&folder.join("repo/Packages"), index.as_bytes(), 0o644)?;
-        let source = format!("deb [trusted=yes] file:{inside}/repo ./\n");
-        write_file(&folder.join("etc/sources.list"), source.as_bytes(), 0o644)?;
-        Ok(Self { inside })
+        let mut sources = String::new();
+        for (number, (release, leaves)) in parts.iter().enumerate() {
+            let part = folder.join(format!("repo/{number}"));
+            make(&part)?;
+            let mut index = String::new();
+            for leaf in leaves {
+                let name = file_name(leaf);
+                place(site, leaf, &part.join(&name))?;
+                inspect(site, leaf, &format!("{inside}/repo/{number}/{name}"))?;
+                index.push_str(&stanza_with(leaf, &name)?);
+                index.push('\n');
+            }
+            write_file(&part.join("Packages"), index.as_bytes(), 0o644)?;
+            if let Some(release) = release {
+                write_file(&part.join("Release"), release_file(release, &index).as_bytes(), 0o644)?;
+            }
+            let _ = writeln!(sources, "deb [trusted=yes] file:{inside}/repo/{number} ./");
+        }
+        write_file(&folder.join("etc/sources.list"), sources.as_bytes(), 0o644)?;
+        let default = default_release(site)?;
+        let no_default =
+            !default.is_empty() && !parts.keys().flatten().any(|release| is_named(release, &default));
+        Ok(Self { inside, no_default })
     }
 
     fn options(&self) -> Vec<String> {
@@ -65,6 +87,7 @@ impl Repository {
             "Dpkg::Use-Pty=0".to_owned(),
         ]
         .into_iter()
+        .chain(self.no_default.then(|| "APT::Default-Release=".to_owned()))
         .flat_map(|option| ["-o".to_owned(), option])
         .collect()
     }
@@ -118,6 +141,46 @@ pub(super) fn inside(site: &Site, folder: &Path) -> Result<String, InstallError>
     if plain { Ok(text) } else { Err(wrong()) }
 }
 
+/// The release of the update that the leaf belongs to.
+fn release_of<'p>(body: &'p PolicyBody, leaf: &Leaf) -> Option<&'p LineRelease> {
+    let same = |other: &Leaf| other.file.sha256 == leaf.file.sha256;
+    let (id, _) = body.updates.iter().find(|(_, update)| update.leaves.iter().any(same))?;
+    body.lines.iter().find(|line| line.line == id.line)?.release.as_ref()
+}
+
+/// A release that names its one index; apt takes the names from it.
+fn release_file(release: &LineRelease, index: &str) -> String {
+    let mut text = String::new();
+    let fields = [
+        ("Origin", &release.origin),
+        ("Label", &release.label),
+        ("Suite", &release.suite),
+        ("Codename", &release.codename),
+    ];
+    for (field, value) in fields {
+        // One line, and none of the signs by which apt's answers are read, whatever the archive's own file said.
+        let fits = |c: &char| !c.is_control() && !"()[]".contains(*c);
+        let value: String = value.iter().flat_map(|value| value.chars()).filter(fits).collect();
+        if !value.is_empty() {
+            let _ = writeln!(text, "{field}: {value}");
+        }
+    }
+    let _ = writeln!(text, "SHA256:\n {} {} Packages", Digest::of(index.as_bytes()), index.len());
+    text
+}
+
+/// The release that the machine's owner prefers to all others; empty: none.
+fn default_release(site: &Site) -> Result<String, InstallError> {
+    let dump = output(site, "apt-config", &["dump".to_owned(), "APT::Default-Release".to_owned()])?;
+    let text = String::from_utf8_lossy(&dump.stdout);
+    let value = text.lines().find_map(|line| line.strip_prefix("APT::Default-Release \""));
+    Ok(value.and_then(|rest| rest.strip_suffix("\";")).unwrap_or_default().to_owned())
+}
+
+fn is_named(release: &LineRelease, name: &str) -> bool {
+    [&release.suite, &release.codename].into_iter().flatten().any(|own| own == name)
+}
+
 fn make(folder: &Path) -> Result<(), StateError> {
     fs::create_dir_all(folder).map_err(|source| StateError::Write { path: folder.to_owned(), source })
 }
@@ -151,71 +214,6 @@ fn place(site: &Site, leaf: &Leaf, target: &Path) -> Result<(), InstallError> {
     fs::hard_link(&cached, target)
         .or_else(|_| fs::copy(&cached, target).map(|_| ()))
         .map_err(|source| StateError::Write { path: target.to_owned(), source }.into())
-}
-
-/// The package itself must say that it is what the index says (reliability.md 4 #60, #64).
-fn check_package(site: &Site, leaf: &Leaf, inside: &str) -> Result<(), InstallError> {
-    check_archive(&site.root.path(inside))
-        .map_err(|what| InstallError::Format { package: leaf.package.clone(), what })?;
-    let fields = ["Package", "Version", "Architecture"];
-    let mut arguments = vec!["--field".to_owned(), inside.to_owned()];
-    arguments.extend(fields.map(str::to_owned));
-    let said = output(site, "dpkg-deb", &arguments)?;
-    if !said.status.success() {
-        return Err(InstallError::Format { package: leaf.package.clone(), what: "dpkg-deb cannot read it" });
-    }
-    let text = String::from_utf8_lossy(&said.stdout);
-    let get = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(str::trim)
-            .unwrap_or_default()
-    };
-    let wanted = [&leaf.package, &leaf.version, &leaf.architecture];
-    match fields.iter().zip(wanted).find(|(field, want)| get(field) != want.as_str()) {
-        None => Ok(()),
-        Some((field, want)) => Err(InstallError::Identity {
-            package: leaf.package.clone(),
-            what: format!("its {field} is {:?}, not {want:?}", get(field)),
-        }),
-    }
-}
-
-/// The members of a Debian package, in their order: `debian-binary`, one `control.tar`, one `data.tar`.
-fn check_archive(path: &Path) -> Result<(), &'static str> {
-    let mut file = File::open(path).map_err(|_| "it cannot be opened")?;
-    let mut magic = [0; 8];
-    file.read_exact(&mut magic).map_err(|_| "it is too short")?;
-    if &magic != b"!<arch>\n" {
-        return Err("it is not an ar archive");
-    }
-    let mut members = Vec::new();
-    let mut header = [0; 60];
-    loop {
-        match file.read_exact(&mut header) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            Err(_) => return Err("it cannot be read"),
-        }
-        let text = std::str::from_utf8(&header).map_err(|_| "a member's header is not text")?;
-        let size: u64 = text[48..58].trim().parse().map_err(|_| "a member's size is not a number")?;
-        if !text.ends_with("`\n") || members.len() > 16 {
-            return Err("a member's header is damaged");
-        }
-        members.push(text[..16].trim_end().trim_end_matches('/').to_owned());
-        let skip = i64::try_from(size + size % 2).map_err(|_| "a member is too large")?;
-        io::Seek::seek_relative(&mut file, skip).map_err(|_| "a member is cut off")?;
-    }
-    // Members that begin with an underscore are for others, by the format's own rule.
-    let members: Vec<&str> = members.iter().map(String::as_str).filter(|m| !m.starts_with('_')).collect();
-    match members[..] {
-        ["debian-binary", control, data]
-            if control.starts_with("control.tar") && data.starts_with("data.tar") =>
-        {
-            Ok(())
-        }
-        _ => Err("its members are not debian-binary, control.tar, data.tar"),
-    }
 }
 
 /// The stanza of the verified index, with the file's name in this source. It must be of the leaf it stands with.
@@ -265,9 +263,11 @@ pub(super) fn installed_bytes(stanza: &str) -> u64 {
 /// The files of the last operation that are versions of `package`.
 pub(super) fn files_of(folder: &Path, package: &str) -> Vec<PathBuf> {
     let prefix = format!("{package}_");
-    let Ok(entries) = fs::read_dir(folder.join("repo")) else { return Vec::new() };
-    entries
+    let Ok(parts) = fs::read_dir(folder.join("repo")) else { return Vec::new() };
+    parts
         .flatten()
+        .filter_map(|part| fs::read_dir(part.path()).ok())
+        .flat_map(Iterator::flatten)
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
         .map(|entry| entry.path())
         .collect()

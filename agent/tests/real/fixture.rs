@@ -197,6 +197,14 @@ pub(crate) fn leaf_of(package: BinaryPackage) -> Leaf {
     }
 }
 
+/// The leaf of a package file as an archive's index would list it; the file is in the cache.
+pub(crate) fn leaf_of_file(site: &Site, control: &str, bytes: &[u8]) -> Leaf {
+    let digest = site.cache.put(bytes).unwrap();
+    let stanza = format!("{control}Filename: pool/{digest}.deb\nSize: {}\nSHA256: {digest}\n", bytes.len());
+    let mut reader = StanzaReader::new(stanza.as_bytes());
+    leaf_of(BinaryPackage::parse(&reader.next_stanza().unwrap().unwrap()).unwrap())
+}
+
 fn field(stanza: &str, name: &str) -> String {
     let mut reader = StanzaReader::new(stanza.as_bytes());
     let stanza = reader.next_stanza().unwrap().unwrap();
@@ -240,6 +248,7 @@ pub(crate) fn line_policies(catalogues: &BTreeMap<LineId, Vec<u8>>) -> Vec<LineP
             catalogue_version: 1,
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
+            release: None,
         })
         .collect()
 }
@@ -275,6 +284,7 @@ pub(crate) struct Ground {
     pub(crate) site: Site,
     pub(crate) updates: BTreeMap<UpdateId, Vec<Leaf>>,
     pub(crate) dependencies: Vec<Leaf>,
+    pub(crate) lines: Vec<LinePolicy>,
 }
 
 impl Ground {
@@ -286,7 +296,7 @@ impl Ground {
         let state = StateFolder::open(root.path("/var/lib/patchtide")).unwrap();
         let cache = Cache::open(&state).unwrap();
         let site = Site { root, state, cache, program: env!("CARGO_BIN_EXE_patchtide-agent").into() };
-        Self { _folder: folder, site, updates: BTreeMap::new(), dependencies: vec![] }
+        Self { _folder: folder, site, updates: BTreeMap::new(), dependencies: vec![], lines: vec![] }
     }
 
     /// Runs a program in the root; its output.
@@ -342,11 +352,7 @@ impl Ground {
         }
         let file = folder.path().join("x.deb");
         run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&file)).unwrap();
-        let bytes = fs::read(file).unwrap();
-        let digest = self.site.cache.put(&bytes).unwrap();
-        let stanza = format!("{control}Filename: pool/{name}.deb\nSize: {}\nSHA256: {digest}\n", bytes.len());
-        let mut reader = StanzaReader::new(stanza.as_bytes());
-        leaf_of(BinaryPackage::parse(&reader.next_stanza().unwrap().unwrap()).unwrap())
+        leaf_of_file(&self.site, &control, &fs::read(file).unwrap())
     }
 
     /// Installs a package by hand, as the owner of the machine would.
@@ -379,7 +385,8 @@ impl Ground {
     }
 
     pub(crate) fn prepare(&self, batch: &InstallBatch) -> Result<Prepared, InstallError> {
-        let body = body(&self.updates, self.dependencies.clone());
+        let mut body = body(&self.updates, self.dependencies.clone());
+        body.lines.clone_from(&self.lines);
         install::prepare(&self.site, &body, batch, self.leaves_of(), jiff::Timestamp::UNIX_EPOCH, &|| true)
     }
 

@@ -227,8 +227,10 @@ impl Context {
 
     fn certificate(&self, seconds: i64) -> Reply {
         let csr = self.state.lock().unwrap().csr.clone().unwrap();
-        let state =
-            EnrolmentState::Approved { client: self.client, certificate_pem: self.ca.client(&csr, seconds) };
+        let state = EnrolmentState::Approved {
+            client: self.client,
+            certificate_pem: self.ca.client(&csr, self.client, seconds),
+        };
         Reply::json(&EnrolmentAnswer { id: Digest::of(b""), state })
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use patchtide_catalog::apt::AptState;
-use patchtide_model::Digest;
+use patchtide_catalog::apt::{AptState, SuiteInfo};
+use patchtide_model::{Digest, policy::LineRelease};
 use serde::{Deserialize, Serialize};
 
 use crate::{context::Context, error::Failure, kinds::database};
@@ -131,6 +131,20 @@ impl Reader {
             .map_err(|error| Failure::of("the state of the source cannot be written as JSON", &error))?;
         ctx.store.set_value(&reader_key(name), &text).await.map_err(|error| database(&error))
     }
+}
+
+/// Who the releases of source `name` said they are when they were last accepted, by suite.
+pub async fn releases(
+    ctx: &Context,
+    name: &str,
+) -> Result<BTreeMap<String, LineRelease>, patchtide_store::StoreError> {
+    let text = ctx.store.get_value(&reader_key(name)).await?;
+    let reader: Reader = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let named = reader.state.suites.into_iter().map(|(suite, known)| {
+        let SuiteInfo { origin, label, suite: own, codename } = known.info;
+        (suite, LineRelease { origin, label, suite: own, codename })
+    });
+    Ok(named.collect())
 }
 
 /// By name, not by UID: a re-created object must not accept an older release (rollback).
