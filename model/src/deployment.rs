@@ -41,6 +41,12 @@ pub struct DeploymentSettings {
     pub allow_remove: bool,
     /// Clients spread the start after the deadline over this time, each deterministically.
     pub deadline_spread: SignedDuration,
+    /// Limits `install_all_applicable` to updates whose deadline comes within this time; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_all_within: Option<SignedDuration>,
+    /// Time between the announcement of a restart because of it and the restart; none: that of the client settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_countdown: Option<SignedDuration>,
 }
 
 /// When a deployment becomes available.

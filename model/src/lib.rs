@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod client;
 pub mod deployment;
 pub mod digest;
+pub mod glob;
 pub mod id;
 pub mod object;
 pub mod policy;

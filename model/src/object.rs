@@ -51,16 +51,19 @@ pub enum FactOperator {
     Exists,
     /// The key is absent.
     DoesNotExist,
+    /// The value matches one of the values, in which `*` stands for any characters; upper and lower case are the same.
+    Glob,
 }
 
 /// Client settings (R-CLI), with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ClientSettings {
     /// Object name; `default` for the built-in ones.
     pub name: String,
     /// Whom they apply to; none: everyone.
     pub collection: Option<ObjectName>,
-    /// The higher number wins, value by value within one object; ties by name.
+    /// The object with the highest number applies as a whole; ties by name.
     pub priority: i32,
     /// Policy polling; the long poll makes it a floor. Default 60 min.
     pub policy_polling: SignedDuration,
@@ -78,6 +81,27 @@ pub struct ClientSettings {
     pub restart_turnaround: SignedDuration,
     /// What happens to other updaters (unattended-upgrades, apt timers).
     pub other_updaters: OtherUpdaters,
+    /// Software updates are switched on; otherwise these clients have nothing to scan against and nothing deployed.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub enabled: bool,
+    /// Time after a deadline before installation is enforced. Default none.
+    #[serde(default, skip_serializing_if = "SignedDuration::is_zero")]
+    pub grace_period: SignedDuration,
+    /// When something mandatory is installed, mandatory updates whose deadline comes within this time come along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_due_within: Option<SignedDuration>,
+    /// All clients start at the deadline, whatever a deployment says of a spread.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_deadline_spread: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// What the agent does about other updaters on the machine.
@@ -171,6 +195,10 @@ impl Default for ClientSettings {
             restart_countdown: SignedDuration::from_mins(5),
             restart_turnaround: SignedDuration::from_mins(10),
             other_updaters: OtherUpdaters::Report,
+            enabled: true,
+            grace_period: SignedDuration::ZERO,
+            install_due_within: None,
+            no_deadline_spread: false,
         }
     }
 }

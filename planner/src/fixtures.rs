@@ -87,6 +87,8 @@ pub(crate) fn settings() -> DeploymentSettings {
         wake_on_lan: false,
         allow_remove: false,
         deadline_spread: SignedDuration::ZERO,
+        install_all_within: None,
+        restart_countdown: None,
     }
 }
 

@@ -111,6 +111,8 @@ fn settings() -> DeploymentSettings {
         wake_on_lan: false,
         allow_remove: false,
         deadline_spread: SignedDuration::ZERO,
+        install_all_within: None,
+        restart_countdown: None,
     }
 }
 

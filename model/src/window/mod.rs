@@ -13,7 +13,7 @@ mod oracle;
 
 pub use calendar::{Calendar, NextOpening, Openness, Purpose};
 pub use occurrence::WindowError;
-pub use zone::{first_instant, time_zone};
+pub use zone::{first_instant, time_zone, time_zone_names};
 
 use jiff::{SignedDuration, Timestamp, civil};
 use serde::{Deserialize, Serialize};

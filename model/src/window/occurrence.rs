@@ -13,7 +13,9 @@ pub enum WindowError {
     #[error("duration: {0:#} is outside 5m to 24h")]
     Duration(SignedDuration),
     /// A zone in no database.
-    #[error("zone: {0:?} is not a zone of the IANA database; write for example Europe/Berlin")]
+    #[error(
+        "timeZone: TZ-UNKNOWN: {0:?} is not a zone of the IANA database; write for example Europe/Berlin"
+    )]
     Zone(String),
     /// A number of the recurrence outside its range.
     #[error("recurrence: {field} is {value}, outside {range}")]

@@ -18,6 +18,11 @@ pub fn time_zone(name: &str) -> Option<TimeZone> {
     DATABASE.get(name).ok()
 }
 
+/// Every name of the database, for who has to guess what was meant.
+pub fn time_zone_names() -> impl Iterator<Item = String> {
+    DATABASE.available().map(|name| name.to_string())
+}
+
 impl Zone {
     /// The zone itself; `local` is that of the client. None when the name is in no database.
     pub fn resolve(&self, local: &TimeZone) -> Option<TimeZone> {

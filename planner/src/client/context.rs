@@ -25,7 +25,7 @@ pub(super) struct Reach<'a> {
     pub policy: &'a DeploymentPolicy,
     pub available: Option<Timestamp>,
     pub deadline: Option<Timestamp>,
-    /// The deadline plus this client's share of the spread.
+    /// The deadline plus this client's share of the spread and its grace period.
     pub start: Option<Timestamp>,
 }
 
@@ -88,7 +88,8 @@ impl<'a> Context<'a> {
                     policy: deployment,
                     available: times::available(&deployment.settings, deployment.anchor, zone),
                     deadline,
-                    start: deadline.and_then(|at| at.checked_add(share).ok()),
+                    start: deadline
+                        .and_then(|at| at.checked_add(share.saturating_add(body.settings.grace_period)).ok()),
                 }
             })
             .collect();
@@ -144,26 +145,40 @@ impl<'a> Context<'a> {
     /// R-DEPL-41, R-DEPL-42).
     fn find_due(&mut self) {
         let mut due: BTreeMap<&'a UpdateId, String> = BTreeMap::new();
-        let mut pulled_by: Option<String> = None;
+        // Who pulls in what is not due yet, and up to which deadline.
+        let mut pulls: Vec<(String, Timestamp)> = Vec::new();
+        let until = |within: SignedDuration| self.now.checked_add(within).unwrap_or(Timestamp::MAX);
         for item in self.items.values().filter(|item| item.detection == Detection::Required) {
             let first =
                 self.active(item).filter(|reach| reach.is_due(self.now)).min_by_key(|reach| reach.start);
             if let Some(reach) = first {
                 due.insert(item.id, format!("the deadline of {} has come", reach.object()));
-                if let Some(reach) = self
-                    .active(item)
-                    .find(|reach| reach.is_due(self.now) && reach.policy.settings.install_all_applicable)
-                {
-                    pulled_by.get_or_insert(reach.object());
+                for reach in self.active(item).filter(|reach| reach.is_due(self.now)) {
+                    let settings = &reach.policy.settings;
+                    if settings.install_all_applicable {
+                        pulls.push((
+                            reach.object(),
+                            settings.install_all_within.map_or(Timestamp::MAX, until),
+                        ));
+                    }
+                }
+                if let Some(within) = self.body.settings.install_due_within {
+                    pulls.push((format!("ClientSettings/{}", self.body.settings.name), until(within)));
                 }
             } else if self.view.requested.contains(item.id) && self.is_available(item) {
                 due.insert(item.id, "a person asked for it".to_owned());
             }
         }
-        if let Some(object) = pulled_by {
+        pulls.sort();
+        pulls.dedup();
+        if !pulls.is_empty() {
             for item in self.items.values().filter(|item| item.detection == Detection::Required) {
-                if self.active(item).any(|reach| reach.is_available(self.now) && reach.deadline.is_some()) {
-                    due.entry(item.id).or_insert_with(|| format!("{object} installs all applicable updates"));
+                let available = || self.active(item).filter(|reach| reach.is_available(self.now));
+                let Some(deadline) = available().filter_map(|reach| reach.deadline).min() else { continue };
+                if let Some((object, _)) = pulls.iter().find(|(_, until)| deadline <= *until) {
+                    due.entry(item.id).or_insert_with(|| {
+                        format!("{object} installs what is due soon along with what is due")
+                    });
                 }
             }
         }
@@ -254,10 +269,7 @@ impl<'a> Context<'a> {
 
     /// Time that has to be left for a restart after these updates (domain.md 4.3): countdown and turnaround, unless
     /// none can follow, or restarts have windows of their own or need none.
-    pub(super) fn restart_allowance<'b>(
-        &self,
-        mut items: impl Iterator<Item = &'b Item<'a>>,
-    ) -> SignedDuration
+    pub(super) fn restart_allowance<'b>(&self, items: impl Iterator<Item = &'b Item<'a>>) -> SignedDuration
     where
         'a: 'b,
     {
@@ -271,13 +283,30 @@ impl<'a> Context<'a> {
                     .active(item)
                     .any(|reach| reach.policy.settings.restart_outside_windows && reach.is_due(self.now))
         };
-        if own_windows || !items.any(counts) { SignedDuration::ZERO } else { self.restart_time() }
+        let items: Vec<&Item<'a>> = items.collect();
+        if own_windows || !items.iter().any(|item| counts(item)) {
+            SignedDuration::ZERO
+        } else {
+            self.restart_time(&items)
+        }
+    }
+
+    /// Countdown before a restart because of these updates: the longest that a deployment in force for them gives; one
+    /// that says nothing gives that of the client settings.
+    pub(super) fn countdown(&self, items: &[&Item<'a>]) -> SignedDuration {
+        let usual = self.body.settings.restart_countdown;
+        items
+            .iter()
+            .flat_map(|item| self.active(item))
+            .map(|reach| reach.policy.settings.restart_countdown.unwrap_or(usual))
+            .max()
+            .unwrap_or(usual)
+            .max(SignedDuration::ZERO)
     }
 
     /// Countdown and turnaround.
-    pub(super) fn restart_time(&self) -> SignedDuration {
-        let settings = &self.body.settings;
-        settings.restart_countdown.saturating_add(settings.restart_turnaround)
+    pub(super) fn restart_time(&self, items: &[&Item<'a>]) -> SignedDuration {
+        self.countdown(items).saturating_add(self.body.settings.restart_turnaround)
     }
 
     /// How long a transaction of these updates is expected to take.
@@ -285,9 +314,7 @@ impl<'a> Context<'a> {
     where
         'a: 'b,
     {
-        items.fold(limits::TRANSACTION_BASE, |sum, item| {
-            sum.saturating_add(item.policy.maximum_run_time.unwrap_or(limits::UPDATE_SHARE))
-        })
+        limits::transaction(items.map(|item| item.policy.maximum_run_time))
     }
 
     /// The next opening for installations, remembered.

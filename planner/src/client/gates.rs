@@ -144,7 +144,7 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
             let spread = if reach.deadline == Some(start) {
                 ""
             } else {
-                " (deadline and this client's share of the spread)"
+                " (deadline, with this client's share of the spread and its grace period)"
             };
             closed(
                 kind,

@@ -22,6 +22,11 @@ pub const DOWNLOAD_FAILED_AFTER: u32 = 3;
 /// After a scan found something new, the site gets this long to approve it before a batch goes without it.
 pub const APPROVAL_GRACE: SignedDuration = SignedDuration::from_mins(2);
 
+/// How long a transaction is expected to take, from the maximum run time of each of its updates where a rule sets one.
+pub fn transaction(run_times: impl Iterator<Item = Option<SignedDuration>>) -> SignedDuration {
+    run_times.fold(TRANSACTION_BASE, |sum, time| sum.saturating_add(time.unwrap_or(UPDATE_SHARE)))
+}
+
 /// `first`, doubled with each further failure, at most `most`.
 fn back_off(first: SignedDuration, most: SignedDuration, count: u32) -> SignedDuration {
     let factor = 1_i32 << count.saturating_sub(1).min(20);

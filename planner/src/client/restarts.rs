@@ -53,9 +53,11 @@ pub(super) fn restart<'a>(context: &Context<'a>) -> Option<Restart<'a>> {
     if !gate.is_open() {
         return Some(Restart { causes, gate, action: None });
     }
-    let at = context.view.running.restart_at.or_else(|| {
-        context.now.checked_add(context.body.settings.restart_countdown.max(SignedDuration::ZERO)).ok()
-    })?;
+    let at = context
+        .view
+        .running
+        .restart_at
+        .or_else(|| context.now.checked_add(context.countdown(&items)).ok())?;
     let because = items
         .iter()
         .map(|item| item.id.to_string())
@@ -87,7 +89,7 @@ fn closed(opens: Opens, object: String, field: &str, reason: String) -> Gate {
 }
 
 /// The gate of a restart that is needed.
-fn permission(context: &Context<'_>, items: &[&Item<'_>]) -> Gate {
+fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
     let (view, now) = (context.view, context.now);
     let all: Vec<&Reach<'_>> = items.iter().flat_map(|item| context.reaching(item)).collect();
     if let Some(reach) = all.iter().find(|reach| context.suppresses_restart(reach)) {
@@ -146,11 +148,11 @@ fn permission(context: &Context<'_>, items: &[&Item<'_>]) -> Gate {
     {
         return open(reach.object(), "spec.settings.restart.outsideWindows", "needs no window");
     }
-    in_window(context)
+    in_window(context, items)
 }
 
 /// The windows' word.
-fn in_window(context: &Context<'_>) -> Gate {
+fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
     let (view, now) = (context.view, context.now);
     if context.restarts.is_free() {
         return open(String::new(), "", "no maintenance window selects this client");
@@ -167,7 +169,7 @@ fn in_window(context: &Context<'_>) -> Gate {
     };
     // What was announced needs only the rest of the countdown and the turnaround.
     let need = view.running.restart_at.map_or_else(
-        || context.restart_time(),
+        || context.restart_time(items),
         |at| {
             at.duration_since(now)
                 .max(SignedDuration::ZERO)

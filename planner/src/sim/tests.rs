@@ -357,3 +357,67 @@ fn a_clock_behind_the_policy_installs_nothing() {
     world.run_until(at("1970-01-02T00:00:00Z")).unwrap();
     assert_eq!(installs(&world), []);
 }
+
+/// R-SCHED-10: downloaded unseen with a far deadline; released, it is installed from what is already here.
+#[test]
+fn a_staged_deployment_is_released_and_installs_from_the_cache() {
+    let mut world = small(|site, _| {
+        let settings = &mut site.objects.deployments.get_mut(&name("all")).unwrap().settings;
+        settings.display_notifications = false;
+        settings.deadline = Deadline::After(SignedDuration::from_hours(24 * 30));
+    });
+    world.run_until(at(START) + minutes(60)).unwrap();
+    assert_eq!((only(&world).view.present.len(), installs(&world).len()), (2, 0));
+    let before = world.log.len();
+    let settings = &mut world.site.objects.deployments.get_mut(&name("all")).unwrap().settings;
+    settings.display_notifications = true;
+    settings.deadline = Deadline::After(minutes(120));
+    world.publish();
+    world.run_until(at(START) + minutes(180)).unwrap();
+    let started: Vec<Timestamp> = installs(&world).iter().map(|(at, _)| *at).collect();
+    assert_eq!(started, [at(START) + minutes(120)], "at the deadline, to the second");
+    assert!(!world.log[before..].iter().any(|entry| matches!(entry.action, Action::Download { .. })));
+    assert!(compliant(&world));
+}
+
+/// R-SCHED-12, R-DEPL-46: a deadline that is put off stops what has not begun; so does making it optional.
+#[test]
+fn a_deadline_that_is_put_off_stops_the_deployment() {
+    for later in [Deadline::After(SignedDuration::from_hours(24 * 28)), Deadline::None] {
+        let mut world = small(|site, _| {
+            site.objects.deployments.get_mut(&name("all")).unwrap().settings.deadline =
+                Deadline::After(SignedDuration::from_hours(24));
+        });
+        world.run_until(at(START) + SignedDuration::from_hours(23)).unwrap();
+        world.site.objects.deployments.get_mut(&name("all")).unwrap().settings.deadline = later;
+        world.publish();
+        world.run_until(at(START) + SignedDuration::from_hours(72)).unwrap();
+        assert_eq!(installs(&world), [], "{later:?}");
+        at_rest(&world);
+    }
+}
+
+/// R-MW-07: an update that did not concern the machine is revised and does now: the deployment's settings and the
+/// machine's window of before hold for it.
+#[test]
+fn a_revised_update_keeps_settings_and_windows() {
+    let mut world = small(|site, machine| {
+        machine.packages.insert("c".to_owned(), 1);
+        machine.packages.remove("a");
+        add_window(site, daily("noon", 12, minutes(60)));
+        site.objects.deployments.get_mut(&name("all")).unwrap().updates = vec![id("a", 2)];
+    });
+    world.run_until(at("2026-11-21T12:45:00Z")).unwrap();
+    assert_eq!(installs(&world), []);
+    assert!(compliant(&world), "it does not concern the machine");
+    world.site.updates.get_mut(&id("a", 2)).unwrap().leaves.push(leaf("c", 2));
+    world.site.lines[0].catalogue_version += 1;
+    world.publish();
+    world.run_until(at("2026-11-22T11:59:00Z")).unwrap();
+    assert_eq!(installs(&world), []);
+    assert!(!compliant(&world));
+    world.run_until(at("2026-11-22T13:00:00Z")).unwrap();
+    let started: Vec<Timestamp> = installs(&world).iter().map(|(at, _)| *at).collect();
+    assert_eq!(started, [at("2026-11-22T12:00:00Z")]);
+    assert_eq!(only(&world).packages["c"], 2);
+}

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::SignedDuration;
 use patchtide_model::{
     ClientId, Digest, ObjectName, UpdateId,
     catalogue::{LeafRef, Update},
@@ -239,6 +240,10 @@ const SETTINGS: &[&str] = &[
     "restart_countdown",
     "restart_turnaround",
     "other_updaters",
+    "enabled",
+    "grace_period",
+    "install_due_within",
+    "no_deadline_spread",
 ];
 
 fn body(
@@ -263,11 +268,11 @@ fn body(
             format!("MaintenanceWindow/{} of Collection/{}", window.name, window.collection),
         );
     }
-    let mut deployments: Vec<DeploymentPolicy> = key
-        .deployments
-        .iter()
+    // Switched off: nothing to scan against, nothing deployed. Windows stay, they only restrict.
+    let reaching = key.deployments.iter().filter(|_| settings.enabled);
+    let mut deployments: Vec<DeploymentPolicy> = reaching
         .filter_map(|name| objects.deployments.get(*name))
-        .map(|deployment| deployment_policy(deployment, offers))
+        .map(|deployment| deployment_policy(deployment, offers, &settings))
         .collect();
     deployments.sort_by(|a, b| a.uid.cmp(&b.uid));
     for deployment in &deployments {
@@ -284,7 +289,7 @@ fn body(
     let mut dependencies = if updates.is_empty() { Vec::new() } else { input.dependencies.clone() };
     dependencies.sort();
     dependencies.dedup();
-    let mut lines: Vec<LinePolicy> = input.lines.clone();
+    let mut lines: Vec<LinePolicy> = if settings.enabled { input.lines.clone() } else { Vec::new() };
     lines.sort_by(|a, b| a.line.cmp(&b.line));
     PolicyBody { settings, lines, windows, deployments, updates, dependencies, provenance }
 }
@@ -292,13 +297,18 @@ fn body(
 fn deployment_policy(
     deployment: &Deployment,
     offers: &BTreeMap<&UpdateId, UpdatePolicy>,
+    client: &ClientSettings,
 ) -> DeploymentPolicy {
+    let mut settings = deployment.settings.clone();
+    if client.no_deadline_spread {
+        settings.deadline_spread = SignedDuration::ZERO;
+    }
     DeploymentPolicy {
         name: deployment.name.to_string(),
         uid: deployment.uid.clone(),
         generation: deployment.generation,
         suspend: deployment.suspend,
-        settings: deployment.settings.clone(),
+        settings,
         anchor: deployment.anchor,
         updates: deployment.updates.iter().filter(|id| offers.contains_key(id)).cloned().collect(),
     }

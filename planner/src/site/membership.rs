@@ -6,6 +6,7 @@ use patchtide_model::{
     ClientId, ObjectName,
     client::{Client, ClientState, Facts},
     deployment::Deployment,
+    glob::glob,
     object::{Collection, FactOperator, FactRequirement, Membership},
 };
 
@@ -196,7 +197,7 @@ pub fn membership(collections: &Collections, clients: &[Client]) -> Membership {
 }
 
 /// Whether the facts meet every requirement; a selector without requirements selects nobody.
-fn selects(selector: &[FactRequirement], facts: &Facts) -> bool {
+pub(crate) fn selects(selector: &[FactRequirement], facts: &Facts) -> bool {
     !selector.is_empty()
         && selector.iter().all(|requirement| {
             let value = facts.get(&requirement.key);
@@ -205,6 +206,9 @@ fn selects(selector: &[FactRequirement], facts: &Facts) -> bool {
                 FactOperator::NotIn => value.is_none_or(|value| !requirement.values.contains(value)),
                 FactOperator::Exists => value.is_some(),
                 FactOperator::DoesNotExist => value.is_none(),
+                FactOperator::Glob => {
+                    value.is_some_and(|value| requirement.values.iter().any(|pattern| glob(pattern, value)))
+                }
             }
         })
 }

@@ -2,6 +2,7 @@
 //! the numbers of a deployment's status.
 
 mod compile;
+mod fitting;
 mod membership;
 pub mod status;
 #[cfg(test)]
@@ -21,6 +22,8 @@ use patchtide_model::{
 };
 
 pub use compile::{body_digest, compile};
+pub use fitting::{NeverFits, never_fitting};
+pub(crate) use membership::selects;
 pub use membership::{CollectionProblem, check_collections, membership, targeted};
 
 /// Everything policy is compiled from. Equal inputs give equal plans.

@@ -78,6 +78,17 @@ pub struct DeploymentNumbers {
     pub deadline: Moment,
     /// The next time a targeted client's window opens.
     pub next_window: NextWindow,
+    /// Some targeted client has no window between the available time and a deadline that is yet to come.
+    pub missed: Option<Missed>,
+}
+
+/// Windows that open too late for a deadline (reliability.md #103).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// The deadline.
+    pub deadline: Timestamp,
+    /// The first opening after the available time; none: there is none at all.
+    pub opens: Option<Timestamp>,
 }
 
 /// An error and how often it is met.
@@ -180,6 +191,7 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
         ),
         deadline: deadline_moment(input.deployment),
         next_window: next_window(input.windows, input.now),
+        missed: missed(input),
     }
 }
 
@@ -233,6 +245,29 @@ fn deadline_moment(deployment: &Deployment) -> Moment {
         _ => None,
     };
     moment(deployment, times::deadline, civil)
+}
+
+/// The worst of the clients that have time before the deadline and no window in it.
+fn missed(input: &StatusInput<'_>) -> Option<Missed> {
+    let (settings, anchor) = (&input.deployment.settings, input.deployment.anchor);
+    if settings.install_outside_windows {
+        return None;
+    }
+    let late = input.windows.iter().filter_map(|client| {
+        let available = times::available(settings, anchor, &client.zone)?;
+        let deadline = times::deadline(settings, anchor, &client.zone)?;
+        let calendar = Calendar::new(client.windows, Purpose::Install, &client.zone);
+        if deadline <= available || deadline < input.now || calendar.is_free() {
+            return None;
+        }
+        let opens = match calendar.next_opening(available, SignedDuration::from_nanos(1)) {
+            NextOpening::Now { .. } => return None,
+            NextOpening::At(span) => Some(span.start),
+            NextOpening::Never { .. } => None,
+        };
+        opens.is_none_or(|opens| opens > deadline).then_some(Missed { deadline, opens })
+    });
+    late.max_by_key(|missed| missed.opens.unwrap_or(Timestamp::MAX))
 }
 
 /// The earliest of the clients' openings: one that is open now, then the next, then never.

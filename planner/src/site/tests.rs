@@ -353,3 +353,92 @@ fn the_next_window_is_the_earliest_of_all() {
     assert_eq!(next_window(&free, at("2026-01-01T03:00:00Z")), NextWindow::Unrestricted);
     assert_eq!(next_window(&[], Timestamp::UNIX_EPOCH), NextWindow::Nobody);
 }
+
+/// R-DEPL-07, R-COLL-04: tried on a test collection, then deployed to the real one by changing one field.
+#[test]
+fn a_deployment_follows_its_collection() {
+    let mut input = two_groups();
+    let of = |input: &SiteInput| {
+        let plan = compile(input);
+        let deployment = input.objects.deployments.values().next().unwrap();
+        let targets = numbers(&plan.targets[&deployment.name]);
+        let holding: Vec<u128> = plan
+            .policies
+            .iter()
+            .filter(|(_, verdict)| {
+                matches!(verdict, Verdict::Policy(body) if body.deployments.iter().any(|d| d.uid == deployment.uid))
+            })
+            .map(|(id, _)| id.0.as_u128())
+            .collect();
+        assert_eq!(targets, holding);
+        targets
+    };
+    let groups: Vec<ObjectName> = input.objects.collections.keys().cloned().collect();
+    let mut seen = BTreeSet::new();
+    for group in groups {
+        input.objects.deployments.values_mut().next().unwrap().collection = group.clone();
+        let targets = of(&input);
+        assert_eq!(targets, numbers(&membership(&input.objects.collections, &input.clients)[&group]));
+        seen.insert(targets);
+    }
+    assert!(seen.len() > 1, "{seen:?}");
+}
+
+/// R-MW: what no opening is long enough for, as the clients will reckon it.
+#[test]
+fn an_update_that_never_fits_is_named_with_what_it_needs() {
+    let mut input = two_groups();
+    let all: Vec<ObjectName> = input.objects.windows.keys().cloned().collect();
+    all.iter().for_each(|name| drop(input.objects.windows.remove(name)));
+    add_window(&mut input, daily("noon", 12, minutes(60)));
+    let never = |input: &SiteInput| {
+        super::never_fitting(&compile(input), &input.clients, &name("noon"), at("2026-11-21T09:00:00Z"))
+    };
+    assert_eq!(never(&input), []);
+    // 10 min and its own 40, countdown 5 and turnaround 10.
+    let first = input.objects.deployments.values().flat_map(|d| &d.updates).next().unwrap().clone();
+    input.updates.get_mut(&first).unwrap().maximum_run_time = Some(minutes(40));
+    let found = never(&input);
+    assert_eq!((found.len(), found[0].needs, found[0].longest), (1, minutes(65), Some(minutes(60))));
+    assert_eq!(found[0].update, first);
+    // A second window that is long enough, or one that need not be waited for.
+    let mut longer = input.clone();
+    add_window(&mut longer, daily("night", 2, minutes(70)));
+    assert_eq!(never(&longer), []);
+    for deployment in input.objects.deployments.values_mut() {
+        deployment.settings.install_outside_windows = true;
+    }
+    assert_eq!(never(&input), []);
+}
+
+/// reliability.md #103: no opening before the deadline.
+#[test]
+fn a_deadline_before_every_window_is_told_with_the_dates() {
+    use super::status::Missed;
+    let missed = |deadline: Deadline, windows: &[patchtide_model::window::Window], now: &str| {
+        let mut deployment = deployment("d", &[], at("2026-01-01T13:00:00Z"));
+        deployment.settings.deadline = deadline;
+        let windows = [ClientWindows { windows, zone: TimeZone::UTC }];
+        let input = StatusInput {
+            deployment: &deployment,
+            targeted: &BTreeSet::new(),
+            states: &[],
+            windows: &windows,
+            now: at(now),
+        };
+        deployment_status(&input).missed
+    };
+    let noon = [daily("noon", 12, minutes(60))];
+    let after = |hours| Deadline::After(SignedDuration::from_hours(hours));
+    let late = missed(after(6), &noon, "2026-01-01T14:00:00Z").unwrap();
+    assert_eq!(late.deadline, at("2026-01-01T19:00:00Z"));
+    assert_eq!(late.opens, Some(at("2026-01-02T12:00:00Z")));
+    assert_eq!(missed(after(24), &noon, "2026-01-01T14:00:00Z"), None);
+    assert_eq!(missed(after(0), &noon, "2026-01-01T13:00:00Z"), None, "at once means: as soon as one opens");
+    assert_eq!(missed(after(6), &noon, "2026-01-01T20:00:00Z"), None, "it is past");
+    assert_eq!(missed(after(6), &[], "2026-01-01T14:00:00Z"), None, "no window binds");
+    let mut gone = daily("gone", 12, minutes(60));
+    gone.effective_until = Some(civil::date(2025, 12, 1));
+    let never = missed(after(6), &[gone], "2026-01-01T14:00:00Z");
+    assert!(matches!(never, Some(Missed { opens: None, .. })), "{never:?}");
+}
