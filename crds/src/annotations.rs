@@ -8,6 +8,13 @@ pub const RECONCILE: &str = "patchtide.dev/reconcile";
 pub const PRUNE: &str = "patchtide.dev/prune";
 /// Annotation on a GitSource: approves one blocked prune. The value is the revision shown in `status.prune.revision`.
 pub const APPROVE_PRUNE: &str = "patchtide.dev/approvePrune";
+/// Annotation on a SoftwareUpdatePoint: approves once that lines of a source lose more than half of their updates
+/// (CAT-SHRINK). Entries separated by commas; the first word of an entry is the source's name, the rest of it any text that
+/// was not used before, for example `debian 2026-11-21`.
+pub const APPROVE_SHRINK: &str = "patchtide.dev/approveShrink";
+/// Annotation on a SoftwareUpdatePoint: approves once that an archive says it is another one than before
+/// (APT-INFO-CHANGED); the value as for [`APPROVE_SHRINK`].
+pub const APPROVE_INFO_CHANGE: &str = "patchtide.dev/approveInfoChange";
 /// Annotation on a SoftwareUpdatePoint: `full` or `delta` says which synchronisation `requestedAt` asks for; default `delta` (R-SYNC-18).
 pub const SYNC: &str = "patchtide.dev/sync";
 /// Value of [`PRUNE`] and [`RECONCILE`] that switches off.

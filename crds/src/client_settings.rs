@@ -61,7 +61,7 @@ pub struct ClientSettingsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub collection: Option<String>,
-    /// Of several settings that reach a client the smallest number wins, 1 to 9999; of equal ones the older object.
+    /// Of several settings that reach a client the smallest number wins, 1 to 9999; of equal ones the first by name.
     /// Default 10000, for settings without a collection.
     #[serde(default = "lowest")]
     #[schemars(range(min = 1, max = 10_000))]
@@ -120,7 +120,8 @@ pub struct ClientSettingsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = between("1h", "365d"))]
     pub install_due_within: Option<DurationText>,
-    /// Time after the deadline in which people can still choose the moment, from 0s (off, the default) to 120h.
+    /// Time after the deadline before installation is enforced, in which people can still choose the moment, from 0s
+    /// (off, the default) to 120h.
     #[serde(default = "none")]
     #[x_kube(validation = between("0s", "120h"))]
     pub grace_period: DurationText,

@@ -33,6 +33,14 @@ pub const DEGRADED: &str = "Degraded";
 pub const REFERENCE_DIFFERS: &str = "ReferenceDiffers";
 /// Updates left the deployment and stay installed where they were: updates are not uninstalled.
 pub const LEFT_INSTALLED: &str = "LeftInstalled";
+/// Members of the list are left out because two sources disagree about their files.
+pub const CATALOGUE_CONFLICT: &str = "CatalogueConflict";
+/// Updates of the deployment are in no deployment package.
+pub const CONTENT_MISSING: &str = "ContentMissing";
+/// No maintenance window opens before the deadline.
+pub const DEADLINE_UNREACHABLE: &str = "DeadlineUnreachable";
+/// The window has days on which it does not open, or never opens.
+pub const NO_OCCURRENCE: &str = "NoOccurrence";
 /// A role or part is working.
 pub const HEALTHY: &str = "Healthy";
 
@@ -64,6 +72,8 @@ pub mod reason {
     pub const RESTRICTION_NOT_BUILT: &str = "RestrictionNotBuilt";
     /// More than one Site in the namespace.
     pub const MORE_THAN_ONE_SITE: &str = "MoreThanOneSite";
+    /// Another software update point is the active one.
+    pub const MORE_THAN_ONE_ACTIVE_POINT: &str = "MoreThanOneActivePoint";
     /// The path does not exist in the revision.
     pub const INVALID_PATH: &str = "InvalidPath";
     /// The URL cannot be used.
@@ -94,6 +104,8 @@ pub mod reason {
     pub const ALL_COMPLIANT: &str = "AllCompliant";
     /// Updates were taken out of the deployment.
     pub const UPDATES_LEFT: &str = "UpdatesLeft";
+    /// All compliant, but updates of the deployment are in no package.
+    pub const SUCCESS_WITH_ERRORS: &str = "SuccessWithErrors";
     /// No update is in force.
     pub const NO_UPDATES: &str = "NoUpdates";
     /// No client is targeted.

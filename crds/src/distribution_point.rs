@@ -70,7 +70,8 @@ pub struct DistributionPointSpec {
     /// Limits of what is sent to it. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
-    /// Bytes that content may take on it, for example `50Gi`. Default: what its disk holds.
+    /// Bytes that content may take on it, for example `50Gi`. Packages are taken by sending priority, then by name, as
+    /// long as they fit; the others wait and say so. Default: what its disk holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<ByteSize>,
     /// Takes it out of service: clients are not sent to it, and it gets no content. Default false.

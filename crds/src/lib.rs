@@ -39,8 +39,11 @@ pub mod schema;
 pub mod search_folder;
 pub mod settings;
 pub mod site;
+pub mod site_enrolment;
+pub mod site_status;
 pub mod software_update_point;
 pub mod software_update_point_sources;
+pub mod software_update_point_status;
 pub mod update_deployment;
 pub mod update_list;
 

@@ -135,7 +135,8 @@ pub struct RestartSettings {
     /// Restarts of servers and workstations need no maintenance window. Default false: they wait for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside_windows: Option<bool>,
-    /// Time between the announcement of a restart and the restart, from 0s to 24h. Default: that of the ClientSettings.
+    /// Time between the announcement of a restart and the restart, from 0s to 24h; of several deployments that hold an
+    /// update which asks for the restart the longest counts. Default: that of the ClientSettings.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = between("0s", "24h"))]
     pub countdown: Option<DurationText>,
