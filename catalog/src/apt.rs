@@ -85,6 +85,8 @@ pub struct AptSource {
 pub struct DatePolicy {
     /// Whether a release is refused after its `Valid-Until`. Only frozen copies of an archive need `false`.
     pub check_valid_until: bool,
+    /// Whether a release that does not say its end is refused.
+    pub require_valid_until: bool,
     /// A release older than this is refused although it says nothing about its end, or a later one.
     pub max_age: Option<SignedDuration>,
     /// How far ahead of our clock a release may be dated.
@@ -93,7 +95,7 @@ pub struct DatePolicy {
 
 impl Default for DatePolicy {
     fn default() -> Self {
-        Self { check_valid_until: true, max_age: None, future_tolerance: SignedDuration::from_mins(5) }
+        Self { check_valid_until: true, require_valid_until: false, max_age: None, future_tolerance: SignedDuration::from_mins(5) }
     }
 }
 

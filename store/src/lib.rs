@@ -8,6 +8,7 @@ mod core;
 mod error;
 mod objects;
 mod open;
+pub mod roles;
 mod signal;
 mod sql;
 mod values;

@@ -58,6 +58,14 @@ pub enum SyncError {
         /// Since when.
         until: Timestamp,
     },
+    /// No `Valid-Until` where the source demands one.
+    #[error(
+        "the release of {suite} does not say until when it is valid, which requireValidUntil demands: leave that out for this source if its archive never does"
+    )]
+    NoEnd {
+        /// The suite.
+        suite: String,
+    },
     /// Dated ahead of our clock (#46).
     #[error("the release of {suite} is dated {date}, in the future: check this machine's clock")]
     Future {
@@ -167,6 +175,7 @@ impl SyncError {
             }
             Self::Release { .. } => "APT-RELEASE",
             Self::Expired { .. } => "APT-EXPIRED",
+            Self::NoEnd { .. } => "APT-NO-END",
             Self::Future { .. } => "APT-FUTURE",
             Self::Rollback { .. } => "APT-ROLLBACK",
             Self::InfoChanged { .. } => "APT-INFO-CHANGED",

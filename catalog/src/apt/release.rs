@@ -137,6 +137,9 @@ fn check_age(
     if date > now.saturating_add(source.dates.future_tolerance).unwrap_or(now) {
         return Err(SyncError::Future { suite: suite.to_owned(), date });
     }
+    if source.dates.require_valid_until && valid_until.is_none() {
+        return Err(SyncError::NoEnd { suite: suite.to_owned() });
+    }
     let said = valid_until.filter(|_| source.dates.check_valid_until);
     let ours = source.dates.max_age.and_then(|age| date.checked_add(age).ok());
     match [said, ours].into_iter().flatten().min() {

@@ -65,6 +65,10 @@ async fn bad_input_46_dates() {
         |text: String| text.lines().filter(|l| !l.starts_with("Date")).map(|l| format!("{l}\n")).collect();
     ground.publish(&Repo { valid_until: None, release_edit: no_date, ..three() });
     assert!(run_one(limited, AptState::default()).await.0.is_ok());
+    // An end is demanded and not given.
+    let mut strict = ground.source();
+    strict.dates.require_valid_until = true;
+    assert_eq!(refused(run_one(strict, AptState::default()).await.0).code(), "APT-NO-END");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ on_both!(
     the_scan_catalogue_holds_what_is_current,
     a_changed_applicability_makes_states_unknown,
     supersedence_expires,
+    two_sources_that_disagree_about_a_file_are_told,
 );
 
 async fn a_sync_tells_new_revised_superseded_and_withdrawn_apart(db: Db) {
@@ -209,4 +210,23 @@ async fn supersedence_expires(db: Db) {
     assert_eq!(site.expire_superseded(at(101)).await.unwrap(), 1);
     assert_eq!(site.expire_superseded(at(101)).await.unwrap(), 0);
     assert!(site.update(&id("b", "a", "1")).await.unwrap().unwrap().expired);
+}
+
+/// reliability.md 4 #53: same name and version, other content in two lines.
+async fn two_sources_that_disagree_about_a_file_are_told(db: Db) {
+    let site = &db.site;
+    site.apply_line_sync(sync("b", &[("a", "1"), ("c", "1")]), at(1)).await.unwrap();
+    let mut mirror = sync("m", &[("a", "1"), ("c", "1")]);
+    // One of its files is another one, the other is the same.
+    mirror.updates[0].leaves[0].file.sha256 = Digest::of(b"another file");
+    mirror.updates[1].leaves = site.update(&id("b", "c", "1")).await.unwrap().unwrap().leaves;
+    let theirs = mirror.updates[0].id.clone();
+    site.apply_line_sync(mirror, at(2)).await.unwrap();
+    let found = site.conflicting(&[id("b", "a", "1"), id("b", "c", "1")]).await.unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&id("b", "a", "1")]);
+    let (leaf, other) = &found[&id("b", "a", "1")][0];
+    assert_eq!((leaf.version.as_str(), other), ("1", &theirs));
+    // Withdrawn there: nobody disagrees any more.
+    site.apply_line_sync(sync("m", &[("c", "1")]), at(3)).await.unwrap();
+    assert_eq!(site.conflicting(&[id("b", "a", "1")]).await.unwrap(), BTreeMap::new());
 }

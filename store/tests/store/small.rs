@@ -6,7 +6,7 @@ use patchtide_model::{
     Digest, SiteName,
     object::{Blocked, Collection},
 };
-use patchtide_store::{ObjectRow, OpenOptions, Store, StoreError, clients::TokenRow};
+use patchtide_store::{ObjectRow, OpenOptions, Store, StoreError, clients::TokenRow, roles::RoleBeat};
 
 use crate::common::{Db, at, on_both};
 
@@ -16,6 +16,7 @@ on_both!(
     one_time_tokens_are_used_once_by_whoever_comes_first,
     other_processes_writes_are_seen,
     sites_are_apart,
+    signs_of_life_wake_nobody,
 );
 
 async fn values_and_anchors(db: Db) {
@@ -138,4 +139,26 @@ async fn urls_that_name_no_database_are_refused_without_their_password() {
     }
     let error = Store::open("postgres://u:secret@127.0.0.1:1/x", &OpenOptions::default()).await.unwrap_err();
     assert!(error.is_transient() && !error.to_string().contains("secret"), "{error}");
+}
+
+async fn signs_of_life_wake_nobody(db: Db) {
+    let site = &db.site;
+    let before = site.change_number().await.unwrap();
+    let beat = |second| RoleBeat {
+        at: at(second),
+        address: "0.0.0.0:8443".to_owned(),
+        certificate_expires: Some(at(900)),
+        waiting: 2,
+    };
+    site.beat("management-point", "a", &beat(1)).await.unwrap();
+    site.beat("management-point", "b", &beat(1)).await.unwrap();
+    site.beat("management-point", "a", &beat(2)).await.unwrap();
+    site.set_value("role", "not a sign of life").await.unwrap();
+    let key = |instance: &str| ("management-point".to_owned(), instance.to_owned());
+    let beats = site.beats().await.unwrap();
+    assert_eq!((beats.len(), &beats[&key("a")], &beats[&key("b")]), (2, &beat(2), &beat(1)));
+    site.forget_beat("management-point", "b").await.unwrap();
+    assert_eq!(site.beats().await.unwrap().len(), 1);
+    assert_eq!(site.change_number().await.unwrap(), before + 1, "only the value was news");
+    assert_eq!(site.waiting_reports(), 0);
 }
