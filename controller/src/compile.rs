@@ -14,14 +14,16 @@ use std::{
 };
 
 use jiff::Timestamp;
-use patchtide_crds::software_update_point::SupRole;
 use patchtide_model::{
     ClientId, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef},
     client::Client,
     policy::{LinePolicy, LineRelease, POLICY_VERSION, Policy},
 };
-use patchtide_planner::site::{self, SiteInput, SitePlan, Verdict};
+use patchtide_planner::{
+    check,
+    site::{self, SiteInput, SitePlan, Verdict},
+};
 use patchtide_signer::SignerError;
 use patchtide_store::{StoreError, clients::StoredPolicy};
 use tokio::time::{Instant, sleep, timeout};
@@ -34,7 +36,8 @@ use crate::{
             PACKAGE_CONTENT,
             plan::{self, Content},
         },
-        software_update_point::memory,
+        site::enrolment::add_token_members,
+        software_update_point::{active::offered_sources, memory},
     },
 };
 
@@ -100,6 +103,17 @@ pub enum CompileError {
         /// Cause.
         #[source]
         source: SignerError,
+    },
+    /// The plan does not keep what the objects demand: a defect.
+    #[error(
+        "no policy goes out: the compiled plan breaks {count} rules of the plan checker; clients keep what they have; report this with the objects concerned"
+    )]
+    Unsound {
+        /// Broken rules.
+        count: usize,
+        /// The first of them.
+        #[source]
+        first: check::Violation,
     },
     /// The API server did not answer.
     #[error("the API server could not list {kind}: check the controller's rights")]
@@ -189,6 +203,12 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     }
     let input = load(ctx).await?;
     let plan = site::compile(&input);
+    // Fails closed: what cannot be proved is a defect, and no policy goes out that may ignore a restriction.
+    let violations = check::check(&input, &plan);
+    if let Some(first) = violations.first() {
+        let (count, first) = (violations.len(), first.clone());
+        return Err(CompileError::Unsound { count, first });
+    }
     let known = ctx.store.policy_digests().await.map_err(store("read policy numbers"))?;
     let epoch = ctx.store.epoch().await.map_err(store("read the epoch"))?;
     let new = changed(&plan, &known, epoch);
@@ -269,7 +289,8 @@ fn sign(ctx: &Context, next: &Next<'_>, epoch: u64, now: Timestamp) -> Result<St
 
 /// Everything the planner needs, from the site database.
 pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
-    let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
+    let mut objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
+    add_token_members(ctx, &mut objects).await.map_err(store("load members by token"))?;
     let clients = ctx.store.clients().await.map_err(store("load clients"))?;
     let lines = ctx.store.lines().await.map_err(store("load lines"))?;
     let mut offered = offered_lines(ctx).await?;
@@ -314,13 +335,12 @@ async fn packages(ctx: &Context) -> Result<Vec<Content>, CompileError> {
     Ok(rows.iter().filter_map(|row| serde_json::from_str(&row.json).ok()).collect())
 }
 
-/// Lines of the sources of active software update points, with who their release says it is: a line whose source is
+/// Lines of the sources of software update points in force, with who their release says it is: a line whose source is
 /// gone, or only a spare one's, is kept but not scanned.
 async fn offered_lines(ctx: &Context) -> Result<BTreeMap<String, Option<LineRelease>>, CompileError> {
     let points = ctx.caches.software_update_points.all();
-    let active = points.iter().filter(|point| point.spec.role == SupRole::Active);
     let mut offered = BTreeMap::new();
-    for source in active.flat_map(|point| &point.spec.sources) {
+    for source in offered_sources(&points) {
         let (name, Some(apt)) = (&source.name, &source.apt) else { continue };
         let releases = memory::releases(ctx, name).await.map_err(store("load releases"))?;
         for suite in &apt.suites {

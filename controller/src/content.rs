@@ -4,13 +4,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use patchtide_catalog::http::{Expected, FetchError, Fetcher, HttpOptions};
+use patchtide_crds::SoftwareUpdatePoint;
 use patchtide_model::Digest;
 use patchtide_store::{
     StoreError,
@@ -22,7 +23,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     context::Context,
     error::chain,
-    kinds::deployment_package::{PACKAGE_CONTENT, plan},
+    kinds::{
+        deployment_package::{PACKAGE_CONTENT, plan},
+        site,
+    },
 };
 
 /// Files fetched at the same time.
@@ -39,6 +43,10 @@ const COLLECT: Duration = Duration::from_mins(10);
 enum ContentError {
     #[error("{0:?} is not a URL: correct the source's url")]
     Url(String),
+    #[error("the proxy {0:?} of the software update point is not a URL: correct proxy.url")]
+    Proxy(String),
+    #[error("no HTTP client can be made")]
+    Client(#[source] FetchError),
     #[error("the file could not be fetched: check the source's url and the network")]
     Fetch(#[source] FetchError),
     #[error("the file could not be kept: check the space and rights of the data folder")]
@@ -48,18 +56,12 @@ enum ContentError {
 /// Runs until the task is dropped.
 pub async fn run(ctx: Arc<Context>) {
     let mut changes = ctx.store.changes();
-    let fetcher = match Fetcher::new(HttpOptions::default()) {
-        Ok(fetcher) => fetcher,
-        Err(error) => {
-            tracing::error!(error = %chain(&error), "content cannot be fetched: no HTTP client");
-            return;
-        }
-    };
+    let fetchers = Fetchers::default();
     let mut orphans = BTreeMap::new();
     let mut collected = Instant::now();
     loop {
         changes.mark_unchanged();
-        match fetch_all(&ctx, &fetcher).await {
+        match fetch_all(&ctx, &fetchers).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "content fetched"),
             Err(error) => tracing::warn!(error = %chain(&error), "content not fetched; tried again"),
@@ -88,7 +90,7 @@ async fn referenced(ctx: &Context) -> Result<BTreeSet<Digest>, StoreError> {
         .collect())
 }
 
-async fn fetch_all(ctx: &Context, fetcher: &Fetcher) -> Result<usize, StoreError> {
+async fn fetch_all(ctx: &Context, fetchers: &Fetchers) -> Result<usize, StoreError> {
     let now = ctx.clock.now();
     let missing = ctx.store.content_missing().await?;
     if missing.is_empty() {
@@ -100,7 +102,7 @@ async fn fetch_all(ctx: &Context, fetcher: &Fetcher) -> Result<usize, StoreError
         .filter(|content| wanted.contains(&content.wanted.digest) && is_due(content, now))
         .collect();
     let results: Vec<Result<bool, StoreError>> = stream::iter(due)
-        .map(|content| fetch_one(ctx, fetcher, content))
+        .map(|content| fetch_one(ctx, fetchers, content))
         .buffer_unordered(PARALLEL)
         .collect()
         .await;
@@ -119,12 +121,12 @@ fn is_due(content: &Content, now: Timestamp) -> bool {
     }
 }
 
-async fn fetch_one(ctx: &Context, fetcher: &Fetcher, content: Content) -> Result<bool, StoreError> {
+async fn fetch_one(ctx: &Context, fetchers: &Fetchers, content: Content) -> Result<bool, StoreError> {
     let wanted = content.wanted;
     let state = if ctx.library.contains(wanted.digest) {
         ContentState::Present
     } else {
-        match fetch_file(ctx, fetcher, &wanted).await {
+        match fetch_file(ctx, fetchers, &wanted).await {
             Ok(()) => ContentState::Present,
             Err(error) => {
                 let error = format!("{}: {}", wanted.url, chain(&error));
@@ -141,15 +143,47 @@ async fn fetch_one(ctx: &Context, fetcher: &Fetcher, content: Content) -> Result
 
 async fn fetch_file(
     ctx: &Context,
-    fetcher: &Fetcher,
+    fetchers: &Fetchers,
     wanted: &patchtide_store::content::WantedContent,
 ) -> Result<(), ContentError> {
     let url = url::Url::parse(&wanted.url).map_err(|_| ContentError::Url(wanted.url.clone()))?;
+    let points = ctx.caches.software_update_points.all();
+    let fetcher = fetchers.through(proxy_of(&points, &wanted.url))?;
     let mut out = Out(ctx.library.writer().map_err(ContentError::Keep)?);
     let expected = Expected { size: wanted.size, sha256: wanted.digest };
     fetcher.expected(&url, expected, &mut out, &|_| {}).await.map_err(ContentError::Fetch)?;
     out.0.finish(wanted.digest, wanted.size).map_err(ContentError::Keep)?;
     Ok(())
+}
+
+/// The proxy of the software update point whose archive has the file; a mirror of a package's own is reached without.
+fn proxy_of(points: &[Arc<SoftwareUpdatePoint>], url: &str) -> Option<String> {
+    points.iter().find_map(|point| {
+        let proxy = point.spec.proxy.as_ref()?;
+        let mut archives = point.spec.sources.iter().filter_map(|source| source.apt.as_ref());
+        let has = |root: &str| {
+            url.strip_prefix(root.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+        };
+        archives.any(|apt| has(&apt.url)).then(|| proxy.url.clone())
+    })
+}
+
+/// One HTTP client for each proxy in use.
+#[derive(Default)]
+struct Fetchers(Mutex<BTreeMap<Option<String>, Fetcher>>);
+
+impl Fetchers {
+    fn through(&self, proxy: Option<String>) -> Result<Fetcher, ContentError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fetcher) = known.get(&proxy) {
+            return Ok(fetcher.clone());
+        }
+        let url = proxy.as_ref().map(|text| text.parse().map_err(|_| ContentError::Proxy(text.clone())));
+        let options = HttpOptions { proxy: url.transpose()?, ..HttpOptions::default() };
+        let fetcher = Fetcher::new(options).map_err(ContentError::Client)?;
+        known.insert(proxy, fetcher.clone());
+        Ok(fetcher)
+    }
 }
 
 /// A library's incoming file as something to write to.
@@ -177,8 +211,7 @@ async fn collect(ctx: &Context, orphans: &mut BTreeMap<Digest, Timestamp>) -> Re
             kept.extend(ctx.store.dp_wanted(&point).await?);
         }
     }
-    let age =
-        ctx.caches.sites.all().first().and_then(|site| site.spec.retention.orphaned_content.seconds().ok());
+    let age = site::in_force(ctx).and_then(|site| site.spec.retention.orphaned_content.seconds().ok());
     let age = SignedDuration::from_secs(age.unwrap_or(86_400));
     let Ok(all) = ctx.library.iter() else {
         return Ok(());
@@ -207,6 +240,22 @@ mod tests {
     use patchtide_store::content::WantedContent;
 
     use super::*;
+
+    #[test]
+    fn files_come_through_the_proxy_of_their_archive() {
+        let yaml = "apiVersion: patchtide.dev/v1alpha1\nkind: SoftwareUpdatePoint\nmetadata: {name: d}\nspec: {proxy: {url: 'http://proxy.example:3128'}, sources: [{name: d, apt: {url: 'http://archive.example/debian/', suites: [s], components: [main], architectures: [amd64], keyring: {keyringFile: /k}}}]}\n";
+        let points = [Arc::new(serde_saphyr::from_str::<SoftwareUpdatePoint>(yaml).unwrap())];
+        let of = |url| proxy_of(&points, url);
+        assert_eq!(
+            of("http://archive.example/debian/pool/x.deb").as_deref(),
+            Some("http://proxy.example:3128")
+        );
+        assert_eq!(of("http://archive.example/debian-security/pool/x.deb"), None);
+        assert_eq!(of("http://mirror.example/debian/pool/x.deb"), None);
+        let fetchers = Fetchers::default();
+        assert!(fetchers.through(Some("http://proxy.example:3128".to_owned())).is_ok());
+        assert!(matches!(fetchers.through(Some("::".to_owned())), Err(ContentError::Proxy(_))));
+    }
 
     #[test]
     fn a_failed_file_waits_before_it_is_tried_again() {

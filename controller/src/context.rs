@@ -1,11 +1,15 @@
 //! What every loop of the controller is given.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use patchtide_crds as crds;
-use patchtide_model::SiteName;
+use patchtide_model::{Digest, SiteName};
 use patchtide_signer::Signer;
 use patchtide_store::{SiteStore, library::Library};
 use tokio::{sync::watch, task::JoinSet};
@@ -48,6 +52,8 @@ pub struct Context {
     pub compiled_version: watch::Sender<u64>,
     /// Rises when a file was fetched or failed.
     pub content_progress: watch::Sender<u64>,
+    /// Files that distribution points have no room for, by point.
+    pub capacity_left_out: Mutex<BTreeMap<String, BTreeSet<Digest>>>,
     /// Rises when a synchronisation ended.
     pub sync_progress: watch::Sender<u64>,
     /// Folders in which a keyring named by path may lie.

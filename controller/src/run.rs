@@ -152,6 +152,7 @@ fn context(config: &ControllerConfig, site: &SiteName, events: &Events) -> Conte
         compiled: watch::Sender::default(),
         compiled_version: watch::Sender::default(),
         content_progress: watch::Sender::default(),
+        capacity_left_out: std::sync::Mutex::default(),
         sync_progress: watch::Sender::default(),
         keyring_folders,
         caches: Caches::default(),

@@ -1,5 +1,6 @@
 //! Which roles a process runs, and with what.
 
+mod beat;
 mod process;
 mod tls;
 

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    beat::{self, Listening},
     open_store,
     tls::{Source, Tls},
 };
@@ -42,6 +43,8 @@ pub(crate) struct Process {
     roles: JoinSet<(&'static str, anyhow::Result<()>)>,
     /// Helpers that are aborted at the end.
     helpers: Vec<JoinHandle<()>>,
+    /// Roles that listen, for their signs of life.
+    listening: Vec<Listening>,
 }
 
 const DATABASE: &str = "database";
@@ -70,6 +73,7 @@ impl Process {
             stop,
             roles: JoinSet::new(),
             helpers: Vec::new(),
+            listening: Vec::new(),
         })
     }
 
@@ -93,7 +97,7 @@ impl Process {
     /// TLS of the listeners, and the task that keeps its certificate good.
     pub(crate) fn tls(&mut self, source: Source) -> anyhow::Result<Tls> {
         let tls = source.open(&self.clock)?;
-        let keep = source.keep(Arc::clone(&tls.slot), Arc::clone(&self.clock));
+        let keep = source.keep(Arc::clone(&tls.slot), tls.chain.clone(), Arc::clone(&self.clock));
         self.helpers.push(tokio::spawn(keep));
         Ok(tls)
     }
@@ -124,6 +128,11 @@ impl Process {
         let address = listener.address();
         let stop = self.stop.clone();
         self.health.good(name);
+        self.listening.push(Listening {
+            role: name,
+            address: address.to_string(),
+            chain: tls.chain.subscribe(),
+        });
         self.roles.spawn(async move {
             listener.serve(router, stop).await;
             (name, Ok(()))
@@ -199,6 +208,8 @@ impl Process {
             health::serve(self.site.metrics_listen, self.health.clone(), registry, ended.clone(), bound);
         let mut health = tokio::spawn(serving);
         self.helpers.push(tokio::spawn(ping(self.store.clone(), self.health.clone())));
+        let listening = std::mem::take(&mut self.listening);
+        self.helpers.push(tokio::spawn(beat::run(self.store(), Arc::clone(&self.clock), listening)));
 
         let mut failure = None;
         tokio::select! {

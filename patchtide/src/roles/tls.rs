@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use patchtide_endpoint::{Clock, tls::CertificateSlot};
 use patchtide_signer::{ServerName, Signer};
+use tokio::sync::watch;
 use url::{Host, Url};
 
 use crate::args;
@@ -28,6 +29,8 @@ pub(crate) struct Tls {
     pub(crate) slot: Arc<CertificateSlot>,
     /// The site CA.
     pub(crate) client_ca: String,
+    /// The chain that is shown at present.
+    pub(crate) chain: watch::Sender<String>,
 }
 
 /// How often a certificate is looked after. One that is issued here lives 90 days and is replaced after 60.
@@ -42,7 +45,7 @@ impl Source {
             Self::Signer { signer, .. } => signer.ca_pem().to_owned(),
             Self::Files(files) => read(&files.client_ca)?,
         };
-        Ok(Tls { slot, client_ca })
+        Ok(Tls { slot, client_ca, chain: watch::Sender::new(chain) })
     }
 
     fn read(&self, clock: &Clock) -> anyhow::Result<(String, String)> {
@@ -58,7 +61,7 @@ impl Source {
     }
 
     /// Replaces the certificate when it is due (issued here) or when the files changed. Runs until aborted.
-    pub(crate) async fn keep(self, slot: Arc<CertificateSlot>, clock: Clock) {
+    pub(crate) async fn keep(self, slot: Arc<CertificateSlot>, chain: watch::Sender<String>, clock: Clock) {
         let mut issued = clock();
         let mut known = self.read(&clock).ok().filter(|_| matches!(self, Self::Files(_)));
         loop {
@@ -72,6 +75,7 @@ impl Source {
             let replaced = self.read(&clock).and_then(|now| {
                 if known.as_ref() != Some(&now) {
                     slot.replace(&now.0, &now.1)?;
+                    chain.send_replace(now.0.clone());
                     tracing::info!("server certificate replaced");
                 }
                 Ok(now)

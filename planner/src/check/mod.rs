@@ -15,7 +15,7 @@ use patchtide_model::{
     object::Collection,
 };
 
-use crate::site::{SiteInput, SitePlan, Verdict, check_collections, selects};
+use crate::site::{CollectionProblem, SiteInput, SitePlan, Verdict, check_collections, selects};
 
 /// Something that a plan must not do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -95,7 +95,7 @@ pub fn check(input: &SiteInput, plan: &SitePlan) -> Vec<Violation> {
 fn undetermined(collections: &BTreeMap<ObjectName, Collection>) -> BTreeSet<ObjectName> {
     let problems = check_collections(collections);
     let mut bad: BTreeSet<ObjectName> =
-        problems.iter().flat_map(|problem| problem.collections()).cloned().collect();
+        problems.iter().flat_map(CollectionProblem::collections).cloned().collect();
     let refers = |collection: &Collection, bad: &BTreeSet<ObjectName>| {
         collection
             .include

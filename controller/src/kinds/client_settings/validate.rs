@@ -13,12 +13,6 @@ pub fn validate(
     name: &str,
     spec: &ClientSettingsSpec,
 ) -> Result<(ClientSettings, Vec<&'static str>), Failure> {
-    if !spec.enabled {
-        return Err(Failure::stalled(
-            reason::RESTRICTION_NOT_BUILT,
-            "enabled: false is not built yet: these clients get no new policy meanwhile; to hold deployments use their suspend",
-        ));
-    }
     let settings = ClientSettings {
         name: name.to_owned(),
         collection: spec.collection.as_deref().map(object_name).transpose()?,
@@ -35,7 +29,21 @@ pub fn validate(
             Wished::Report => OtherUpdaters::Report,
             Wished::Disable => OtherUpdaters::Disable,
         },
+        enabled: spec.enabled,
+        grace_period: duration("gracePeriod", &spec.grace_period)?,
+        install_due_within: match &spec.install_due_within {
+            Some(text) => Some(duration("installDueWithin", text)?),
+            None => None,
+        },
+        no_deadline_spread: spec.disable_deadline_spread,
     };
+    // A limit that would be passed over is a restriction.
+    if spec.download.bandwidth.is_some() {
+        return Err(Failure::stalled(
+            reason::RESTRICTION_NOT_BUILT,
+            "download.bandwidth is not built yet: these clients get no new policy that ignores it; take it out to let them download at full speed",
+        ));
+    }
     Ok((settings, without_effect(spec)?))
 }
 
@@ -49,12 +57,9 @@ fn without_effect(spec: &ClientSettingsSpec) -> Result<Vec<&'static str>, Failur
         ("scanRetry", spec.scan_retry != default.scan_retry),
         ("longPoll", spec.long_poll != default.long_poll),
         ("cycleSpread", spec.cycle_spread != default.cycle_spread),
-        ("disableDeadlineSpread", spec.disable_deadline_spread),
         ("reminders", spec.reminders != default.reminders),
         ("restart.finalWarning", restart.0.final_warning != restart.1.final_warning),
         ("restart.reminder", restart.0.reminder != restart.1.reminder),
-        ("installDueWithin", spec.install_due_within.is_some()),
-        ("gracePeriod", spec.grace_period.seconds().unwrap_or_default() != 0),
         ("generalWindowsWithUpdateWindows", spec.general_windows_with_update_windows),
         ("businessHours", spec.business_hours != default.business_hours),
         ("userSchedule", spec.user_schedule.is_some()),
@@ -80,15 +85,16 @@ mod tests {
 
     #[test]
     fn the_smaller_number_wins_and_what_is_not_built_is_named() {
-        let yaml = "collection: lab\npriority: 10\ngracePeriod: 2h\nscanInterval: 1d\n";
+        let yaml = "collection: lab\npriority: 10\ngracePeriod: 2h\nscanInterval: 1d\nenabled: false\nuserSchedule: {time: '12:00'}\n";
         let (settings, missing) = validate("lab", &serde_saphyr::from_str(yaml).unwrap()).unwrap();
         assert!(settings.priority > -10_000);
-        assert_eq!(missing, ["gracePeriod"]);
+        assert_eq!((settings.enabled, settings.grace_period.as_hours()), (false, 2));
+        assert_eq!(missing, ["userSchedule"]);
     }
 
     #[test]
-    fn a_hold_that_cannot_be_honoured_is_not_passed_over() {
-        let spec = serde_saphyr::from_str("enabled: false\n").unwrap();
-        assert_eq!(validate("off", &spec).unwrap_err().reason, reason::RESTRICTION_NOT_BUILT);
+    fn a_limit_that_cannot_be_honoured_is_not_passed_over() {
+        let spec = serde_saphyr::from_str("download: {bandwidth: 1Mi}\n").unwrap();
+        assert_eq!(validate("slow", &spec).unwrap_err().reason, reason::RESTRICTION_NOT_BUILT);
     }
 }

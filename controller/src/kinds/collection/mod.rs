@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{self, COLLECTION, sweep_rows, time},
+    kinds::{self, COLLECTION, site, sweep_rows, time},
 };
 
 /// The kind.
@@ -140,11 +140,7 @@ fn count(
 ) {
     let compiled = ctx.compiled.borrow().clone();
     let now = ctx.clock.now();
-    let inactive_after = ctx
-        .caches
-        .sites
-        .all()
-        .first()
+    let inactive_after = site::in_force(ctx)
         .map_or(DurationText("30d".to_owned()), |site| site.spec.retention.inactive_after.clone());
     let horizon = inactive_after.seconds().unwrap_or(30 * 86_400);
     if let Some(plan) = &compiled.plan {
@@ -173,9 +169,14 @@ fn count(
     let mine = |deployment: &&Arc<patchtide_crds::UpdateDeployment>| {
         let target = deployment.status.as_ref().and_then(|status| status.collection.clone());
         let target = deployment.spec.collection.clone().or(target);
+        let template = deployment.spec.template.as_ref();
+        let template = template.and_then(|name| ctx.caches.deployment_templates.get(name));
+        let below = deployment
+            .spec
+            .include_subcollections
+            .or_else(|| template.and_then(|template| template.spec.include_subcollections));
         target.is_some_and(|target| {
-            target == name.as_str()
-                || (deployment.spec.include_subcollections == Some(true) && under.contains(target.as_str()))
+            target == name.as_str() || (below == Some(true) && under.contains(target.as_str()))
         })
     };
     status.deployments = Some(deployments.iter().filter(mine).count() as u64);

@@ -27,9 +27,7 @@ pub fn validate(name: &ObjectName, spec: &CollectionSpec) -> Result<Collection, 
                 values: BTreeSet::from([value.clone()]),
             });
         }
-        for expression in &wished.match_expressions {
-            selector.push(requirement(expression)?);
-        }
+        selector.extend(wished.match_expressions.iter().map(requirement));
     }
     let all = spec.all == Some(true);
     let empty = selector.is_empty() && spec.direct_members.is_empty() && spec.include.is_empty();
@@ -51,24 +49,15 @@ pub fn validate(name: &ObjectName, spec: &CollectionSpec) -> Result<Collection, 
     })
 }
 
-fn requirement(wished: &FactExpression) -> Result<FactRequirement, Failure> {
+fn requirement(wished: &FactExpression) -> FactRequirement {
     let operator = match wished.operator {
         Wished::In => FactOperator::In,
         Wished::NotIn => FactOperator::NotIn,
         Wished::Exists => FactOperator::Exists,
         Wished::DoesNotExist => FactOperator::DoesNotExist,
-        // It would select fewer clients than the rest of the selector.
-        Wished::Glob => {
-            return Err(Failure::stalled(
-                reason::RESTRICTION_NOT_BUILT,
-                format!(
-                    "selector: operator Glob on {} is not built yet: use In with the values themselves",
-                    wished.key
-                ),
-            ));
-        }
+        Wished::Glob => FactOperator::Glob,
     };
-    Ok(FactRequirement { key: wished.key.clone(), operator, values: wished.values.iter().cloned().collect() })
+    FactRequirement { key: wished.key.clone(), operator, values: wished.values.iter().cloned().collect() }
 }
 
 #[cfg(test)]
@@ -98,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_without_behaviour_selects_nobody_rather_than_more() {
+    fn a_pattern_is_an_operator_of_its_own() {
         let yaml = "selector: {matchExpressions: [{key: hostname, operator: Glob, values: ['web*']}]}";
-        assert_eq!(collection(yaml).unwrap_err().reason, reason::RESTRICTION_NOT_BUILT);
+        assert_eq!(collection(yaml).unwrap().selector[0].operator, FactOperator::Glob);
     }
 }

@@ -14,7 +14,7 @@ use super::{PACKAGE_CONTENT, plan::Content};
 use crate::{
     context::Context,
     error::Failure,
-    kinds::{database, update_list},
+    kinds::{database, distribution_point::validate::is_held, update_list},
 };
 
 /// Everything that the plan needs beside the spec.
@@ -30,6 +30,8 @@ pub struct Inputs {
     pub archives: BTreeMap<String, String>,
     /// Distribution points that get it.
     pub points: BTreeSet<ObjectName>,
+    /// Distribution points that nothing may be sent to for the time being.
+    pub held_points: usize,
     /// Lists that do not exist or are not resolved.
     pub missing_lists: Vec<String>,
     /// Distribution points that do not exist.
@@ -80,9 +82,12 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
         spec.distribution_points.iter().cloned().collect()
     };
     for name in wanted {
-        match ObjectName::new(&name) {
-            Ok(point) if known.contains(&name) => {
-                inputs.points.insert(point);
+        let point = ctx.caches.distribution_points.get(&name);
+        match (ObjectName::new(&name), point) {
+            // Out of service: not waited for.
+            (Ok(_), Some(point)) if is_held(&point.spec) => inputs.held_points += 1,
+            (Ok(name), Some(_)) => {
+                inputs.points.insert(name);
             }
             _ => inputs.missing_points.push(name),
         }

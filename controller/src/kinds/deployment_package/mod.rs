@@ -3,11 +3,12 @@
 
 pub mod dereference;
 pub mod plan;
+pub mod room;
 pub mod status;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use kube::ResourceExt;
@@ -22,7 +23,9 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{self, DEPLOYMENT_PACKAGE, database, supported, sweep_rows},
+    kinds::{
+        self, DEPLOYMENT_PACKAGE, database, distribution_point::validate::is_held, supported, sweep_rows,
+    },
 };
 
 /// Kind of the rows with the files of packages; not part of what policy is compiled from.
@@ -92,26 +95,55 @@ impl DeploymentPackages {
     async fn distribute(&self, ctx: &Context) -> Result<(), Failure> {
         let _one = self.distribution.lock().await;
         let rows = ctx.store.objects(PACKAGE_CONTENT).await.map_err(|error| database(&error))?;
-        let mut wanted: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        let mut sent: BTreeMap<String, Vec<room::Sent>> = BTreeMap::new();
         for point in ctx.caches.distribution_points.names() {
-            wanted.insert(point, BTreeSet::new());
+            sent.insert(point, Vec::new());
         }
         for row in rows {
             let content: Content = serde_json::from_str(&row.json).map_err(|error| {
                 Failure::of("a package's content cannot be read back from the site database", &error)
             })?;
+            let package = ctx.caches.deployment_packages.get(&row.name);
+            let priority = package.map(|package| package.spec.sending_priority).unwrap_or_default();
             for point in &content.points {
-                wanted.entry(point.to_string()).or_default().extend(content.files.keys());
+                let package = room::Sent { priority, name: row.name.clone(), content: content.clone() };
+                sent.entry(point.to_string()).or_default().push(package);
             }
         }
-        for (point, files) in wanted {
-            let Ok(point) = ObjectName::new(point) else {
-                continue;
-            };
-            ctx.store.set_dp_wanted(&point, files).await.map_err(|error| database(&error))?;
+        let mut left_out = BTreeMap::new();
+        for (name, packages) in sent {
+            if let Ok(point) = ObjectName::new(&name) {
+                left_out.insert(name, send(ctx, &point, packages).await?);
+            }
         }
+        *ctx.capacity_left_out.lock().unwrap_or_else(PoisonError::into_inner) = left_out;
         Ok(())
     }
+}
+
+/// Says what one point shall have; returns the files that it has no room for.
+async fn send(
+    ctx: &Context,
+    point: &ObjectName,
+    packages: Vec<room::Sent>,
+) -> Result<BTreeSet<Digest>, Failure> {
+    let spec = ctx.caches.distribution_points.get(point.as_str()).map(|object| object.spec.clone());
+    let had = ctx.store.dp_wanted(point).await.map_err(|error| database(&error))?;
+    let held = spec.as_ref().is_some_and(is_held);
+    let capacity = spec.and_then(|spec| spec.capacity).and_then(|size| size.bytes().ok());
+    let (wanted, left_out) = if held {
+        // Out of service: it keeps what it has and gets nothing more.
+        let list: Vec<Digest> = had.iter().copied().collect();
+        let holders = ctx.store.dps_with(&list).await.map_err(|error| database(&error))?;
+        let has = |digest: &Digest| holders.get(digest).is_some_and(|holders| holders.contains(point));
+        (had.iter().copied().filter(has).collect(), BTreeSet::new())
+    } else {
+        room::share(capacity, packages, &had)
+    };
+    if wanted != had {
+        ctx.store.set_dp_wanted(point, wanted).await.map_err(|error| database(&error))?;
+    }
+    Ok(left_out)
 }
 
 /// Writes the plan into the site database.

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_crds::{
-    DeploymentPackage, DeploymentPackageSpec,
-    conditions::reason,
-    deployment_package::{ContentScope, SendingPriority},
+    DeploymentPackage, DeploymentPackageSpec, conditions::reason, deployment_package::ContentScope,
 };
 use patchtide_model::{
     Digest, ObjectName, UpdateId,
@@ -150,7 +148,6 @@ pub fn without_effect(spec: &DeploymentPackageSpec) -> Vec<&'static str> {
     let over = spec.source_override.as_ref();
     [
         ("languages", !spec.languages.is_empty()),
-        ("sendingPriority", spec.sending_priority != SendingPriority::Medium),
         ("binaryDeltaReplication", !spec.binary_delta_replication),
         ("refreshOnRemoval", !spec.refresh_on_removal),
         ("sourceOverride.secretRef", over.is_some_and(|over| over.secret_ref.is_some())),
@@ -224,6 +221,22 @@ mod tests {
         let all =
             plan(&package("{updateLists: [l], distributionPoints: [dp1], content: All}"), &inputs).unwrap();
         assert_eq!(all.files.len(), 1);
+    }
+
+    /// R-DEPL-25: from the vendor's archive, or from a mirror in the local network; the path below it is the same.
+    #[test]
+    fn files_come_from_the_archive_or_from_another_place() {
+        let mut inputs = inputs();
+        let mirror =
+            "{updateLists: [l], distributionPoints: [dp1], sourceOverride: {url: 'file:///srv/mirror/'}}";
+        let url = |spec: &str, inputs: &Inputs| {
+            plan(&package(spec), inputs).unwrap().files.into_values().next().unwrap().url
+        };
+        assert_eq!(url(SPEC, &inputs), "http://archive.example/debian/pool/main/openssl.deb");
+        assert_eq!(url(mirror, &inputs), "file:///srv/mirror/pool/main/openssl.deb");
+        // The source itself may be gone then.
+        inputs.archives.clear();
+        assert_eq!(url(mirror, &inputs), "file:///srv/mirror/pool/main/openssl.deb");
     }
 
     #[test]

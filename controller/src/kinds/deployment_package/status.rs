@@ -1,6 +1,6 @@
 //! How far a package is.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::PoisonError};
 
 use patchtide_crds::{
     DeploymentPackageStatus,
@@ -56,6 +56,10 @@ pub async fn fill(
     status.missing = missing.iter().take(SHOWN).cloned().collect();
     let complete = points(ctx, status, &inputs.points, next).await?;
     let points = inputs.points.len();
+    let held = match inputs.held_points {
+        0 => String::new(),
+        held => format!(", {held} more out of service"),
+    };
     status.distributed = Some(format!("{complete}/{points}"));
     let version = next.content.version;
     if let Some(first) = missing.first() {
@@ -69,16 +73,39 @@ pub async fn fill(
             format!("fetching: {here} of {} files, {} of {}", next.files.len(), bytes(fetched), bytes(total));
         return Ok(Outcome::Progressing { message, again: None });
     }
+    if let Some(full) = status.distribution_points.iter().find(|point| point.error.is_some()) {
+        let error = full.error.clone().unwrap_or_default();
+        return Err(Failure::retry(reason::CONTENT_FAILED, format!("{}: {error}", full.name)));
+    }
     if complete < points {
         let message = format!("version {version} is on {complete} of {points} distribution points");
         return Ok(Outcome::Progressing { message, again: None });
     }
     Ok(Outcome::ready(format!(
-        "version {version}: {} updates, {} files, {} on {points} distribution points",
+        "version {version}: {} updates, {} files, {} on {points} distribution points{held}",
         next.updates.len(),
         next.files.len(),
         bytes(total)
     )))
+}
+
+/// Says that the point has no room for files of the package.
+fn too_small(ctx: &Context, point: &ObjectName, next: &Next) -> Option<String> {
+    let all = ctx.capacity_left_out.lock().unwrap_or_else(PoisonError::into_inner);
+    let left_out = all.get(point.as_str())?;
+    let mine: Vec<u64> = next
+        .files
+        .iter()
+        .filter(|(digest, _)| left_out.contains(*digest))
+        .map(|(_, file)| file.size)
+        .collect();
+    (!mine.is_empty()).then(|| {
+        format!(
+            "{} files ({}) do not fit into its spec.capacity: raise that, or take packages off the point",
+            mine.len(),
+            bytes(mine.iter().sum())
+        )
+    })
 }
 
 /// Fills the state on each distribution point; returns how many hold all of it.
@@ -98,6 +125,7 @@ async fn points(
         let sent: u64 = next.files.iter().filter(|(digest, _)| held(digest)).map(|(_, file)| file.size).sum();
         let all = next.files.keys().all(held);
         let error = next.files.keys().find_map(|digest| files.errors.get(digest)).cloned();
+        let error = error.or_else(|| too_small(ctx, point, next));
         complete += usize::from(all);
         let before = status.distribution_points.iter().find(|old| old.name == point.as_str());
         let state = match (&error, all) {

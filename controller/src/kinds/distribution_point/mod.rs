@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{self, DISTRIBUTION_POINT, bytes, database, flag, supported, sweep_rows},
+    kinds::{self, DISTRIBUTION_POINT, bytes, database, flag, sweep_rows},
 };
 
 /// The kind.
@@ -38,10 +38,9 @@ impl Reconciler for DistributionPoints {
         status: &mut DistributionPointStatus,
     ) -> Result<Outcome, Failure> {
         let name = object.name_any();
-        let (valid, missing) = validate::validate(&name, &object.spec)?;
+        let valid = validate::validate(&name, &object.spec)?;
         let generation = object.metadata.generation.unwrap_or_default();
         let now = ctx.clock.time();
-        supported(status, generation, &now, &missing);
         if object.spec.suspend {
             // Out of service: clients are not sent to it.
             ctx.store.delete_object(DISTRIBUTION_POINT, &name).await.map_err(|error| database(&error))?;
@@ -61,7 +60,15 @@ impl Reconciler for DistributionPoints {
         status.bytes_free = capacity.map(|capacity| capacity.saturating_sub(files.bytes));
         status.free = status.bytes_free.map(bytes);
         let first = files.errors.values().next();
+        let full = too_small(ctx, &name);
         let health = match first {
+            None if full > 0 => (
+                false,
+                "CapacityExceeded",
+                format!(
+                    "{full} files do not fit into spec.capacity: raise it, or take packages off this point"
+                ),
+            ),
             None => (true, "Working", format!("holds {} of {} files", files.present, files.wanted)),
             Some(error) => {
                 (false, "ContentFailed", format!("{} files could not be taken: {error}", files.errors.len()))
@@ -74,6 +81,12 @@ impl Reconciler for DistributionPoints {
     async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
         sweep_rows(ctx, DISTRIBUTION_POINT, names).await
     }
+}
+
+/// Files of packages that wait because the point has no room for them.
+fn too_small(ctx: &Context, point: &str) -> u64 {
+    let capacity = ctx.capacity_left_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    capacity.get(point).map_or(0, |files| files.len() as u64)
 }
 
 /// Packages that are complete on the point, and those on their way.

@@ -6,11 +6,19 @@ use patchtide_model::object::{Boundary, DistributionPoint};
 
 use crate::{error::Failure, kinds::object_name};
 
-/// The domain form of `spec`, and the fields that are accepted without effect.
-pub fn validate(
-    name: &str,
-    spec: &DistributionPointSpec,
-) -> Result<(DistributionPoint, Vec<&'static str>), Failure> {
+/// Whether nothing may be sent to it for the time being: out of service, or with limits that cannot be kept yet.
+pub const fn is_held(spec: &DistributionPointSpec) -> bool {
+    spec.suspend || spec.bandwidth.is_some()
+}
+
+/// The domain form of `spec`.
+pub fn validate(name: &str, spec: &DistributionPointSpec) -> Result<DistributionPoint, Failure> {
+    if spec.bandwidth.is_some() {
+        return Err(Failure::stalled(
+            reason::RESTRICTION_NOT_BUILT,
+            "bandwidth is not built yet: nothing more is sent to this distribution point, because that would pass over its limits; take bandwidth out to send without limit",
+        ));
+    }
     let boundaries = spec
         .boundaries
         .iter()
@@ -30,8 +38,7 @@ pub fn validate(
         boundaries,
         protected: spec.protected,
     };
-    let missing = if spec.bandwidth.is_some() { vec!["bandwidth"] } else { Vec::new() };
-    Ok((point, missing))
+    Ok(point)
 }
 
 #[cfg(test)]
@@ -41,9 +48,21 @@ mod tests {
     #[test]
     fn networks_and_addresses_are_read() {
         let yaml = "endpoints: ['https://dp1.example:8444/']\nboundaries: [{cidr: 10.1.0.0/16}, {cidr: '2001:db8::/32', speed: Slow}]\n";
-        let (point, missing) = validate("dp1", &serde_saphyr::from_str(yaml).unwrap()).unwrap();
+        let point = validate("dp1", &serde_saphyr::from_str(yaml).unwrap()).unwrap();
         assert_eq!(point.endpoints, ["https://dp1.example:8444"]);
         assert_eq!(point.boundaries.iter().map(|b| b.fast).collect::<Vec<_>>(), [true, false]);
-        assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn limits_that_cannot_be_kept_hold_the_point() {
+        let spec = |more: &str| {
+            serde_saphyr::from_str(&format!("endpoints: ['https://dp1.example:8444']\n{more}\n")).unwrap()
+        };
+        let limited = spec("bandwidth: {schedule: [{from: '08:00', until: '18:00', limit: '0'}]}");
+        assert!(is_held(&limited));
+        let failure = validate("dp1", &limited).unwrap_err();
+        assert_eq!(failure.reason, reason::RESTRICTION_NOT_BUILT);
+        assert!(failure.message.starts_with("bandwidth is not built yet"), "{failure}");
+        assert!(is_held(&spec("suspend: true")) && !is_held(&spec("protected: false")));
     }
 }

@@ -6,7 +6,10 @@ pub mod validate;
 use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
-use patchtide_crds::{MaintenanceWindow, MaintenanceWindowStatus, conditions::reason};
+use patchtide_crds::{
+    MaintenanceWindow, MaintenanceWindowStatus,
+    conditions::{NO_OCCURRENCE, reason},
+};
 use patchtide_model::ObjectName;
 use tokio::sync::watch;
 
@@ -15,7 +18,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{self, MAINTENANCE_WINDOW, sweep_rows},
+    kinds::{self, MAINTENANCE_WINDOW, flag, sweep_rows},
 };
 
 /// The kind.
@@ -51,8 +54,12 @@ impl Reconciler for MaintenanceWindows {
         let now = ctx.clock.now();
         let compiled = ctx.compiled.borrow().clone();
         let again = status::fill(status, &valid, &compiled, now);
+        let told = status::no_occurrence(&valid, now);
+        let told = told.as_ref().map(|text| (true, "DaysLeftOut", text.as_str()));
+        let generation = object.metadata.generation.unwrap_or_default();
+        flag(status, NO_OCCURRENCE, generation, &ctx.clock.time(), told);
         if compiled.plan.is_some() {
-            let never = status::never_fitting(ctx, &valid, &compiled).await?;
+            let never = status::never_fitting(&valid, &compiled, now);
             status.never_fitting = Some(never.len() as u64);
             status.never_fit = never.into_iter().take(20).collect();
         }

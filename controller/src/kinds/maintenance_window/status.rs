@@ -7,16 +7,13 @@ use patchtide_crds::{
     DurationText, MaintenanceWindowStatus,
     maintenance_window::{NeverFits, Occurrence},
 };
-use patchtide_model::window::{Window, WindowAction, Zone};
+use patchtide_model::window::{Recurrence, Window, WindowAction, Zone};
+use patchtide_planner::site;
 
-use crate::{compile::Compiled, context::Context, error::Failure, kinds::database};
+use crate::compile::Compiled;
 
 /// Openings shown.
 const SHOWN: usize = 5;
-/// Time a restart takes where no client settings say otherwise, with its countdown.
-const RESTART: SignedDuration = SignedDuration::from_mins(15);
-/// Time of an apt transaction where no rule says otherwise.
-const RUN_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// Fills what follows from the window itself. Returns when the status has to be looked at again.
 pub fn fill(
@@ -52,44 +49,35 @@ pub fn fill(
     Duration::try_from(wait).ok()
 }
 
-/// Deployed updates that need more time than the window ever has.
-pub async fn never_fitting(
-    ctx: &Context,
-    window: &Window,
-    compiled: &Compiled,
-) -> Result<Vec<NeverFits>, Failure> {
-    let (Some(plan), WindowAction::Allow) = (&compiled.plan, window.action) else {
-        return Ok(Vec::new());
+/// Deployed updates that are too long for every opening of some client that the window selects.
+pub fn never_fitting(window: &Window, compiled: &Compiled, now: Timestamp) -> Vec<NeverFits> {
+    let Some(plan) = &compiled.plan else {
+        return Vec::new();
     };
-    let selected = plan.membership.get(&window.collection).cloned().unwrap_or_default();
-    let reached: BTreeSet<_> = plan
-        .targets
-        .iter()
-        .filter(|(_, clients)| !clients.is_disjoint(&selected))
-        .map(|(name, _)| name.clone())
-        .collect();
-    if reached.is_empty() {
-        return Ok(Vec::new());
-    }
-    let objects = ctx.store.load_objects().await.map_err(|error| database(&error))?;
-    let ids: BTreeSet<_> = reached
-        .iter()
-        .filter_map(|name| objects.deployments.get(name))
-        .flat_map(|d| d.updates.iter().cloned())
-        .collect();
-    let ids: Vec<_> = ids.into_iter().collect();
-    let updates = ctx.store.updates(&ids).await.map_err(|error| database(&error))?;
-    Ok(updates
-        .values()
-        .filter_map(|update| {
-            let needs = update.maximum_run_time.unwrap_or(RUN_TIME) + RESTART;
-            (needs > window.duration).then(|| NeverFits {
-                update: update.id.to_string(),
-                needs: DurationText::from_seconds(needs.as_secs()),
-                longest: DurationText::from_seconds(window.duration.as_secs()),
-            })
+    site::never_fitting(plan, &compiled.clients, &window.name, now)
+        .into_iter()
+        .map(|never| NeverFits {
+            update: never.update.to_string(),
+            needs: DurationText::from_seconds(never.needs.as_secs()),
+            longest: DurationText::from_seconds(never.longest.map_or(0, |longest| longest.as_secs())),
         })
-        .collect())
+        .collect()
+}
+
+/// What an admin may not expect of the days (reliability.md #102).
+pub fn no_occurrence(window: &Window, now: Timestamp) -> Option<String> {
+    if window.occurrences(&TimeZone::UTC, now).next().is_none() {
+        return Some(
+            "WIN-NO-OCCURRENCE: it never opens again, and still keeps the rest of the time closed for its clients: correct its days, or delete it"
+                .to_owned(),
+        );
+    }
+    match window.recurrence {
+        Recurrence::MonthlyByDate { day: day @ 29..=31, .. } => Some(format!(
+            "WIN-NO-OCCURRENCE: months without a day {day} are left out; for the end of each month use lastDay: true"
+        )),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -112,5 +100,27 @@ mod tests {
         fill(&mut status, &window, &Compiled::default(), at("2026-07-01T03:00:00Z"));
         assert_eq!(status.next.as_deref(), Some("open until 2026-07-01T04:00:00Z"));
         assert_eq!(status.next_occurrences.len(), 5);
+    }
+
+    /// reliability.md #101: what the clients reckon with is the union less the denied; the status shows the next five.
+    /// #102: days that do not exist are told.
+    #[test]
+    fn days_that_are_left_out_are_told() {
+        let window = |recurrence: &str| {
+            let yaml = format!(
+                "collection: web\nstart: '02:00'\nduration: 2h\ntimeZone: UTC\nrecurrence: {recurrence}\n"
+            );
+            validate("w", &serde_saphyr::from_str(&yaml).unwrap()).unwrap()
+        };
+        let now = "2026-11-21T00:00:00Z".parse::<Timestamp>().unwrap();
+        let told = |recurrence: &str| no_occurrence(&window(recurrence), now);
+        assert!(told("{monthlyByDate: {day: 31}}").unwrap().contains("months without a day 31 are left out"));
+        assert!(told("{once: {date: '2025-01-01'}}").unwrap().contains("never opens again"));
+        assert_eq!(told("{monthlyByDate: {day: 28}}"), None);
+        assert_eq!(told("{monthlyByDate: {lastDay: true}}"), None);
+        let mut status = MaintenanceWindowStatus::default();
+        fill(&mut status, &window("{monthlyByDate: {day: 31}}"), &Compiled::default(), now);
+        let next: Vec<&str> = status.next_occurrences.iter().map(|next| &next.start[..10]).collect();
+        assert_eq!(next, ["2026-12-31", "2027-01-31", "2027-03-31", "2027-05-31", "2027-07-31"]);
     }
 }

@@ -7,7 +7,9 @@ use patchtide_crds::{
     maintenance_window::{WindowAction as WishedAction, WindowScope},
     recurrence::{Recurrence as Wished, WeekOfMonth, Weekday},
 };
-use patchtide_model::window::{AppliesTo, Recurrence, Window, WindowAction, Zone};
+use patchtide_model::window::{
+    AppliesTo, Recurrence, Window, WindowAction, WindowError, Zone, time_zone_names,
+};
 
 use crate::{
     error::Failure,
@@ -50,8 +52,27 @@ pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Fail
             WishedAction::Deny => WindowAction::Deny,
         },
     };
-    window.validate().map_err(|error| Failure::stalled(reason::INVALID_SPEC, error.to_string()))?;
+    window.validate().map_err(|error| Failure::stalled(reason::INVALID_SPEC, told(&window, &error)))?;
     Ok(window)
+}
+
+/// The error with what was perhaps meant: the zone whose name is nearest (reliability.md #94).
+fn told(window: &Window, error: &WindowError) -> String {
+    match (&window.zone, error) {
+        (Zone::Iana(name), WindowError::Zone(_)) => match nearest_zone(name) {
+            Some(near) => format!("{error}; did you mean {near}?"),
+            None => error.to_string(),
+        },
+        _ => error.to_string(),
+    }
+}
+
+fn nearest_zone(name: &str) -> Option<String> {
+    time_zone_names()
+        .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase()), known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map(|(_, known)| known)
 }
 
 /// The domain form of a recurrence, counted from `anchor`.
@@ -171,6 +192,8 @@ mod tests {
     fn what_cannot_be_evaluated_is_refused_with_its_field() {
         let base = "collection: web\nduration: 3h\nrecurrence: {daily: {}}\n";
         for (more, needle) in [
+            // reliability.md #94: the nearest name is told.
+            ("start: '02:00'\ntimeZone: Europe/Berlim\n", "did you mean Europe/Berlin?"),
             ("start: '02:00'\ntimeZone: Mars/Olympus\n", "Mars/Olympus"),
             ("start: '25:00'\n", "start: 25:00"),
             ("start: '02:00'\neffectiveFrom: '2026-02-30'\n", "effectiveFrom: 2026-02-30"),

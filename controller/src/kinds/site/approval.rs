@@ -19,6 +19,8 @@ pub struct Token {
     pub expires: Option<Timestamp>,
     /// A one-time token that was used before.
     pub used: bool,
+    /// Collection of which its machines become direct members.
+    pub collection: Option<String>,
 }
 
 /// What is to be done with a request.
@@ -106,8 +108,13 @@ mod tests {
     }
 
     fn tokens(usage: TokenUse, used: bool) -> BTreeMap<Digest, Token> {
-        let token =
-            Token { name: "t".into(), usage, expires: Some(Timestamp::from_second(100).unwrap()), used };
+        let token = Token {
+            name: "t".into(),
+            usage,
+            expires: Some(Timestamp::from_second(100).unwrap()),
+            used,
+            collection: None,
+        };
         BTreeMap::from([(Digest::of(b"secret"), token)])
     }
 

@@ -13,7 +13,7 @@ use patchtide_crds::{
     Site,
     site::{EnrolmentToken, TokenUse},
 };
-use patchtide_model::{ClientId, Digest, client::ClientState};
+use patchtide_model::{ClientId, Digest, ObjectName, client::ClientState, object::SiteObjects};
 use patchtide_signer::SignerError;
 use patchtide_store::{
     ObjectRow, StoreError,
@@ -36,6 +36,8 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Kind of the rows in which the management point asks for a new certificate of a client: named by the client's id, the
 /// UID is the id of its enrolment, the content is the signing request (PEM) as a JSON string.
 pub const RENEWAL: &str = "Renewal";
+/// Kind of the rows that say which collection a client's token put it into.
+pub const TOKEN_MEMBER: &str = "TokenMember";
 /// Key of a token in its Secret.
 const KEY: &str = "token";
 /// Shortest token, in bytes.
@@ -91,11 +93,24 @@ async fn once(ctx: &Context, site: &Site, told: &mut BTreeSet<Digest>) -> Result
     if !requests.is_empty() {
         let (tokens, complete) = tokens(ctx, &site.spec.enrolment.tokens).await?;
         for request in requests {
-            let decision = decide(&request, &site.spec.enrolment.approval, &tokens, complete, &by_hand, now);
-            if decision == Decision::Wait && told.insert(request.id) {
-                tell(ctx, site, &request).await;
+            let mut decision =
+                decide(&request, &site.spec.enrolment.approval, &tokens, complete, &by_hand, now);
+            let token = request.token_digest.and_then(|digest| tokens.get(&digest));
+            let collection = token.and_then(|token| token.collection.as_deref());
+            let missing = collection.filter(|name| ctx.caches.collections.get(name).is_none());
+            if let (Some(collection), Decision::Approve { .. }) = (missing, &decision) {
+                // Its windows could not hold for the machine: it stays outside until the collection is there.
+                decision = Decision::Wait;
+                tracing::warn!(
+                    collection,
+                    name = request.name,
+                    "the token's collection does not exist: create it or take it out of the token"
+                );
             }
-            carry_out(ctx, site, &request, decision, now).await?;
+            if decision == Decision::Wait && told.insert(request.id) {
+                tell(ctx, site, &request, missing).await;
+            }
+            carry_out(ctx, site, &request, decision, collection, now).await?;
         }
     }
     renew(ctx, site, now).await?;
@@ -155,7 +170,11 @@ async fn tokens(
             };
             ctx.store.put_token(row).await?;
             let used = ctx.store.token(digest).await?.is_some_and(|stored| stored.used_at.is_some());
-            tokens.insert(digest, Token { name: token.name.clone(), usage: token.usage, expires, used });
+            let collection = token.collection.clone();
+            tokens.insert(
+                digest,
+                Token { name: token.name.clone(), usage: token.usage, expires, used, collection },
+            );
         }
     }
     Ok((tokens, complete))
@@ -175,16 +194,22 @@ fn digests(text: &str, usage: TokenUse) -> Vec<Digest> {
 }
 
 /// Says that a machine waits for a person, and how to let it in.
-async fn tell(ctx: &Context, site: &Site, request: &EnrolmentRow) {
+async fn tell(ctx: &Context, site: &Site, request: &EnrolmentRow, missing: Option<&str>) {
     let id = request.id.to_string();
     let address =
         request.address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
-    let note = format!(
-        "{} at {address} waits for approval: kubectl annotate site {} {APPROVE}={}",
-        request.name,
-        site.name_any(),
-        &id[..16]
-    );
+    let note = match missing {
+        Some(collection) => format!(
+            "{} at {address} waits: the collection {collection} of its token does not exist; create it or take it out of enrolment.tokens",
+            request.name
+        ),
+        None => format!(
+            "{} at {address} waits for approval: kubectl annotate site {} {APPROVE}={}",
+            request.name,
+            site.name_any(),
+            &id[..16]
+        ),
+    };
     tracing::info!(id, name = request.name, address, "enrolment waits for approval");
     ctx.events.publish(site, false, "EnrolmentPending", "Enrol", &note).await;
 }
@@ -194,6 +219,7 @@ async fn carry_out(
     site: &Site,
     request: &EnrolmentRow,
     decision: Decision,
+    collection: Option<&str>,
     now: Timestamp,
 ) -> Result<(), EnrolmentError> {
     let consume = match decision {
@@ -227,11 +253,38 @@ async fn carry_out(
         let reason = "the token is good for one machine and was used: ask for another one";
         return Ok(ctx.store.refuse_enrolment(request.id, reason).await?);
     }
+    // Before the client exists, so that no policy can miss the windows of the collection.
+    if let Some(collection) = collection {
+        ctx.store.put_object(membership(client, collection)).await?;
+    }
     let not_after = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
     ctx.store.approve_enrolment(request.id, client, &certificate, not_after, now).await?;
     tracing::info!(id = %request.id, %client, name = request.name, "client enrolled");
     let note = format!("{} is client {client}", request.name);
     ctx.events.publish(site, false, "ClientEnrolled", "Enrol", &note).await;
+    Ok(())
+}
+
+/// The row that makes a client a direct member of the collection of its token.
+fn membership(client: ClientId, collection: &str) -> ObjectRow {
+    ObjectRow {
+        kind: TOKEN_MEMBER.to_owned(),
+        name: client.to_string(),
+        uid: String::new(),
+        generation: 0,
+        json: serde_json::Value::from(collection).to_string(),
+    }
+}
+
+/// Makes the clients that came with a token of a collection its direct members.
+pub async fn add_token_members(ctx: &Context, objects: &mut SiteObjects) -> Result<(), StoreError> {
+    for row in ctx.store.objects(TOKEN_MEMBER).await? {
+        let collection =
+            serde_json::from_str::<String>(&row.json).ok().and_then(|name| ObjectName::new(name).ok());
+        if let Some(collection) = collection.and_then(|name| objects.collections.get_mut(&name)) {
+            collection.direct_members.insert(row.name);
+        }
+    }
     Ok(())
 }
 

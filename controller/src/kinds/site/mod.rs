@@ -8,7 +8,7 @@ pub mod status;
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use patchtide_crds::{Site, SiteSpec, SiteStatus, conditions::reason, site::Signing};
+use patchtide_crds::{Site, SiteSpec, SiteStatus, conditions::reason};
 use tokio::sync::watch;
 
 use crate::{
@@ -107,11 +107,18 @@ fn without_effect(spec: &SiteSpec) -> Vec<&'static str> {
     let retention = patchtide_crds::site::Retention::default();
     [
         (
+            // Clients are given the addresses that the roles advertise.
             "softwareUpdatePoint",
-            spec.software_update_point.as_ref().is_some_and(|role| role.http_port.is_some()),
+            spec.software_update_point.is_some(),
         ),
-        ("limits", spec.limits != limits),
-        ("signing", spec.signing != Signing::default()),
+        ("distribution", spec.distribution.is_some()),
+        ("limits.clients", spec.limits.clients != limits.clients),
+        ("limits.pendingClients", spec.limits.pending_clients != limits.pending_clients),
+        ("limits.enrolmentsPerMinute", spec.limits.enrolments_per_minute != limits.enrolments_per_minute),
+        ("limits.requestsPerMinute", spec.limits.requests_per_minute != limits.requests_per_minute),
+        ("limits.reportSize", spec.limits.report_size != limits.report_size),
+        ("limits.messagesPerReport", spec.limits.messages_per_report != limits.messages_per_report),
+        ("limits.contentStore", spec.limits.content_store.is_some()),
         ("retention.stateMessages", spec.retention.state_messages != retention.state_messages),
         ("retention.complianceHistory", spec.retention.compliance_history != retention.compliance_history),
         ("retention.audit", spec.retention.audit != retention.audit),
@@ -120,7 +127,6 @@ fn without_effect(spec: &SiteSpec) -> Vec<&'static str> {
             spec.retention.remove_clients_after != retention.remove_clients_after,
         ),
         ("enrolment.renewBefore", spec.enrolment.renew_before.is_some()),
-        ("enrolment.tokens.collection", spec.enrolment.tokens.iter().any(|token| token.collection.is_some())),
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))

@@ -1,9 +1,8 @@
 //! What a Site's status shows.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchtide_crds::{
     Site, SiteStatus,
     site::{Backlog, ClientCounts, KeyStatus, RoleHealth},
@@ -13,6 +12,7 @@ use patchtide_model::{
     client::{Client, ClientState},
 };
 use patchtide_planner::site::Verdict;
+use patchtide_store::roles::RoleBeat;
 
 use crate::{
     context::Context,
@@ -24,6 +24,10 @@ use crate::{
 pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// A role that was not heard of for this long does not work.
 const SILENT: SignedDuration = SignedDuration::from_mins(2);
+/// An instance that was not heard of for this long, while another one works, is gone.
+const GONE: SignedDuration = SignedDuration::from_hours(24);
+/// Roles that a status holds.
+const ROLES: usize = 64;
 
 /// Fills clients, roles, backlog and keys.
 pub async fn fill(ctx: &Context, status: &mut SiteStatus, object: &Site) -> Result<(), Failure> {
@@ -38,22 +42,26 @@ pub async fn fill(ctx: &Context, status: &mut SiteStatus, object: &Site) -> Resu
     });
     let reports = ctx.store.client_reports().await.map_err(|error| database(&error))?;
     let resyncs = reports.iter().filter(|report| report.gap).count() as u64;
-    status.backlog = Some(Backlog { messages: 0, policies: withheld, resyncs });
-    status.roles = roles(ctx, now).await?;
+    let beats = ctx.store.beats().await.map_err(|error| database(&error))?;
+    for (role, instance) in gone(&beats, now) {
+        ctx.store.forget_beat(&role, &instance).await.map_err(|error| database(&error))?;
+    }
+    let waiting = beats.values().filter(|beat| is_heard(beat, now)).map(|beat| beat.waiting).sum();
+    status.backlog = Some(Backlog { messages: waiting, policies: withheld, resyncs });
+    status.roles = roles(&beats, now);
     status.keys = Some(KeyStatus {
         ca_fingerprint: Some(fingerprint(ctx.signer.ca_pem())),
-        ca_expires: expiry(ctx.signer.ca_pem()),
+        ca_expires: certificate_end(ctx.signer.ca_pem()).map(time),
         policy_key_id: ctx.signer.policy_keys().first().map(|key| key.key_id.clone()),
-        server_certificate_expires: None,
+        server_certificate_expires: first_expiry(&beats, now).map(time),
     });
     Ok(())
 }
 
-/// End of a certificate.
-fn expiry(pem: &str) -> Option<Time> {
+/// End of the first certificate of a chain.
+pub fn certificate_end(pem: &str) -> Option<Timestamp> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
-    let end = pem.parse_x509().ok()?.validity().not_after.timestamp();
-    Timestamp::from_second(end).ok().map(time)
+    Timestamp::from_second(pem.parse_x509().ok()?.validity().not_after.timestamp()).ok()
 }
 
 /// SHA-256 of the certificate's DER, as clients compare it.
@@ -84,25 +92,40 @@ fn count(clients: &[Client], pending: u64, inactive_after: SignedDuration, now: 
     }
 }
 
-/// What the roles wrote about themselves: values `role/<name>` of the site database, `RFC 3339 time, blank, address`.
-async fn roles(ctx: &Context, now: Timestamp) -> Result<Vec<RoleHealth>, Failure> {
-    let mut roles = Vec::new();
-    for name in ["management-point", "distribution-point", "software-update-point"] {
-        let value = ctx.store.get_value(&format!("role/{name}")).await.map_err(|error| database(&error))?;
-        let Some(value) = value else {
-            continue;
-        };
-        let (at, address) = value.split_once(' ').unwrap_or((value.as_str(), ""));
-        let silent = at.parse::<Timestamp>().map_or(SignedDuration::MAX, |at| now.duration_since(at));
-        let healthy = silent < SILENT;
-        roles.push(RoleHealth {
-            name: name.to_owned(),
-            address: (!address.is_empty()).then(|| address.to_owned()),
+/// Signs of life by role and instance.
+type Beats = BTreeMap<(String, String), RoleBeat>;
+
+fn is_heard(beat: &RoleBeat, now: Timestamp) -> bool {
+    now.duration_since(beat.at) < SILENT
+}
+
+/// Instances that were not heard of for a day, where another one of the role works: they are gone for good.
+fn gone(beats: &Beats, now: Timestamp) -> Vec<(String, String)> {
+    let replaced = |role: &str| beats.iter().any(|((other, _), beat)| other == role && is_heard(beat, now));
+    beats
+        .iter()
+        .filter(|((role, _), beat)| now.duration_since(beat.at) >= GONE && replaced(role))
+        .map(|(key, _)| key.clone())
+        .collect()
+}
+
+/// The end of the server certificate that ends first, among roles that work.
+fn first_expiry(beats: &Beats, now: Timestamp) -> Option<Timestamp> {
+    beats.values().filter(|beat| is_heard(beat, now)).filter_map(|beat| beat.certificate_expires).min()
+}
+
+/// What the roles say of themselves; one that is silent does not work.
+fn roles(beats: &Beats, now: Timestamp) -> Vec<RoleHealth> {
+    let health = beats.iter().take(ROLES).map(|((role, _), beat)| {
+        let healthy = is_heard(beat, now);
+        RoleHealth {
+            name: role.clone(),
+            address: (!beat.address.is_empty()).then(|| beat.address.clone()),
             healthy,
-            message: (!healthy).then(|| format!("not heard of since {at}: look at the role's log")),
-        });
-    }
-    Ok(roles)
+            message: (!healthy).then(|| format!("not heard of since {}: look at the role's log", beat.at)),
+        }
+    });
+    health.collect()
 }
 
 #[cfg(test)]
@@ -130,5 +153,27 @@ mod tests {
         ];
         let counts = count(&clients, 4, SignedDuration::from_hours(30 * 24), now);
         assert_eq!((counts.total, counts.active, counts.pending, counts.inactive), (7, 2, 4, 1));
+    }
+
+    #[test]
+    fn a_silent_role_does_not_work_and_a_replaced_one_is_forgotten() {
+        let now: Timestamp = "2026-07-10T00:00:00Z".parse().unwrap();
+        let beat = |minutes: i64| RoleBeat {
+            at: now - SignedDuration::from_mins(minutes),
+            address: "0.0.0.0:8443".into(),
+            certificate_expires: Some(now + SignedDuration::from_hours(24 * (90 - minutes))),
+            waiting: 3,
+        };
+        let key = |role: &str, instance: &str| (role.to_owned(), instance.to_owned());
+        let beats = Beats::from([
+            (key("management-point", "a"), beat(0)),
+            (key("management-point", "b"), beat(1)),
+            (key("management-point", "old"), beat(60 * 25)),
+            (key("distribution-point", "a"), beat(60 * 25)),
+        ]);
+        let health: Vec<bool> = roles(&beats, now).iter().map(|role| role.healthy).collect();
+        assert_eq!(health, [false, true, true, false]);
+        assert_eq!(gone(&beats, now), [key("management-point", "old")]);
+        assert_eq!(first_expiry(&beats, now), Some(now + SignedDuration::from_hours(24 * 89)));
     }
 }

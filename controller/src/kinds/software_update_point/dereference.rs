@@ -1,20 +1,23 @@
 //! Keyrings and addresses of the sources. A source whose keyring is missing fails alone.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use patchtide_catalog::{
     apt::{Approvals, AptSource, DatePolicy},
     openpgp::Keyring as Keys,
 };
 use patchtide_crds::{
-    SoftwareUpdatePoint, SoftwareUpdatePointSpec,
+    SoftwareUpdatePoint, SoftwareUpdatePointSpec, annotations,
     software_update_point::{AptSource as Wished, Keyring, UpdateRule, UpdateSource},
 };
 
-use super::rules;
+use super::{memory::Memory, rules};
 use crate::{
     context::Context,
     error::{Failure, chain},
@@ -30,22 +33,56 @@ pub struct Inputs {
     pub spec: SoftwareUpdatePointSpec,
     /// Each source, or why it cannot be used.
     pub sources: Vec<(String, Result<Box<AptSource>, String>)>,
+    /// Approvals by hand that were not used before, by source.
+    pub approved: BTreeMap<String, BTreeSet<String>>,
     /// Rules on single updates.
     pub update_rules: Vec<UpdateRule>,
 }
 
 /// Reads what the sources refer to.
-pub async fn dereference(ctx: &Context, object: &SoftwareUpdatePoint) -> Result<Inputs, Failure> {
+pub async fn dereference(
+    ctx: &Context,
+    object: &SoftwareUpdatePoint,
+    memory: &Memory,
+) -> Result<Inputs, Failure> {
     let mut sources = Vec::new();
+    let mut approved: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut keyrings = BTreeMap::new();
     for source in &object.spec.sources {
         let result = match &source.apt {
-            Some(apt) => read(ctx, &object.spec, source, apt, &mut keyrings).await.map(Box::new),
+            Some(apt) => read(ctx, &object.spec, source, apt, &mut keyrings).await.map(|mut read| {
+                let used = memory.sources.get(&source.name).map(|known| &known.approved);
+                let mut approve = |annotation: &str| {
+                    let words = object.annotations().get(annotation).map(String::as_str).unwrap_or_default();
+                    let entry = approval(words, &source.name)
+                        .map(|entry| format!("{annotation} {entry}"))
+                        .filter(|entry| !used.is_some_and(|used| used.contains(entry)));
+                    let given = entry.is_some();
+                    approved.entry(source.name.clone()).or_default().extend(entry);
+                    given
+                };
+                read.approvals = Approvals {
+                    shrink: approve(annotations::APPROVE_SHRINK),
+                    info_change: approve(annotations::APPROVE_INFO_CHANGE),
+                };
+                Box::new(read)
+            }),
             None => Err("this kind of source is not built yet: only apt sources are synchronised".to_owned()),
         };
         sources.push((source.name.clone(), result));
     }
-    Ok(Inputs { spec: object.spec.clone(), sources, update_rules: object.spec.update_rules.clone() })
+    Ok(Inputs {
+        spec: object.spec.clone(),
+        sources,
+        approved,
+        update_rules: object.spec.update_rules.clone(),
+    })
+}
+
+/// The entry for `source` in the value of an annotation that approves: entries are separated by commas, the first word
+/// of one is the source's name.
+fn approval<'a>(value: &'a str, source: &str) -> Option<&'a str> {
+    value.split(',').map(str::trim).find(|entry| entry.split_whitespace().next() == Some(source))
 }
 
 async fn read(
@@ -80,7 +117,7 @@ async fn read(
         architectures: apt.architectures.iter().cloned().collect(),
         keyring,
         rules: rules::rules(spec, source),
-        dates: DatePolicy { max_age, ..DatePolicy::default() },
+        dates: DatePolicy { max_age, require_valid_until: apt.require_valid_until, ..DatePolicy::default() },
         approvals: Approvals::default(),
     })
 }
@@ -129,4 +166,18 @@ fn file(ctx: &Context, path: &str) -> Result<Vec<u8>, String> {
         ));
     }
     std::fs::read(&real).map_err(|error| format!("keyring: {path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_is_for_the_source_it_names() {
+        let value = "debian 2026-11-21, security moved";
+        assert_eq!(approval(value, "security"), Some("security moved"));
+        assert_eq!(approval(value, "debian"), Some("debian 2026-11-21"));
+        assert_eq!(approval(value, "moved"), None);
+        assert_eq!(approval("", "debian"), None);
+    }
 }

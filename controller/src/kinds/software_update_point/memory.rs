@@ -1,6 +1,6 @@
 //! What is remembered of a software update point between synchronisations, in the site database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use patchtide_catalog::apt::{AptState, SuiteInfo};
@@ -69,6 +69,9 @@ pub struct SourceMemory {
     pub error: Option<String>,
     /// Its lines.
     pub lines: BTreeMap<String, LineMemory>,
+    /// Approvals by hand that were used; each counts once.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub approved: BTreeSet<String>,
 }
 
 /// What is remembered of a line.

@@ -1,6 +1,7 @@
 //! `SoftwareUpdatePoint`: synchronises its sources by its schedule. A synchronisation is a task of its own; the
 //! reconcile starts it, shows how far it is and writes what came of it.
 
+pub mod active;
 pub mod dereference;
 pub mod memory;
 pub mod plan;
@@ -18,8 +19,9 @@ use std::{
 use kube::ResourceExt;
 use patchtide_catalog::progress::Progress;
 use patchtide_crds::{
-    SoftwareUpdatePoint, SoftwareUpdatePointStatus, annotations, conditions::reason,
-    software_update_point::SyncKind,
+    SoftwareUpdatePoint, SoftwareUpdatePointStatus, annotations,
+    conditions::reason,
+    software_update_point::{SupRole, SyncKind},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -88,6 +90,8 @@ impl Reconciler for SoftwareUpdatePoints {
         vec![
             ctx.caches.secrets.subscribe(),
             ctx.caches.config_maps.subscribe(),
+            // Of several active points one is in force.
+            ctx.caches.software_update_points.version(),
             ctx.sync_progress.subscribe(),
         ]
     }
@@ -109,6 +113,16 @@ impl Reconciler for SoftwareUpdatePoints {
         let uid = object.uid().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         supported(status, generation, &ctx.clock.time(), &rules::without_effect(&object.spec));
+        if let Some(older) = active::displaced_by(&ctx.caches.software_update_points.all(), object) {
+            self.jobs().remove(&uid);
+            status.progress = None;
+            return Err(Failure::stalled(
+                reason::MORE_THAN_ONE_ACTIVE_POINT,
+                format!(
+                    "role: {older} is older and already active for these clients: set role: Spare here, or there, or move its sources here and delete it"
+                ),
+            ));
+        }
         if object.spec.suspend {
             self.jobs().remove(&uid);
             status.progress = None;
@@ -116,8 +130,8 @@ impl Reconciler for SoftwareUpdatePoints {
                 message: "suspended by spec.suspend; the catalogue stays".to_owned(),
             });
         }
-        let inputs = dereference::dereference(ctx, object).await?;
         let memory = Memory::load(ctx, &uid).await?;
+        let inputs = dereference::dereference(ctx, object, &memory).await?;
         let now = ctx.clock.now();
         let request = annotations::requested_at(Some(object.annotations())).map(str::to_owned);
         let full_asked = object.annotations().get(annotations::SYNC).is_some_and(|kind| kind == "full");
@@ -134,7 +148,9 @@ impl Reconciler for SoftwareUpdatePoints {
             let run = sync::Run {
                 uid: uid.clone(),
                 generation,
+                name: object.name_any(),
                 kind: next.kind,
+                expires: object.spec.role == SupRole::Active,
                 request,
                 inputs,
                 progress: progress.iter().map(|(_, progress)| progress.clone()).collect(),

@@ -132,6 +132,9 @@ mod tests {
         let asked = next(&spec("{}"), &memory(), 1, Some("b"), true, now).unwrap();
         assert_eq!(asked, Next { at: now, kind: SyncKind::Full });
         assert!(next(&spec("{}"), &memory(), 1, Some("a"), true, now).unwrap().at > now);
+        // R-SYNC-18: by hand is a delta where nothing else is asked for.
+        let plain = next(&spec("{}"), &memory(), 1, Some("b"), false, now).unwrap();
+        assert_eq!(plain, Next { at: now, kind: SyncKind::Delta });
     }
 
     #[test]

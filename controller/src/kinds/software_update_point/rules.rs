@@ -63,6 +63,11 @@ fn source_has_component(source: &UpdateSource, pattern: Option<&str>) -> bool {
     pattern.is_some_and(|pattern| !components.is_empty() && components.iter().all(|c| glob(pattern, c)))
 }
 
+fn source_has_some(source: &UpdateSource, pattern: Option<&str>) -> bool {
+    let components = source.apt.as_ref().map(|apt| apt.components.as_slice()).unwrap_or_default();
+    pattern.is_some_and(|pattern| components.iter().any(|component| glob(pattern, component)))
+}
+
 /// Gives an update what the rules say: for each property the first rule that matches and sets it.
 pub fn describe(rules: &[UpdateRule], update: &mut Update) {
     let matching: Vec<&UpdateRule> = rules.iter().filter(|rule| matches(&rule.matches, update)).collect();
@@ -110,7 +115,18 @@ pub fn without_effect(spec: &SoftwareUpdatePointSpec) -> Vec<&'static str> {
         spec.sources.iter().filter_map(|source| source.apt.as_ref()).any(has)
     };
     [
-        ("clientTypes", spec.client_types != ClientTypes::default()),
+        ("clientTypes: Internet", spec.client_types == ClientTypes::Internet),
+        // A rule for some of a source's components is left out: the archive's reader knows suites only.
+        (
+            "classificationRules.component",
+            spec.classification_rules.iter().any(|rule| {
+                rule.component.is_some()
+                    && spec.sources.iter().any(|source| {
+                        source_has_some(source, rule.component.as_deref())
+                            && !source_has_component(source, rule.component.as_deref())
+                    })
+            }),
+        ),
         ("sources.rpm", kinds(|source| source.rpm.is_some())),
         ("sources.wsus", kinds(|source| source.wsus.is_some())),
         ("sources.custom", kinds(|source| source.custom.is_some())),
@@ -143,6 +159,12 @@ mod tests {
         let spec = |more: &str| serde_saphyr::from_str(&format!("{plain}{more}}}")).unwrap();
         assert_eq!(without_effect(&spec("")), Vec::<&str>::new());
         assert_eq!(without_effect(&spec(", cleanupAge: 30d, languages: [de]")), ["languages", "cleanupAge"]);
+        let rule = ", classificationRules: [{component: main, classification: Updates}]";
+        assert_eq!(without_effect(&spec(rule)), Vec::<&str>::new());
+        assert_eq!(without_effect(&spec(", clientTypes: Both")), Vec::<&str>::new());
+        let two = plain.replace("[main]", "[main, contrib]");
+        let partly = serde_saphyr::from_str(&format!("{two}{rule}, clientTypes: Internet}}")).unwrap();
+        assert_eq!(without_effect(&partly), ["clientTypes: Internet", "classificationRules.component"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use patchtide_catalog::{
     http::{Fetcher, HttpOptions},
     progress::Progress,
 };
-use patchtide_crds::software_update_point::SyncKind;
+use patchtide_crds::{annotations, software_update_point::SyncKind};
 use patchtide_model::LineId;
 use patchtide_store::catalogue::LineSync;
 
@@ -29,6 +29,10 @@ use crate::{
 pub struct Run {
     /// UID of the object.
     pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it may expire what is superseded: a spare one does not.
+    pub expires: bool,
     /// Generation of the spec.
     pub generation: i64,
     /// Which.
@@ -98,6 +102,7 @@ async fn one_source(
         Ok(()) => {
             memory.error = None;
             memory.last_success = Some(ctx.clock.now());
+            memory.approved.extend(run.inputs.approved.get(name).into_iter().flatten().cloned());
         }
         Err(error) => {
             tracing::warn!(source = name, error, "source not synchronised");
@@ -174,7 +179,8 @@ async fn one(
                 Ok(())
             }
             Err(error) => {
-                errors.push(format!("{}: {}", event.line, error.chain()));
+                let how = how_to_approve(error.code(), &run.name, &source.name);
+                errors.push(format!("{}: {}{how}", event.line, error.chain()));
                 Ok(())
             }
         };
@@ -188,6 +194,19 @@ async fn one(
     // The lines of one suite share its error.
     errors.dedup();
     if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+}
+
+/// What a person writes to let through what is held (reliability.md #49, #57); nothing for other errors.
+fn how_to_approve(code: &str, point: &str, source: &str) -> String {
+    let annotation = match code {
+        "CAT-SHRINK" => annotations::APPROVE_SHRINK,
+        "APT-INFO-CHANGED" => annotations::APPROVE_INFO_CHANGE,
+        _ => return String::new(),
+    };
+    let now = annotations::REQUESTED_AT;
+    format!(
+        ": kubectl annotate --overwrite softwareupdatepoint {point} {annotation}='{source} <date>' {now}=<date> approves it once"
+    )
 }
 
 fn scratch(ctx: &Context) -> Result<PathBuf, String> {
@@ -245,7 +264,7 @@ async fn take(
 
 /// Expires what is superseded by the rule of the spec; only a full synchronisation expires.
 async fn expire(ctx: &Context, run: &Run) -> Result<u64, Failure> {
-    if run.kind != SyncKind::Full {
+    if run.kind != SyncKind::Full || !run.expires {
         return Ok(0);
     }
     let before = expiry(run.inputs.spec.supersedence_rule.months, ctx.clock.now());
@@ -264,6 +283,15 @@ fn expiry(months: Option<u32>, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// reliability.md #57: held, and the message says how a person lets it through.
+    #[test]
+    fn what_is_held_says_how_it_is_approved() {
+        let text = how_to_approve("CAT-SHRINK", "archives", "debian");
+        assert!(text.contains("softwareupdatepoint archives patchtide.dev/approveShrink='debian "), "{text}");
+        assert!(how_to_approve("APT-INFO-CHANGED", "a", "b").contains("approveInfoChange"));
+        assert_eq!(how_to_approve("APT-SIG", "a", "b"), "");
+    }
 
     #[test]
     fn superseded_updates_expire_at_once_or_after_months() {

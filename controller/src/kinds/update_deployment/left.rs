@@ -22,7 +22,11 @@ const REMEMBERED: usize = 200;
 const NAMED: usize = 5;
 
 /// Adds what `deployment` loses against the row in force to what left it before. Call before the new row is kept.
-pub async fn notice(ctx: &Context, object: &UpdateDeployment, deployment: &Deployment) -> Result<BTreeSet<UpdateId>, Failure> {
+pub async fn notice(
+    ctx: &Context,
+    object: &UpdateDeployment,
+    deployment: &Deployment,
+) -> Result<BTreeSet<UpdateId>, Failure> {
     let name = object.name_any();
     let mine = |row: &ObjectRow| row.uid == deployment.uid;
     let before = ctx.store.object(UPDATE_DEPLOYMENT, &name).await.map_err(|error| database(&error))?;
@@ -32,8 +36,9 @@ pub async fn notice(ctx: &Context, object: &UpdateDeployment, deployment: &Deplo
         known.filter(mine).and_then(|row| serde_json::from_str(&row.json).ok()).unwrap_or_default();
     let left = merge(&known, before.map(|before| before.updates).unwrap_or_default(), &deployment.updates);
     if left != known {
-        let json = serde_json::to_string(&left)
-            .map_err(|error| Failure::of("the updates that left the deployment cannot be written as JSON", &error))?;
+        let json = serde_json::to_string(&left).map_err(|error| {
+            Failure::of("the updates that left the deployment cannot be written as JSON", &error)
+        })?;
         let row = ObjectRow {
             kind: LEFT_UPDATES.to_owned(),
             name,

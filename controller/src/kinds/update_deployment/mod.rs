@@ -42,6 +42,7 @@ impl Reconciler for UpdateDeployments {
             ctx.caches.deployment_templates.version(),
             ctx.caches.update_lists.version(),
             ctx.caches.collections.version(),
+            ctx.caches.deployment_packages.version(),
             ctx.compiled_version.subscribe(),
         ]
     }

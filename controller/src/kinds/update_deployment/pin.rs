@@ -181,6 +181,26 @@ mod tests {
         assert_eq!(later.memory, first.memory, "pinning again on the result changes nothing");
     }
 
+    /// R-TMPL-06: a change of a template leaves deployments that were made from it alone, and status says so.
+    #[test]
+    fn a_pinned_template_is_remembered_when_it_changes() {
+        let spec = spec("{updateList: l, template: t, collection: c}");
+        let first = pin(&spec, &inputs(&[A], Memory::default())).unwrap();
+        assert!(!first.template_differs);
+        let mut later = inputs(&[A], first.memory.clone());
+        let edited =
+            serde_saphyr::from_str("{collection: elsewhere, settings: {deadline: {none: true}}}").unwrap();
+        later.template = Some(("sha256:later".to_owned(), edited));
+        let second = pin(&spec, &later).unwrap();
+        assert_eq!(second.template, Some(DeploymentTemplateSpec::default()));
+        assert_eq!((second.template_digest.as_deref(), second.template_differs), (Some("sha256:now"), true));
+        assert_eq!(second.memory, first.memory);
+        // Following it, or naming its present digest, takes the edit over.
+        let follow = "{updateList: l, template: t, templateReference: Follow, collection: c}";
+        let followed = pin(&serde_saphyr::from_str(follow).unwrap(), &later).unwrap();
+        assert_eq!(followed.template.unwrap().collection.as_deref(), Some("elsewhere"));
+    }
+
     #[test]
     fn a_followed_list_is_as_it_is_and_nothing_is_remembered() {
         let spec = spec(

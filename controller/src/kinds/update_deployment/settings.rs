@@ -104,13 +104,7 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
     if left_to_people {
         missing.push("restart.enforcement");
     }
-    if restart.countdown.is_some() {
-        missing.push("restart.countdown");
-    }
     let installation = wish.installation.clone().unwrap_or_default();
-    if installation.install_all_within.is_some() {
-        missing.push("installation.installAllWithin");
-    }
     let alerts = wish.alerts.clone().unwrap_or_default();
     if alerts.off_during_installation == Some(true) {
         missing.push("alerts.offDuringInstallation");
@@ -145,13 +139,20 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
         alert_on_failure: alerts.on_failure.unwrap_or_default(),
         install_on_slow_boundary: takes(download.slow_boundary, false),
         fallback_to_unprotected: takes(download.unprotected_fallback, true),
-        install_all_applicable: installation.install_all_applicable.unwrap_or_default()
-            && installation.install_all_within.is_none(),
+        install_all_applicable: installation.install_all_applicable.unwrap_or_default(),
         wake_on_lan: wake.enabled.unwrap_or_default(),
         allow_remove: installation.allow_removals.unwrap_or_default(),
         deadline_spread: match &wish.deadline_spread {
             Some(text) => duration("settings.deadlineSpread", text)?,
             None => SignedDuration::ZERO,
+        },
+        install_all_within: match &installation.install_all_within {
+            Some(text) => Some(duration("settings.installation.installAllWithin", text)?),
+            None => None,
+        },
+        restart_countdown: match &restart.countdown {
+            Some(text) => Some(duration("settings.restart.countdown", text)?),
+            None => None,
         },
     };
     Ok((settings, missing))
@@ -226,8 +227,13 @@ mod tests {
     fn the_deployment_goes_before_its_template_field_by_field() {
         let template =
             wish("restart: {suppressServers: true, outsideWindows: true}\ndeadline: {after: 3d}\n");
-        let own = wish("restart: {outsideWindows: false}\ndeadline: {none: true}\n");
-        let (settings, _) = resolve(&merge(Some(&template), &own)).unwrap();
+        let own = wish(
+            "restart: {outsideWindows: false, countdown: 30m}\ndeadline: {none: true}\ninstallation: {installAllWithin: 2d}\n",
+        );
+        let (settings, missing) = resolve(&merge(Some(&template), &own)).unwrap();
+        assert_eq!(missing, Vec::<&str>::new());
+        assert_eq!(settings.restart_countdown, Some(SignedDuration::from_mins(30)));
+        assert_eq!(settings.install_all_within, Some(SignedDuration::from_hours(48)));
         assert!(settings.suppress_restart_servers, "the template's own field stays");
         assert!(!settings.restart_outside_windows, "false is an answer too");
         assert_eq!(settings.deadline, Deadline::None);

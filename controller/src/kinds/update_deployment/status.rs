@@ -8,18 +8,20 @@ use std::{
 use jiff::Timestamp;
 use patchtide_crds::{
     UpdateDeploymentStatus,
-    conditions::{DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
+    conditions::{CONTENT_MISSING, DEADLINE_UNREACHABLE, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
     update_deployment::{RankedError, StateCount},
 };
 use patchtide_model::{
     ClientId, UpdateId,
     deployment::Deployment,
+    object::DeploymentPackage,
     state::{Compliance, DeploymentEnforcement},
 };
 use patchtide_planner::site::{
     Verdict,
     status::{
-        DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of,
+        DeploymentNumbers, Missed, Moment, NextWindow, ReportedState, StatusInput, deployment_status,
+        windows_of,
     },
 };
 
@@ -27,13 +29,15 @@ use crate::{
     compile::Compiled,
     context::Context,
     error::Failure,
-    kinds::{database, flag, time},
+    kinds::{DEPLOYMENT_PACKAGE, database, flag, time, update_list::status::unpacked},
 };
 
 /// Windows open and leases run out without any event.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Errors shown.
 const ERRORS: usize = 10;
+/// Updates that a message names.
+const NAMED: usize = 5;
 
 /// Fills counts, times and the conditions that tell the roll-out.
 pub async fn fill(
@@ -79,8 +83,46 @@ pub async fn fill(
         status.counted_time = Some(time(now));
     }
     status.content_bytes = Some(content_bytes(ctx, deployment).await?);
-    rollout(status, generation, ctx, &numbers);
+    let missing = without_content(ctx, deployment).await?;
+    let told = missing.as_ref().map(|text| (true, "NotInAPackage", text.as_str()));
+    flag(status, CONTENT_MISSING, generation, &ctx.clock.time(), told);
+    let late = numbers.missed.map(unreachable);
+    let told = late.as_ref().map(|text| (true, "NoWindowBefore", text.as_str()));
+    flag(status, DEADLINE_UNREACHABLE, generation, &ctx.clock.time(), told);
+    rollout(status, generation, ctx, &numbers, missing.as_deref());
     Ok(())
+}
+
+/// Updates of the deployment that no package holds: a client that requires one waits for its content (R-PKG-11).
+async fn without_content(ctx: &Context, deployment: &Deployment) -> Result<Option<String>, Failure> {
+    let rows = ctx.store.objects(DEPLOYMENT_PACKAGE).await.map_err(|error| database(&error))?;
+    let packages: Vec<DeploymentPackage> =
+        rows.iter().filter_map(|row| serde_json::from_str(&row.json).ok()).collect();
+    let updates: BTreeSet<UpdateId> = deployment.updates.iter().cloned().collect();
+    let missing = unpacked(&updates, packages.iter());
+    let first: Vec<String> = missing.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = match missing.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok((!missing.is_empty()).then(|| {
+        format!(
+            "{} updates are in no deployment package: {}{more}; put them into one, or take them out of the deployment",
+            missing.len(),
+            first.join(", ")
+        )
+    }))
+}
+
+fn unreachable(missed: Missed) -> String {
+    let opens = missed.opens.map_or_else(
+        || "none opens ever again".to_owned(),
+        |opens| format!("the first opens {}", seconds(opens)),
+    );
+    format!(
+        "DEADLINE-UNREACHABLE: no maintenance window of some targeted client opens before the deadline {}, {opens}: add a window, move the deadline, or set installation.outsideWindows",
+        seconds(missed.deadline)
+    )
 }
 
 /// Clients whose last scan says that they require an update of the deployment.
@@ -203,7 +245,13 @@ fn seconds(at: Timestamp) -> Timestamp {
 }
 
 /// The conditions that tell how far the clients are.
-fn rollout(status: &mut UpdateDeploymentStatus, generation: i64, ctx: &Context, numbers: &DeploymentNumbers) {
+fn rollout(
+    status: &mut UpdateDeploymentStatus,
+    generation: i64,
+    ctx: &Context,
+    numbers: &DeploymentNumbers,
+    missing: Option<&str>,
+) {
     let now = ctx.clock.time();
     let (compliant, targeted) = (numbers.compliant, numbers.targeted);
     let (done, why, text) = match targeted {
@@ -211,6 +259,12 @@ fn rollout(status: &mut UpdateDeploymentStatus, generation: i64, ctx: &Context, 
         _ if status.updates == Some(0) => {
             (false, reason::NO_UPDATES, format!("no update is in force yet for {targeted} clients"))
         }
+        // R-ENFD-15: all that can be done is done.
+        _ if compliant == targeted && missing.is_some() => (
+            true,
+            reason::SUCCESS_WITH_ERRORS,
+            format!("all {targeted} clients are compliant, with errors: {}", missing.unwrap_or_default()),
+        ),
         _ if compliant == targeted => {
             (true, reason::ALL_COMPLIANT, format!("all {targeted} clients are compliant"))
         }

@@ -3,14 +3,20 @@
 pub mod plan;
 pub mod status;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use patchtide_crds::{
-    UpdateList, UpdateListStatus, annotations, conditions::reason, update_list::RefreshPolicy,
+    UpdateList, UpdateListStatus, annotations,
+    conditions::{CATALOGUE_CONFLICT, reason},
+    update_list::RefreshPolicy,
 };
-use patchtide_model::{Digest, UpdateId};
+use patchtide_model::{Digest, UpdateId, catalogue::LeafRef};
 use tokio::sync::watch;
 
 use self::plan::Members;
@@ -19,7 +25,10 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{self, UPDATE_LIST, database, duration, search_folder, sweep_rows, time},
+    kinds::{
+        self, UPDATE_LIST, database, duration, flag, search_folder,
+        software_update_point::active::offered_lines, sweep_rows, time,
+    },
 };
 
 /// The kind.
@@ -52,7 +61,23 @@ impl Reconciler for UpdateLists {
             .unwrap_or_default();
         let now = ctx.clock.now();
         let due = refresh_due(object, &old, now)?;
-        let found = if due.now { Some(found(ctx, object).await?) } else { None };
+        let found = if due.now {
+            let mut found = found(ctx, object).await?;
+            let fresh: Vec<UpdateId> = found
+                .iter()
+                .filter(|id| !old.followed.contains(id) && !pinned.contains(id))
+                .cloned()
+                .collect();
+            let conflicts = conflicts(ctx, &fresh).await?;
+            found.retain(|id| !conflicts.contains_key(id));
+            let text = conflict_message(&conflicts);
+            let told = text.as_ref().map(|text| (true, "CatConflict", text.as_str()));
+            let generation = object.metadata.generation.unwrap_or_default();
+            flag(status, CATALOGUE_CONFLICT, generation, &ctx.clock.time(), told);
+            Some(found)
+        } else {
+            None
+        };
         let wanted: BTreeSet<UpdateId> =
             pinned.iter().chain(&old.followed).chain(found.iter().flatten()).cloned().collect();
         let wanted: Vec<UpdateId> = wanted.into_iter().collect();
@@ -125,6 +150,34 @@ async fn found(ctx: &Context, object: &UpdateList) -> Result<BTreeSet<UpdateId>,
         Failure::wait(reason::DEPENDENCY_NOT_READY, message)
     })?;
     Ok(found.into_iter().map(|update| update.id).collect())
+}
+
+/// Of updates that a search found: those whose packages another source has with other content (reliability.md #53), each
+/// with one that disagrees. Neither is selected until a person pins one.
+async fn conflicts(
+    ctx: &Context,
+    fresh: &[UpdateId],
+) -> Result<BTreeMap<UpdateId, (LeafRef, UpdateId)>, Failure> {
+    let offered = offered_lines(&ctx.caches.software_update_points.all());
+    let all = ctx.store.conflicting(fresh).await.map_err(|error| database(&error))?;
+    Ok(all
+        .into_iter()
+        .filter_map(|(id, others)| {
+            let other = others.into_iter().find(|(_, other)| offered.contains(other.line.as_str()))?;
+            Some((id, other))
+        })
+        .collect())
+}
+
+fn conflict_message(conflicts: &BTreeMap<UpdateId, (LeafRef, UpdateId)>) -> Option<String> {
+    let (id, (leaf, other)) = conflicts.first_key_value()?;
+    Some(format!(
+        "CAT-CONFLICT: {} updates that the search finds are left out, first {id}: its {} {} ({}) is another file than that of {other}; pin the one you trust in spec.updates, or take one of the sources out",
+        conflicts.len(),
+        leaf.package,
+        leaf.version,
+        leaf.architecture
+    ))
 }
 
 /// Identities as written in YAML.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_crds::{UpdateListStatus, update_list::ListCompliance};
-use patchtide_model::{ClientId, UpdateId, catalogue::Update, client::ClientState, state::Scan};
+use patchtide_model::{
+    ClientId, UpdateId, catalogue::Update, client::ClientState, object::DeploymentPackage, state::Scan,
+};
 
 use super::plan::Members;
 use crate::{context::Context, error::Failure, kinds::database};
@@ -41,9 +43,16 @@ pub async fn fill(
 /// Members that no package holds.
 async fn without_content(ctx: &Context, members: &BTreeSet<UpdateId>) -> Result<u64, Failure> {
     let objects = ctx.store.load_objects().await.map_err(|error| database(&error))?;
-    let packed: BTreeSet<&UpdateId> =
-        objects.packages.values().flat_map(|package| &package.updates).collect();
-    Ok(members.iter().filter(|id| !packed.contains(id)).count() as u64)
+    Ok(unpacked(members, objects.packages.values()).len() as u64)
+}
+
+/// Those of `members` that no package holds (R-ULST-13).
+pub fn unpacked<'a>(
+    members: &'a BTreeSet<UpdateId>,
+    packages: impl Iterator<Item = &'a DeploymentPackage>,
+) -> Vec<&'a UpdateId> {
+    let packed: BTreeSet<&UpdateId> = packages.flat_map(|package| &package.updates).collect();
+    members.iter().filter(|id| !packed.contains(id)).collect()
 }
 
 async fn compliance(ctx: &Context, members: &BTreeSet<UpdateId>) -> Result<ListCompliance, Failure> {
@@ -57,7 +66,10 @@ async fn compliance(ctx: &Context, members: &BTreeSet<UpdateId>) -> Result<ListC
         .map(|report| report.client)
         .collect();
     let mut requiring = BTreeSet::new();
-    for update in members {
+    // The counts are in memory: only what somebody requires is worth a query.
+    let ids: Vec<UpdateId> = members.iter().cloned().collect();
+    let counts = ctx.store.required_counts(&ids).await.map_err(|error| database(&error))?;
+    for update in counts.iter().filter(|(_, count)| count.required > 0).map(|(update, _)| update) {
         let clients = ctx.store.requiring_clients(update).await.map_err(|error| database(&error))?;
         requiring.extend(clients.into_iter().filter(|client| active.contains(client)));
     }
@@ -92,6 +104,23 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    /// R-ULST-13: an update without content in any package is marked.
+    #[test]
+    fn members_that_no_package_holds_are_counted() {
+        let id = |text: &str| text.parse::<UpdateId>().unwrap();
+        let (a, b) = (id("debian/bookworm/main:a@1"), id("debian/bookworm/main:b@1"));
+        let members = BTreeSet::from([a.clone(), b.clone()]);
+        let package = |updates: Vec<UpdateId>| DeploymentPackage {
+            name: patchtide_model::ObjectName::new("p").unwrap(),
+            distribution_points: BTreeSet::new(),
+            updates,
+            version: 1,
+        };
+        assert_eq!(unpacked(&members, std::iter::empty()).len(), 2);
+        assert_eq!(unpacked(&members, [package(vec![a.clone()])].iter()), [&b]);
+        assert!(unpacked(&members, [package(vec![a]), package(vec![b])].iter()).is_empty());
+    }
 
     #[test]
     fn the_three_kinds_add_up_and_never_heard_is_not_compliant() {
