@@ -82,6 +82,7 @@ fn a_real_api_server_takes_the_good_and_answers_the_bad() {
     definitions_are_in_force(&cluster);
     examples_are_accepted(&cluster);
     bad_objects_are_answered(&cluster);
+    large_objects_are_answered(&cluster);
     rights_are_the_least(&cluster);
 }
 
@@ -155,6 +156,31 @@ fn bad_objects_are_answered(cluster: &Cluster) {
         }
     }
     assert_eq!(wrong, "");
+}
+
+/// reliability 4 #24 and #25: a pattern of a MiB, 10^5 items, an object of more than 512 KiB.
+fn large_objects_are_answered(cluster: &Cluster) {
+    let namespace = cluster.plane.create_namespace("large").unwrap();
+    let glob = "*a".repeat(512 * 1024);
+    let host = |n: usize| format!("host-{n}");
+    let pattern = json!({"matchExpressions": [{"key": "hostname", "operator": "Glob", "values": [glob]}]});
+    let members: Vec<String> = (0..100_000).map(host).collect();
+    let long: Vec<String> = (0..6_000).map(|n| format!("{}-{n}", "h".repeat(90))).collect();
+    for (id, spec, says) in [
+        ("#24", json!({"selector": pattern}), "may not be more than 256 bytes"),
+        ("#25 items", json!({"directMembers": members}), "must have at most 5000 items"),
+        ("#25 bytes", json!({"directMembers": long}), "must have at most 5000 items"),
+    ] {
+        let object = json!({
+            "apiVersion": "patchtide.dev/v1alpha1", "kind": "Collection",
+            "metadata": {"name": "large", "namespace": namespace}, "spec": spec,
+        });
+        let args = ["create", "--dry-run=server", "--validate=ignore", "-f", "-"];
+        let output = cluster.kubectl(&args, Some(&object.to_string()));
+        let text = said(&output);
+        let start: String = text.chars().take(600).collect();
+        assert!(!output.status.success() && text.contains(says), "{id}: {start}");
+    }
 }
 
 fn rights_are_the_least(cluster: &Cluster) {

@@ -5,6 +5,7 @@
 mod bad;
 mod contract;
 mod quickstart;
+mod restrict;
 #[path = "../support/mod.rs"]
 mod support;
 
