@@ -95,7 +95,12 @@ pub struct DatePolicy {
 
 impl Default for DatePolicy {
     fn default() -> Self {
-        Self { check_valid_until: true, require_valid_until: false, max_age: None, future_tolerance: SignedDuration::from_mins(5) }
+        Self {
+            check_valid_until: true,
+            require_valid_until: false,
+            max_age: None,
+            future_tolerance: SignedDuration::from_mins(5),
+        }
     }
 }
 
