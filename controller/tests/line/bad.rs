@@ -54,7 +54,9 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
     let blocked = ground.store.load_objects().await.unwrap().blocked;
     assert!(blocked.contains_key("MaintenanceWindow/mars"), "{blocked:?}");
     // A restriction that is not built.
-    ground.apply(&format!("{head} ClientSettings\nmetadata:\n  name: idle\nspec: {{download: {{bandwidth: 1Mi}}}}\n"));
+    ground.apply(&format!(
+        "{head} ClientSettings\nmetadata:\n  name: idle\nspec: {{download: {{bandwidth: 1Mi}}}}\n"
+    ));
     reason("clientsettings", "idle", "RestrictionNotBuilt", "download.bandwidth").await;
     // A field without effect is named.
     ground.apply(&format!("{head} DeploymentTemplate\nmetadata:\n  name: t\nspec: {{settings: {{alerts: {{onFailure: true}}}}}}\n"));

@@ -119,7 +119,9 @@ async fn what_restricts_holds_from_the_first_moment() {
 }
 
 async fn a_token_puts_its_machines_under_the_windows_of_its_collection(ground: &Ground) {
-    ground.apply(&format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: lab\nstringData: {{token: {TOKEN}}}\n"));
+    ground.apply(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: lab\nstringData: {{token: {TOKEN}}}\n"
+    ));
     ground.apply(&format!("{HEAD} Site\nmetadata:\n  name: site\nspec: {{managementPoint: {{addresses: ['https://127.0.0.1:8443']}}, enrolment: {{tokens: [{{name: lab, secretRef: {{name: lab}}, use: Site, collection: lab}}], approval: {{mode: Automatic, tokens: [Site]}}}}}}\n"));
     ground.ready("site", "site", 20).await;
     // Its collection is not there: nobody could tell which windows hold, so it stays outside.
@@ -144,15 +146,27 @@ async fn a_token_puts_its_machines_under_the_windows_of_its_collection(ground: &
     sync(ground, "a").await;
     ground.apply(&format!("{HEAD} UpdateDeployment\nmetadata:\n  name: soon\nspec: {{updates: ['a/stable/main:tool@2'], collection: lab, settings: {{deadline: {{after: 1h}}, restart: {{countdown: 30m}}}}}}\n"));
     ground.ready("updatedeployment", "soon", 20).await;
-    says(ground, "updatedeployment", "soon", "DeadlineUnreachable", "NoWindowBefore", &format!("the first opens {far}")).await;
+    says(
+        ground,
+        "updatedeployment",
+        "soon",
+        "DeadlineUnreachable",
+        "NoWindowBefore",
+        &format!("the first opens {far}"),
+    )
+    .await;
     says(ground, "updatedeployment", "soon", "ContentMissing", "NotInAPackage", "a/stable/main:tool@2").await;
-    let deployed = policy(ground, client, "the deployment", |policy| policy.body.deployments.len() == 1).await;
+    let deployed =
+        policy(ground, client, "the deployment", |policy| policy.body.deployments.len() == 1).await;
     assert_eq!(deployed.body.deployments[0].settings.restart_countdown.unwrap().as_mins(), 30);
     assert_eq!(condition(&ground.get("updatedeployment", "soon"), "Supported"), serde_json::Value::Null);
     // #101, #102: the next openings, and the days that are left out.
     ground.apply(&format!("{HEAD} MaintenanceWindow\nmetadata:\n  name: monthly\nspec: {{collection: lab, start: '02:00', duration: 2h, timeZone: UTC, recurrence: {{monthlyByDate: {{day: 31}}}}}}\n"));
     says(ground, "maintenancewindow", "monthly", "NoOccurrence", "DaysLeftOut", "WIN-NO-OCCURRENCE").await;
-    assert_eq!(ground.get("maintenancewindow", "monthly")["status"]["nextOccurrences"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        ground.get("maintenancewindow", "monthly")["status"]["nextOccurrences"].as_array().unwrap().len(),
+        5
+    );
     // Switched off: the machine keeps its windows and has nothing to do.
     ground.apply(&format!("{HEAD} ClientSettings\nmetadata:\n  name: lab\nspec: {{collection: lab, priority: 5, enabled: false}}\n"));
     let off = policy(ground, client, "nothing deployed", |policy| policy.body.deployments.is_empty()).await;
@@ -162,25 +176,58 @@ async fn a_token_puts_its_machines_under_the_windows_of_its_collection(ground: &
 
 /// reliability.md #53; R-SUP-09.
 async fn one_point_is_active_and_sources_that_disagree_are_left_out(ground: &Ground) {
-    let apt = |name: &str| format!("{{name: {name}, apt: {{url: 'http://127.0.0.1:9/x', suites: [stable], components: [main], architectures: [amd64], keyring: {{keyringFile: /usr/share/keyrings/none.gpg}}}}}}");
-    ground.apply(&format!("{HEAD} SoftwareUpdatePoint\nmetadata:\n  name: first\nspec: {{sources: [{}, {}]}}\n", apt("a"), apt("b")));
+    let apt = |name: &str| {
+        format!(
+            "{{name: {name}, apt: {{url: 'http://127.0.0.1:9/x', suites: [stable], components: [main], architectures: [amd64], keyring: {{keyringFile: /usr/share/keyrings/none.gpg}}}}}}"
+        )
+    };
+    ground.apply(&format!(
+        "{HEAD} SoftwareUpdatePoint\nmetadata:\n  name: first\nspec: {{sources: [{}, {}]}}\n",
+        apt("a"),
+        apt("b")
+    ));
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    ground.apply(&format!("{HEAD} SoftwareUpdatePoint\nmetadata:\n  name: second\nspec: {{sources: [{}]}}\n", apt("c")));
+    ground.apply(&format!(
+        "{HEAD} SoftwareUpdatePoint\nmetadata:\n  name: second\nspec: {{sources: [{}]}}\n",
+        apt("c")
+    ));
     says(ground, "softwareupdatepoint", "second", "Ready", "MoreThanOneActivePoint", "first is older").await;
-    ground.kubectl(&["patch", "softwareupdatepoint", "second", "--type=merge", "-p", r#"{"spec":{"role":"Spare"}}"#]);
+    ground.kubectl(&[
+        "patch",
+        "softwareupdatepoint",
+        "second",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"role":"Spare"}}"#,
+    ]);
     says(ground, "softwareupdatepoint", "second", "Ready", "SyncFailed", "keyring").await;
 
     sync(ground, "b").await;
-    ground.apply(&format!("{HEAD} SearchFolder\nmetadata:\n  name: tools\nspec: {{criteria: {{sources: [tool]}}}}\n"));
-    ground.apply(&format!("{HEAD} UpdateList\nmetadata:\n  name: tools\nspec: {{searchFolder: {{name: tools}}}}\n"));
+    ground.apply(&format!(
+        "{HEAD} SearchFolder\nmetadata:\n  name: tools\nspec: {{criteria: {{sources: [tool]}}}}\n"
+    ));
+    ground.apply(&format!(
+        "{HEAD} UpdateList\nmetadata:\n  name: tools\nspec: {{searchFolder: {{name: tools}}}}\n"
+    ));
     says(ground, "updatelist", "tools", "CatalogueConflict", "CatConflict", "CAT-CONFLICT: 2 updates").await;
     assert_eq!(ground.get("updatelist", "tools")["status"]["resolved"], 0);
-    ground.kubectl(&["patch", "updatelist", "tools", "--type=merge", "-p", r#"{"spec":{"updates":["b/stable/main:tool@2"]}}"#]);
+    ground.kubectl(&[
+        "patch",
+        "updatelist",
+        "tools",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"updates":["b/stable/main:tool@2"]}}"#,
+    ]);
     ground
         .until("updatelist", "tools", 20, |list| {
             let said = condition(list, "CatalogueConflict");
             match list["status"]["resolved"].as_u64() {
-                Some(1) if said["message"].as_str().unwrap_or_default().contains("CAT-CONFLICT: 1 updates") => Ok(()),
+                Some(1)
+                    if said["message"].as_str().unwrap_or_default().contains("CAT-CONFLICT: 1 updates") =>
+                {
+                    Ok(())
+                }
                 other => Err(format!("resolved {other:?}, {said}")),
             }
         })
@@ -197,7 +244,8 @@ async fn points_that_are_held_get_nothing(ground: &Ground) {
     point("small", ", capacity: '5'");
     point("limited", ", bandwidth: {limit: 1Mi}");
     point("away", ", suspend: true");
-    says(ground, "distributionpoint", "limited", "Ready", "RestrictionNotBuilt", "bandwidth is not built").await;
+    says(ground, "distributionpoint", "limited", "Ready", "RestrictionNotBuilt", "bandwidth is not built")
+        .await;
     ground.apply(&format!("{HEAD} DeploymentPackage\nmetadata:\n  name: tools\nspec: {{updateLists: [tools], allDistributionPoints: true, content: All}}\n"));
     let wanted = |name: &str| {
         let name = patchtide_model::ObjectName::new(name).unwrap();
@@ -213,8 +261,12 @@ async fn points_that_are_held_get_nothing(ground: &Ground) {
     assert_eq!((wanted("limited").await, wanted("away").await), (0, 0));
     says(ground, "distributionpoint", "small", "Healthy", "CapacityExceeded", "1 files do not fit").await;
     let status = ground.get("deploymentpackage", "tools")["status"].clone();
-    let points: Vec<&str> =
-        status["distributionPoints"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let points: Vec<&str> = status["distributionPoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
     assert_eq!(points, ["open", "small"], "{status:#}");
 }
 

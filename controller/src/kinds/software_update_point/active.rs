@@ -46,7 +46,8 @@ pub fn displaced_by(points: &[Arc<SoftwareUpdatePoint>], point: &SoftwareUpdateP
 /// The sources that clients scan against: those of the points in force. Nobody is an Internet client yet, so a point for
 /// these alone serves nobody.
 pub fn offered_sources(points: &[Arc<SoftwareUpdatePoint>]) -> impl Iterator<Item = &UpdateSource> {
-    let serving = in_force(points).into_iter().filter(|point| point.spec.client_types != ClientTypes::Internet);
+    let serving =
+        in_force(points).into_iter().filter(|point| point.spec.client_types != ClientTypes::Internet);
     serving.flat_map(|point| &point.spec.sources)
 }
 
