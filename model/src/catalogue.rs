@@ -180,13 +180,25 @@ pub struct ScanLeaf {
     pub provides: String,
 }
 
-/// A leaf named by a client: what it requires, or what it would newly depend on.
+/// A leaf named by a client: what it requires, or what it would newly depend on. Its texts may be borrowed: a report has
+/// hundreds of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LeafRef {
+pub struct LeafRef<S = String> {
     /// Binary package.
-    pub package: String,
+    pub package: S,
     /// Architecture.
-    pub architecture: String,
+    pub architecture: S,
     /// Version.
-    pub version: String,
+    pub version: S,
+}
+
+impl<S: AsRef<str>> LeafRef<S> {
+    /// With texts of its own.
+    pub fn owned(&self) -> LeafRef {
+        LeafRef {
+            package: self.package.as_ref().to_owned(),
+            architecture: self.architecture.as_ref().to_owned(),
+            version: self.version.as_ref().to_owned(),
+        }
+    }
 }

@@ -110,7 +110,7 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-impl StateReport {
+impl<S: AsRef<str>> StateReport<S> {
     /// Whether it keeps every limit on values; names the first place that does not. A sender that checks before sending
     /// is never refused with `MSG-VALUE`.
     pub fn check(&self) -> Result<(), Violation> {
@@ -135,17 +135,20 @@ impl StateReport {
     }
 }
 
-/// Whether facts keep their limits; names the first that does not.
+/// Whether facts keep their limits; names the first that does not. In a report, facts beyond [`FACTS`] are no violation: the
+/// site leaves them out and counts them.
 pub fn facts(facts: &Facts) -> Result<(), Violation> {
-    check_facts(facts).map_err(|(path, rule)| Violation::Value { path: path[1..].to_owned(), rule })
+    let violation = |(path, rule): Broken| Violation::Value { path: path[1..].to_owned(), rule };
+    if facts.len() > FACTS {
+        return Err(violation((".facts".into(), format!("has more than {FACTS} keys"))));
+    }
+    check_facts(facts).map_err(violation)
 }
 
 type Broken = (String, String);
 
 fn check_facts(facts: &Facts) -> Result<(), Broken> {
-    if facts.len() > FACTS {
-        return Err((".facts".into(), format!("has more than {FACTS} keys")));
-    }
+    items(|| ".facts", facts.len())?;
     for (key, value) in facts {
         if key.is_empty() || key.chars().count() > FACT_KEY_CHARACTERS || !is_plain(key) {
             let rule = format!("has a key that is empty or longer than {FACT_KEY_CHARACTERS} characters");
@@ -176,7 +179,7 @@ fn items<P: Into<String>>(path: impl FnOnce() -> P, count: usize) -> Result<(), 
     Ok(())
 }
 
-fn check_body(body: &StateBody) -> Result<(), Broken> {
+fn check_body<S: AsRef<str>>(body: &StateBody<S>) -> Result<(), Broken> {
     match body {
         StateBody::Facts { facts } => check_facts(facts),
         StateBody::Scan { error, .. } | StateBody::Update { error, .. } => check_error(error.as_ref()),
@@ -193,8 +196,8 @@ fn check_body(body: &StateBody) -> Result<(), Broken> {
             items(|| ".needs", report.needs.len())?;
             for (index, state) in report.states.iter().enumerate() {
                 let path = |field: &str| format!(".states[{index}].{field}");
-                text(|| path("source"), &state.source)?;
-                text(|| path("version"), &state.version)?;
+                text(|| path("source"), state.source.as_ref())?;
+                text(|| path("version"), state.version.as_ref())?;
                 items(|| path("leaves"), state.leaves.len())?;
                 for leaf in &state.leaves {
                     check_leaf(|| path("leaves"), leaf)?;
@@ -205,10 +208,13 @@ fn check_body(body: &StateBody) -> Result<(), Broken> {
     }
 }
 
-fn check_leaf<P: Into<String>>(path: impl Fn() -> P, leaf: &LeafRef) -> Result<(), Broken> {
-    text(&path, &leaf.package)?;
-    text(&path, &leaf.architecture)?;
-    text(&path, &leaf.version)
+fn check_leaf<S: AsRef<str>, P: Into<String>>(
+    path: impl Fn() -> P,
+    leaf: &LeafRef<S>,
+) -> Result<(), Broken> {
+    text(&path, leaf.package.as_ref())?;
+    text(&path, leaf.architecture.as_ref())?;
+    text(&path, leaf.version.as_ref())
 }
 
 fn check_error(error: Option<&patchtide_model::state::StateError>) -> Result<(), Broken> {

@@ -18,6 +18,7 @@ pub mod location;
 pub mod path;
 pub mod problem;
 pub mod state;
+mod text;
 
 pub use problem::Problem;
 

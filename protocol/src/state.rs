@@ -10,10 +10,13 @@ use patchtide_model::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Messages of one client, sent together. Who it is says only the certificate.
+pub use crate::text::Text;
+
+/// Messages of one client, sent together. Who it is says only the certificate. The names of updates may be borrowed: a scan
+/// has hundreds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StateReport {
+pub struct StateReport<S = String> {
     /// Random, made when the agent's state was created. A new one restarts the sequence (re-installed client).
     pub incarnation: Uuid,
     /// Random per boot. Two that interleave mean two machines with one identity.
@@ -24,25 +27,25 @@ pub struct StateReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<(u64, u64)>,
     /// Messages, by rising sequence number, at most [`crate::limits::STATE_ITEMS`].
-    pub messages: Vec<StateMessage>,
+    pub messages: Vec<StateMessage<S>>,
 }
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StateMessage {
+pub struct StateMessage<S = String> {
     /// 1 for the first of an incarnation, then one more each; kept by the client until acknowledged.
     pub seq: u64,
     /// When the state was entered, by the client's clock.
     pub at: Timestamp,
     /// What.
-    pub body: StateBody,
+    pub body: StateBody<S>,
 }
 
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum StateBody {
+pub enum StateBody<S = String> {
     /// The client's facts, all of them.
     Facts {
         /// Facts.
@@ -57,7 +60,7 @@ pub enum StateBody {
         error: Option<StateError>,
     },
     /// Topic 500 for one line: what a scan found. Updates that are not named are *not required*.
-    Detection(DetectionReport),
+    Detection(DetectionReport<S>),
     /// Topic 402.
     Update {
         /// The update.
@@ -102,7 +105,7 @@ pub enum StateBody {
 /// What a scan found in one line; may come in parts, and counts only when the last one arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DetectionReport {
+pub struct DetectionReport<S = String> {
     /// The line.
     pub line: LineId,
     /// Catalogue version scanned against: the watermark.
@@ -112,25 +115,25 @@ pub struct DetectionReport {
     /// Whether this is the last part.
     pub last: bool,
     /// States other than *not required*.
-    pub states: Vec<DetectedUpdate>,
+    pub states: Vec<DetectedUpdate<S>>,
     /// Packages that the required updates would newly depend on, as this client resolves them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub needs: Vec<LeafRef>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<LeafRef<S>>,
 }
 
 /// One update as a scan found it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DetectedUpdate {
+pub struct DetectedUpdate<S = String> {
     /// Source name within the line.
-    pub source: String,
+    pub source: S,
     /// Source version.
-    pub version: String,
+    pub version: S,
     /// *Required* or *installed*.
     pub state: Detection,
     /// For *required*: the leaves that this client needs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub leaves: Vec<LeafRef>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<LeafRef<S>>,
 }
 
 /// The site's answer to a report, given only after a durable write.

@@ -73,7 +73,6 @@ impl<'a> Decoder<'a> {
         Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
-    #[cfg(test)]
     pub(crate) fn slice(&mut self) -> Result<&'a [u8]> {
         let length = usize::try_from(self.number()?).map_err(|_| self.damaged())?;
         let (bytes, rest) = self.bytes.split_at_checked(length).ok_or_else(|| self.damaged())?;

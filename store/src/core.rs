@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     OpenOptions, Result, StoreError,
-    intake::{counts::Counts, queue::Waiting},
+    intake::{counts::Counts, names::Shared, queue::Waiting},
     sql::{Many, Pool, Row, Sql, Target, Value},
     writer::{Tx, Writer},
 };
@@ -28,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) counts: Mutex<Counts>,
     signals: Mutex<HashMap<SiteName, [watch::Sender<u64>; 2]>>,
     pub(crate) contacts: Mutex<HashMap<(SiteName, ClientId), (Timestamp, IpAddr)>>,
+    shared: Mutex<HashMap<SiteName, Arc<Shared>>>,
 }
 
 impl fmt::Debug for Core {
@@ -71,6 +72,7 @@ impl Core {
             counts: Mutex::default(),
             signals: Mutex::default(),
             contacts: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 
@@ -97,6 +99,15 @@ impl Core {
     /// Starts a write.
     pub(crate) async fn begin(self: &Arc<Self>, what: &'static str) -> Result<Tx> {
         Tx::begin(self, what).await
+    }
+
+    /// What reports of a site are looked up in.
+    pub(crate) fn shared(&self, site: &SiteName) -> Arc<Shared> {
+        let mut shared = lock(&self.shared);
+        match shared.get(site) {
+            Some(known) => Arc::clone(known),
+            None => Arc::clone(shared.entry(site.clone()).or_default()),
+        }
     }
 
     /// The sender of a signal.

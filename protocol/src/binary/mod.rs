@@ -4,7 +4,7 @@
 mod reader;
 mod writer;
 
-pub use reader::decode;
+pub use reader::{decode, decode_borrowed};
 pub use writer::encode;
 
 /// First byte of a report: the form.

@@ -9,13 +9,22 @@ use uuid::Uuid;
 
 use super::{BinaryError, FORM, tag};
 use crate::{
-    limits::{FACTS, STATE_ITEMS, STATE_STRING_BYTES, STRING_BYTES},
+    limits::{STATE_ITEMS, STATE_STRING_BYTES, STRING_BYTES},
     state::{DetectedUpdate, DetectionReport, StateBody, StateMessage, StateReport},
 };
 
 /// Reads a report; nothing may follow it. Counts and strings are bounded as they are read, so what comes out is at most
 /// a few times [`STATE_STRING_BYTES`].
 pub fn decode(bytes: &[u8]) -> Result<StateReport, BinaryError> {
+    read(bytes)
+}
+
+/// The same, the names of updates borrowed from `bytes`.
+pub fn decode_borrowed(bytes: &[u8]) -> Result<StateReport<&str>, BinaryError> {
+    read(bytes)
+}
+
+fn read<'a, S: From<&'a str>>(bytes: &'a [u8]) -> Result<StateReport<S>, BinaryError> {
     let mut reader = Reader { bytes, at: 0, strings: Vec::new(), expanded: 0 };
     if reader.byte()? != FORM {
         return Err(reader.wrong("not a state report of form 1"));
@@ -156,10 +165,10 @@ impl<'a> Reader<'a> {
         S::try_from(id).map_err(|_| self.wrong("a state outside of its topic's set"))
     }
 
-    fn body(&mut self, sent: i64) -> Result<StateBody, BinaryError> {
+    fn body<S: From<&'a str>>(&mut self, sent: i64) -> Result<StateBody<S>, BinaryError> {
         Ok(match self.byte()? {
             tag::FACTS => {
-                let count = self.count(FACTS)?;
+                let count = self.count(STATE_ITEMS)?;
                 let mut facts = Facts::new();
                 for _ in 0..count {
                     let key = self.string()?;
@@ -204,7 +213,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn detection(&mut self) -> Result<DetectionReport, BinaryError> {
+    fn detection<S: From<&'a str>>(&mut self) -> Result<DetectionReport<S>, BinaryError> {
         let line = self.line()?;
         let catalogue_version = self.number()?;
         let part = self.number()?;
@@ -217,8 +226,8 @@ impl<'a> Reader<'a> {
             let state = Detection::try_from((head & 3) as u8)
                 .map_err(|_| self.wrong("a state outside of its topic's set"))?;
             let leaves = usize::try_from(head >> 2).unwrap_or(usize::MAX);
-            let source = self.string()?;
-            let version = self.string()?;
+            let source = self.text()?.into();
+            let version = self.text()?.into();
             states.push(DetectedUpdate { source, version, state, leaves: self.leaves(leaves)? });
         }
         let needs = self.count(STATE_ITEMS)?;
@@ -226,7 +235,7 @@ impl<'a> Reader<'a> {
         Ok(DetectionReport { line, catalogue_version, part, last, states, needs })
     }
 
-    fn leaves(&mut self, count: usize) -> Result<Vec<LeafRef>, BinaryError> {
+    fn leaves<S: From<&'a str>>(&mut self, count: usize) -> Result<Vec<LeafRef<S>>, BinaryError> {
         if count > STATE_ITEMS {
             return Err(self.wrong("a list that is too long"));
         }
@@ -234,9 +243,9 @@ impl<'a> Reader<'a> {
         let mut leaves = Vec::new();
         for _ in 0..count {
             leaves.push(LeafRef {
-                package: self.string()?,
-                architecture: self.string()?,
-                version: self.string()?,
+                package: self.text()?.into(),
+                architecture: self.text()?.into(),
+                version: self.text()?.into(),
             });
         }
         Ok(leaves)

@@ -5,7 +5,11 @@ use patchtide_model::ClientId;
 use patchtide_protocol::state::{StateBody, StateReport};
 use patchtide_store::intake::{DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport};
 
-pub(crate) fn report(client: ClientId, received_at: Timestamp, report: StateReport) -> IntakeReport {
+pub(crate) fn report<S>(
+    client: ClientId,
+    received_at: Timestamp,
+    report: StateReport<S>,
+) -> IntakeReport<DetectionReport<S>> {
     IntakeReport {
         client,
         incarnation: report.incarnation,
@@ -21,7 +25,7 @@ pub(crate) fn report(client: ClientId, received_at: Timestamp, report: StateRepo
     }
 }
 
-fn body(body: StateBody) -> IntakeBody {
+fn body<S>(body: StateBody<S>) -> IntakeBody<DetectionReport<S>> {
     match body {
         StateBody::Facts { facts } => IntakeBody::Facts(facts),
         StateBody::Scan { state, error } => IntakeBody::Scan { state, error },

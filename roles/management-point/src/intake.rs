@@ -9,10 +9,10 @@ use patchtide_protocol::{
     JSON, STATE_BINARY, ZSTD, binary, check, encoding,
     encoding::EncodingError,
     limits::STATE_WIRE_BYTES,
-    state::{Acknowledgement, StateReport},
+    state::{Acknowledgement, StateReport, Text},
 };
 
-use crate::{ManagementPoint, convert, error::refusal, metrics::Outcome, parse_json};
+use crate::{ManagementPoint, convert, error::refusal, metrics::{Held, Outcome}, parse_json};
 
 /// `POST /v1/state-messages`.
 pub(crate) async fn report(
@@ -52,17 +52,32 @@ async fn take(
     })?;
     let form = Form::of(headers)?;
     let bytes = body::read(headers, body, STATE_WIRE_BYTES).await?;
-    let report = read(form, &bytes)?;
+    let bytes = if form.compressed { Cow::Owned(expand(&bytes)?) } else { Cow::Borrowed(&bytes[..]) };
+    if form.binary {
+        keep(point, client, read_binary(&bytes)?).await
+    } else {
+        keep(point, client, read_json(&bytes)?).await
+    }
+}
+
+/// Checks the values of a report and has it kept; its names are still those of the body.
+async fn keep<S: AsRef<str> + Ord>(
+    point: &ManagementPoint,
+    client: &AuthenticatedClient,
+    report: StateReport<S>,
+) -> Result<Acknowledgement, Refusal> {
+    report.check().map_err(|violation| value(&violation))?;
     let messages = report.messages.len();
-    let acknowledged = point
-        .store
-        .intake(convert::report(client.id, (point.clock)(), report))
-        .await
-        .map_err(|error| refusal("state messages", &error))?;
+    let report = convert::report(client.id, (point.clock)(), report);
+    let waiting = Held::new(&point.metrics.waiting);
+    let kept = point.store.intake(report).await;
+    drop(waiting);
+    let acknowledged = kept.map_err(|error| refusal("state messages", &error))?;
     if acknowledged.quarantined {
         Standing::Quarantined.check()?;
     }
     point.metrics.messages.inc_by(messages as u64);
+    point.metrics.dropped_facts.inc_by(acknowledged.dropped_facts);
     Ok(Acknowledgement { acknowledged: acknowledged.acknowledged, resync: acknowledged.resync })
 }
 
@@ -98,31 +113,29 @@ impl Form {
     }
 }
 
-fn read(form: Form, bytes: &[u8]) -> Result<StateReport, Refusal> {
-    let bytes = if form.compressed { Cow::Owned(expand(bytes)?) } else { Cow::Borrowed(bytes) };
-    let value = |violation: check::Violation| {
+fn value(violation: &check::Violation) -> Refusal {
+    Refusal::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "MSG-VALUE",
+        violation.to_string(),
+        "drop or clean that message; the others can be sent without it",
+    )
+}
+
+fn read_binary(bytes: &[u8]) -> Result<StateReport<&str>, Refusal> {
+    binary::decode_borrowed(bytes).map_err(|error| {
         Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "MSG-VALUE",
-            violation.to_string(),
-            "drop or clean that message; the others can be sent without it",
+            StatusCode::BAD_REQUEST,
+            "MSG-SYNTAX",
+            format!("the binary report cannot be read: {error}"),
+            "encode it as docs/protocol.md says; check the agent's version",
         )
-    };
-    let report = if form.binary {
-        binary::decode(&bytes).map_err(|error| {
-            Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "MSG-SYNTAX",
-                format!("the binary report cannot be read: {error}"),
-                "encode it as docs/protocol.md says; check the agent's version",
-            )
-        })?
-    } else {
-        check::json_shape(&bytes).map_err(value)?;
-        parse_json::<StateReport>(&bytes, "MSG-SYNTAX")?
-    };
-    report.check().map_err(value)?;
-    Ok(report)
+    })
+}
+
+fn read_json(bytes: &[u8]) -> Result<StateReport<Text<'_>>, Refusal> {
+    check::json_shape(bytes).map_err(|violation| value(&violation))?;
+    parse_json(bytes, "MSG-SYNTAX")
 }
 
 fn expand(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {

@@ -119,7 +119,7 @@ impl ManagementPoint {
 }
 
 /// Reads JSON strictly; the place of an error is in the refusal.
-fn parse_json<T: serde::de::DeserializeOwned>(bytes: &[u8], code: &'static str) -> Result<T, Refusal> {
+fn parse_json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], code: &'static str) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
         Refusal::new(
             http::StatusCode::BAD_REQUEST,

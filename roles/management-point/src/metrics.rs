@@ -10,12 +10,30 @@ use prometheus_client::{
 pub struct Metrics {
     pub(crate) reports: Family<Outcome, Counter>,
     pub(crate) messages: Counter,
+    pub(crate) waiting: Gauge,
+    pub(crate) dropped_facts: Counter,
     pub(crate) long_polls: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Outcome {
     pub(crate) outcome: &'static str,
+}
+
+/// One more for as long as it lives.
+pub(crate) struct Held<'a>(&'a Gauge);
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
@@ -28,6 +46,16 @@ impl Metrics {
                 "report_messages",
                 "State messages in durable reports, repetitions included",
                 &metrics.messages,
+            )
+            .name(
+                "reports_waiting",
+                "State reports that wait for their commit now: a backlog when it stays high",
+                &metrics.waiting,
+            )
+            .name(
+                "facts_dropped",
+                "Facts of clients that were left out because a client may have so many (CARDINALITY)",
+                &metrics.dropped_facts,
             )
             .name("policy_long_polls", "Clients that wait for a new policy now", &metrics.long_polls);
         metrics

@@ -218,8 +218,17 @@ CREATE TABLE sparse_state (
 );
 CREATE INDEX sparse_state_client ON sparse_state (client);
 
--- What is required or failed: since when, which leaves the client requires, the error. `early`: reported before the
--- catalogue had the update, beyond the client's watermark.
+-- What is required: since when, and which leaves the client requires; one document a client and line:
+-- {"<slot>": [instant, leaf set or null], ...}. As rows it would be half of what a scan writes.
+CREATE TABLE client_required (
+    client BIGINT NOT NULL,
+    line BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (client, line)
+);
+
+-- The same as rows for what failed, with the error, and for what is `early`: reported before the catalogue had the update,
+-- beyond the client's watermark.
 CREATE TABLE update_detail (
     slot BIGINT NOT NULL,
     client BIGINT NOT NULL,
@@ -267,8 +276,8 @@ CREATE TABLE deployment_client (
 );
 CREATE INDEX deployment_client_client ON deployment_client (client);
 
--- Counts over active clients. scope = slot: state 2 required, 3 installed, 4 reported early; scope = -line: state = catalogue
--- version of the watermark. What count_total does not contain yet is in count_delta.
+-- Counts over active clients. scope = slot: state 2 required, 3 installed, 4 reported early, -leaf set who requires just
+-- these leaves; scope = -line: state = catalogue version of the watermark. What count_total does not contain yet is in count_delta.
 CREATE TABLE count_total (
     scope BIGINT NOT NULL,
     state BIGINT NOT NULL,

@@ -20,9 +20,10 @@ FROM sparse_state p JOIN slot s ON s.slot = p.slot AND s.update_id IS NOT NULL;
 -- What is required or installed.
 CREATE VIEW v_UpdateComplianceStatus AS
 SELECT v.update_id AS CI_ID, v.client AS ResourceID, v.state % 4 AS Status, v.state / 4 AS LastEnforcementMessageID,
-    d.since AS LastStatusChangeTime, d.error AS LastError
-FROM v_slot_state v JOIN slot s ON s.update_id = v.update_id
+    COALESCE(d.since, json_extract(r.body, '$."' || s.slot || '"[0]')) AS LastStatusChangeTime, d.error AS LastError
+FROM v_slot_state v JOIN slot s ON s.update_id = v.update_id JOIN software_update u ON u.id = v.update_id
 LEFT JOIN update_detail d ON d.slot = s.slot AND d.client = v.client
+LEFT JOIN client_required r ON r.client = v.client AND r.line = u.line
 WHERE v.state % 4 >= 2;
 
 -- Client and deployment.

@@ -11,7 +11,7 @@ use patchtide_model::{
 use super::{ClientReport, ClientUpdateState, DeploymentClientState};
 use crate::{
     Result, SiteStore,
-    intake::cache::slot_at,
+    intake::{cache::slot_at, details},
     sql::{Many, Row, sql},
 };
 
@@ -37,6 +37,11 @@ impl SiteStore {
         let mut more = BTreeMap::new();
         for row in self.core().rows("states", details).await? {
             more.insert(row.int(0)?, (row.time(1)?, row.json_option(2, "error")?));
+        }
+        let required = sql("SELECT body FROM client_required WHERE client = $1").bind(number);
+        for row in self.core().rows("states", required).await? {
+            let found = details::read(&row.text(0)?)?;
+            more.extend(found.into_iter().map(|(slot, detail)| (slot, (detail.since, None))));
         }
         let keys = bytes.keys().map(|slot| (*slot).into()).collect();
         let mut states = Vec::new();

@@ -1,6 +1,6 @@
 //! Counts, and the proof that they are right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_model::UpdateId;
 
@@ -11,6 +11,7 @@ use crate::{
     intake::{
         cache::slot_at,
         counts::{EARLY, INSTALLED, Key, REQUIRED},
+        details,
     },
     sql::{Many, Value, sql},
     writer::Tx,
@@ -120,6 +121,16 @@ async fn recount(tx: &mut Tx) -> Result<BTreeMap<Key, i64>> {
     for row in tx.rows(early).await? {
         add((row.int(0)?, i64::from(EARLY)), row.int(1)?);
     }
+    let rows = sql("SELECT d.slot, d.leaf_set, COUNT(*) FROM update_detail d JOIN client c ON c.id = d.client \
+                    WHERE c.state = 1 AND d.leaf_set IS NOT NULL GROUP BY d.slot, d.leaf_set");
+    for row in tx.rows(rows).await? {
+        add((row.int(0)?, -row.int(1)?), row.int(2)?);
+    }
+    for (slot, set) in required(tx).await? {
+        if let Some(set) = set {
+            add((slot, -set), 1);
+        }
+    }
     let scanned =
         sql("SELECT l.line, l.version, COUNT(*) FROM client_line l JOIN client c ON c.id = l.client \
                        WHERE c.state = 1 GROUP BY l.line, l.version");
@@ -139,6 +150,8 @@ fn compare(kept: &BTreeMap<Key, i64>, recounted: &BTreeMap<Key, i64>) -> Vec<Dif
         .map(|((scope, state), kept, recounted)| {
             let what = if *scope < 0 {
                 format!("clients of line {} at catalogue version {state}", -scope)
+            } else if *state < 0 {
+                format!("clients that require leaf set {} of slot {scope}", -state)
             } else {
                 format!("clients in state {state} of slot {scope}")
             };
@@ -147,18 +160,45 @@ fn compare(kept: &BTreeMap<Key, i64>, recounted: &BTreeMap<Key, i64>) -> Vec<Dif
         .collect()
 }
 
-/// What is required has a row with its time; compared slot by slot.
-async fn leaves(tx: &mut Tx, recounted: &BTreeMap<Key, i64>) -> Result<Vec<Difference>> {
-    let query = sql("SELECT d.slot, COUNT(*) FROM update_detail d JOIN client c ON c.id = d.client \
-                     WHERE c.state = 1 AND (d.error IS NULL AND d.early = 0 OR d.leaf_set IS NOT NULL) GROUP BY d.slot");
-    let mut differences = Vec::new();
-    for row in tx.rows(query).await? {
-        let (slot, rows) = (row.int(0)?, row.int(1)?);
-        let required = recounted.get(&(slot, i64::from(REQUIRED))).copied().unwrap_or(0);
-        if rows > required {
-            let what = format!("rows about what is required of slot {slot}");
-            differences.push(Difference { what, kept: rows, recounted: required });
+/// What active clients only require: slot and leaf set.
+async fn required(tx: &mut Tx) -> Result<Vec<(i64, Option<i64>)>> {
+    let query = sql("SELECT r.client, r.line, r.body FROM client_required r JOIN client c ON c.id = r.client \
+                     WHERE c.state = 1 AND (r.client > $1 OR r.client = $1 AND r.line > $2) \
+                     ORDER BY r.client, r.line LIMIT 1000");
+    let (mut last, mut found) = ((0, 0), Vec::new());
+    loop {
+        let rows = tx.rows(query.clone().bind(last.0).bind(last.1)).await?;
+        let Some(row) = rows.last() else { return Ok(found) };
+        last = (row.int(0)?, row.int(1)?);
+        for row in &rows {
+            found.extend(details::read(&row.text(2)?)?.into_iter().map(|(slot, detail)| (slot, detail.leaf_set)));
         }
     }
-    Ok(differences)
+}
+
+/// What is required is in a document with its time, or has a row; compared slot by slot.
+async fn leaves(tx: &mut Tx, recounted: &BTreeMap<Key, i64>) -> Result<Vec<Difference>> {
+    let mut documents: BTreeMap<i64, i64> = BTreeMap::new();
+    for (slot, _) in required(tx).await? {
+        *documents.entry(slot).or_default() += 1;
+    }
+    let rows = sql("SELECT d.slot, COUNT(*) FROM update_detail d JOIN client c ON c.id = d.client \
+                    WHERE c.state = 1 GROUP BY d.slot");
+    let mut more: BTreeMap<i64, i64> = BTreeMap::new();
+    for row in tx.rows(rows).await? {
+        more.insert(row.int(0)?, row.int(1)?);
+    }
+    let counted = recounted.iter().filter(|((scope, state), _)| *scope > 0 && *state == i64::from(REQUIRED));
+    let counted: BTreeMap<i64, i64> = counted.map(|((slot, _), n)| (*slot, *n)).collect();
+    let slots: BTreeSet<&i64> = documents.keys().chain(counted.keys()).collect();
+    let count = |map: &BTreeMap<i64, i64>, slot| map.get(slot).copied().unwrap_or(0);
+    Ok(slots
+        .into_iter()
+        .map(|slot| (slot, count(&documents, slot), count(&counted, slot)))
+        .filter(|(slot, kept, required)| kept > required || *required > kept + count(&more, slot))
+        .map(|(slot, kept, recounted)| {
+            let what = format!("documents about what is required of slot {slot}");
+            Difference { what, kept, recounted }
+        })
+        .collect())
 }

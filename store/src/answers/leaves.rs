@@ -6,16 +6,12 @@ use patchtide_model::{ClientId, UpdateId, catalogue::LeafRef};
 
 use crate::{
     Result, SiteStore,
+    core::lock,
     sql::{Many, sql},
 };
 
-const REQUIRED: Many = Many {
-    head: "SELECT DISTINCT d.slot, d.leaf_set FROM update_detail d JOIN client c ON c.id = d.client \
-           WHERE c.state = 1 AND d.leaf_set IS NOT NULL AND d.slot IN (VALUES ",
-    columns: 1,
-    tail: ")",
-};
-const SETS: Many =
+/// Leaf sets by their ids.
+pub(crate) const SETS: Many =
     Many { head: "SELECT id, leaves FROM leaf_set WHERE id IN (VALUES ", columns: 1, tail: ")" };
 
 impl SiteStore {
@@ -30,11 +26,11 @@ impl SiteStore {
             .into_iter()
             .filter_map(|(id, place)| Some((place.slot?, id)))
             .collect();
-        let keys = slots.keys().map(|slot| (*slot).into()).collect();
-        let mut pairs = Vec::new();
-        for row in self.core().rows_many("required leaves", REQUIRED, keys).await? {
-            pairs.push((row.int(0)?, row.int(1)?));
-        }
+        self.core().catch_up_counts().await?;
+        let pairs: Vec<(i64, i64)> = {
+            let counts = lock(&self.core().counts);
+            slots.keys().flat_map(|slot| counts.sets(*slot).map(|set| (*slot, set))).collect()
+        };
         let sets = self.leaf_sets(pairs.iter().map(|(_, set)| *set).collect()).await?;
         let mut required: BTreeMap<UpdateId, BTreeSet<LeafRef>> = BTreeMap::new();
         for (slot, set) in pairs {

@@ -2,7 +2,7 @@
 
 mod clients;
 mod counts;
-mod leaves;
+pub(crate) mod leaves;
 
 use jiff::Timestamp;
 use patchtide_model::{

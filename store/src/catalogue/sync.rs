@@ -1,6 +1,6 @@
 //! Taking a verified sync in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use patchtide_model::{ClientId, SiteName, UpdateId, catalogue::LeafRef};
@@ -15,7 +15,7 @@ use crate::{
     intake::{
         apply::Apply,
         batch,
-        cache::Cache,
+        cache::{Segments, SiteCache},
         counts::Deltas,
         dirty::{Dirty, ParkedState},
         load,
@@ -119,8 +119,10 @@ impl SiteStore {
                 .collect();
             write(&mut tx, line_id, plan).await?;
             let mut cache = std::mem::take(tx.cache());
-            cache.sites.entry(self.site.clone()).or_default().lines.remove(line.as_str());
-            unpark(&mut tx, &self.site, &mut cache, line.as_str(), &new, now).await?;
+            let known = SiteCache::of(&mut cache.sites, &self.site, &self.core().shared(&self.site));
+            known.lines.remove(line.as_str());
+            let place = (line.as_str(), line_id);
+            unpark(&mut tx, &self.site, known, &mut cache.segments, place, &new, now).await?;
             *tx.cache() = cache;
             tx.raise(&self.site, Signal::Site);
         }
@@ -296,19 +298,28 @@ fn row(
     Ok((values, leaves))
 }
 
+const NEW: Many = Many {
+    // A join, because SQLite would read the whole index for `IN` here.
+    head: "SELECT u.source, u.version, u.id, s.slot FROM (VALUES ",
+    columns: 3,
+    tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3 \
+            LEFT JOIN slot s ON s.update_id = u.id",
+};
+
 /// States that were reported before the catalogue had their update take effect.
 async fn unpark(
     tx: &mut Tx,
     site: &SiteName,
-    cache: &mut Cache,
-    line: &str,
+    known: &mut SiteCache,
+    segments: &mut Segments,
+    (line, line_id): (&str, i64),
     new: &BTreeSet<(String, String)>,
     now: Timestamp,
 ) -> Result<()> {
     let query =
         sql("SELECT c.uuid, p.source, p.version, p.detection, p.enforcement, p.leaves, p.error, p.at \
                      FROM parked p JOIN client c ON c.id = p.client WHERE c.site = $1 AND p.line = $2");
-    let mut parked: Vec<(ClientId, (String, String, String), ParkedState)> = Vec::new();
+    let mut parked: Vec<(ClientId, (String, String), ParkedState)> = Vec::new();
     for row in tx.rows(query.bind(site.as_str()).bind(line)).await? {
         let key = (row.text(1)?, row.text(2)?);
         if !new.contains(&key) {
@@ -321,38 +332,47 @@ async fn unpark(
             error: row.text_option(6)?,
             at: row.time(7)?,
         };
-        parked.push((ClientId(parse(&row.text(0)?, "client id")?), (line.to_owned(), key.0, key.1), state));
+        parked.push((ClientId(parse(&row.text(0)?, "client id")?), key, state));
     }
     if parked.is_empty() {
         return Ok(());
     }
-    load::segments(tx, &mut cache.segments).await?;
-    let known = cache.sites.entry(site.clone()).or_default();
+    load::segments(tx, segments).await?;
     load::clients(tx, site, known, parked.iter().map(|(client, ..)| *client)).await?;
-    let mut names: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
-    let mut sets: Vec<Vec<LeafRef>> = Vec::new();
-    for (_, (line, source, version), state) in &parked {
-        names.entry(line).or_default().insert((source, version));
-        sets.extend(state.leaves.as_ref().and_then(|text| serde_json::from_str(text).ok()));
-    }
-    load::updates(tx, site, known, &names).await?;
+    let mut sets: BTreeSet<Vec<LeafRef>> = BTreeSet::new();
+    sets.extend(parked.iter().filter_map(|(.., state)| serde_json::from_str(state.leaves.as_ref()?).ok()));
     load::leaf_sets(tx, site, known, sets.iter().map(Vec::as_slice).collect()).await?;
-    drop(names);
-    let (mut dirty, mut counts) = (Dirty::default(), Deltas::default());
+    let named: BTreeSet<&(String, String)> = parked.iter().map(|(_, key, _)| key).collect();
+    let keys = named.iter().flat_map(|(source, version)| {
+        [line_id.into(), source.as_str().into(), Value::from(version.as_str())]
+    });
+    let (mut dirty, mut counts, mut unions) = (Dirty::default(), Deltas::default(), Vec::new());
+    let mut slots: HashMap<(String, String), i64> = HashMap::new();
+    for row in tx.rows_many(NEW, keys.collect()).await? {
+        let slot = row.int_option(3)?.unwrap_or_else(|| segments.allocate(line_id));
+        if row.int_option(3)?.is_none() {
+            dirty.slot(slot, row.int(2)?, line_id);
+        }
+        slots.insert((row.text(0)?, row.text(1)?), slot);
+    }
     let clients = parked.iter().map(|(client, ..)| *client).collect();
     for (client, key, state) in parked {
         let Some(entry) = known.clients.get_mut(&client) else { continue };
+        let Some(slot) = slots.get(&key) else { continue };
         let mut apply = Apply {
+            client,
             entry,
             lines: &mut known.lines,
-            leaf_sets: &known.leaf_sets,
-            segments: &mut cache.segments,
+            sets: &known.sets,
+            segments,
             counts: &mut counts,
             dirty: &mut dirty,
+            unions: &mut unions,
+            dropped_facts: 0,
             received_at: now,
             parked_limit: 0,
         };
-        apply.apply_parked(key, &state);
+        apply.apply_parked((line.to_owned(), key.0, key.1), &state, *slot);
     }
-    batch::finish(tx, known, &clients, dirty, counts, now).await
+    batch::finish(tx, known, segments, &clients, dirty, counts, now).await
 }

@@ -11,7 +11,7 @@ use patchtide_model::{
 use crate::{
     Result, SiteStore, StoreError,
     core::{Signal, lock},
-    intake::{apply::Apply, batch, counts::Deltas, dirty::Dirty, load},
+    intake::{apply::Apply, batch, cache::SiteCache, counts::Deltas, dirty::Dirty, load},
     sql::{Row, parse, sql},
     writer::Tx,
 };
@@ -51,22 +51,26 @@ impl SiteStore {
     pub(crate) async fn change_state(&self, tx: &mut Tx, id: ClientId, state: ClientState) -> Result<()> {
         let mut cache = std::mem::take(tx.cache());
         load::segments(tx, &mut cache.segments).await?;
-        let known = cache.sites.entry(self.site.clone()).or_default();
+        let known = SiteCache::of(&mut cache.sites, &self.site, &self.core().shared(&self.site));
         load::clients(tx, &self.site, known, [id]).await?;
         let Some(entry) = known.clients.get_mut(&id) else { return Err(StoreError::UnknownClient(id)) };
-        let (mut dirty, mut counts) = (Dirty::default(), Deltas::default());
+        let (mut dirty, mut counts, mut unions) = (Dirty::default(), Deltas::default(), Vec::new());
         let mut apply = Apply {
+            client: id,
             entry,
             lines: &mut known.lines,
-            leaf_sets: &known.leaf_sets,
+            sets: &known.sets,
             segments: &mut cache.segments,
             counts: &mut counts,
             dirty: &mut dirty,
+            unions: &mut unions,
+            dropped_facts: 0,
             received_at: Timestamp::UNIX_EPOCH,
             parked_limit: 0,
         };
         apply.set_state(state);
-        batch::finish(tx, known, &BTreeSet::from([id]), dirty, counts, Timestamp::UNIX_EPOCH).await?;
+        let clients = BTreeSet::from([id]);
+        batch::finish(tx, known, &cache.segments, &clients, dirty, counts, Timestamp::UNIX_EPOCH).await?;
         *tx.cache() = cache;
         Ok(())
     }
@@ -100,6 +104,23 @@ impl SiteStore {
         }
         let put = sql("UPDATE client SET last_contact = $3 WHERE site = $1 AND uuid = $2");
         tx.execute(put.bind(self.site.as_str()).bind(id).bind(now)).await?;
+        tx.commit().await
+    }
+
+    /// Keeps a client's new certificate, which its enrolment answers from now on.
+    pub async fn renew_client(
+        &self,
+        id: ClientId,
+        certificate_pem: &str,
+        not_after: Timestamp,
+    ) -> Result<()> {
+        let mut tx = self.begin("a certificate").await?;
+        let put = sql("UPDATE client SET certificate = $3, not_after = $4 WHERE site = $1 AND uuid = $2");
+        let put = put.bind(self.site.as_str()).bind(id).bind(certificate_pem).bind(not_after);
+        if tx.execute(put).await? == 0 {
+            return Err(StoreError::UnknownClient(id));
+        }
+        tx.raise(&self.site, Signal::Site);
         tx.commit().await
     }
 

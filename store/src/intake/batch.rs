@@ -6,22 +6,26 @@ use std::{
 };
 
 use jiff::Timestamp;
-use patchtide_model::{ClientId, LineId, SiteName, client::ClientState};
+use patchtide_model::{ClientId, SiteName, catalogue::LeafRef, client::ClientState};
 use tokio::sync::oneshot;
 
 use super::{
-    DetectedUpdate, DetectionReport, IntakeAck, IntakeBody, IntakeMessage, IntakeReport,
-    apply::{self, Apply, Located},
-    cache::{Cache, ClientEntry, SiteCache},
+    IntakeAck, IntakeBody, IntakeMessage, IntakeReport,
+    apply::Apply,
+    cache::{ClientEntry, Detail, LineEntry, Segments, SiteCache},
     counts::Deltas,
     dirty::{DeploymentChange, Dirty},
+    found::Found,
     history::Chapter,
     load,
+    names::set_key,
+    scan::Union,
     sequence::{Verdict, judge},
     write,
 };
 use crate::{
     OpenOptions, Result, StoreError,
+    answers::leaves,
     core::{Core, Signal},
     writer::Tx,
 };
@@ -29,16 +33,24 @@ use crate::{
 /// A report that waits for its answer.
 pub(crate) struct Submitted {
     pub(crate) site: SiteName,
-    pub(crate) report: IntakeReport,
+    pub(crate) report: IntakeReport<Found>,
     pub(crate) reply: Reply,
 }
 
+/// What comes of a report.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Taken(IntakeAck),
+    /// It was looked up in a catalogue that is no longer the line's: nothing of it was kept.
+    Again,
+}
+
 /// Where its answer goes.
-pub(crate) type Reply = oneshot::Sender<Result<IntakeAck>>;
+pub(crate) type Reply = oneshot::Sender<Result<Answer>>;
 
 /// Takes reports in, commits, answers.
 pub(crate) async fn commit(core: &Arc<Core>, submitted: Vec<Submitted>) {
-    let mut sites: BTreeMap<SiteName, (Vec<IntakeReport>, Vec<Reply>)> = BTreeMap::new();
+    let mut sites: BTreeMap<SiteName, (Vec<IntakeReport<Found>>, Vec<Reply>)> = BTreeMap::new();
     for one in submitted {
         let (reports, replies) = sites.entry(one.site).or_default();
         reports.push(one.report);
@@ -68,15 +80,16 @@ pub(crate) async fn commit(core: &Arc<Core>, submitted: Vec<Submitted>) {
 
 async fn take_in(
     core: &Arc<Core>,
-    sites: Vec<(SiteName, Vec<IntakeReport>)>,
-) -> Result<Vec<Vec<Result<IntakeAck>>>> {
+    sites: Vec<(SiteName, Vec<IntakeReport<Found>>)>,
+) -> Result<Vec<Vec<Result<Answer>>>> {
     let mut tx = core.begin("state messages").await?;
-    tx.cache().trim();
+    tx.cache().settle();
     // Out of the transaction while it is worked on; a failure leaves the empty one.
     let mut cache = std::mem::take(tx.cache());
     let mut answers = Vec::with_capacity(sites.len());
     for (site, reports) in sites {
-        answers.push(one_site(&mut tx, &core.options, &site, &mut cache, reports).await?);
+        let known = SiteCache::of(&mut cache.sites, &site, &core.shared(&site));
+        answers.push(one_site(&mut tx, &core.options, &site, known, &mut cache.segments, reports).await?);
         tx.raise(&site, Signal::Site);
     }
     *tx.cache() = cache;
@@ -88,72 +101,129 @@ async fn one_site(
     tx: &mut Tx,
     options: &OpenOptions,
     site: &SiteName,
-    cache: &mut Cache,
-    mut reports: Vec<IntakeReport>,
-) -> Result<Vec<Result<IntakeAck>>> {
-    for report in &mut reports {
-        super::prepare(report);
-    }
-    load::segments(tx, &mut cache.segments).await?;
-    let known = cache.sites.entry(site.clone()).or_default();
+    known: &mut SiteCache,
+    segments: &mut Segments,
+    mut reports: Vec<IntakeReport<Found>>,
+) -> Result<Vec<Result<Answer>>> {
+    load::segments(tx, segments).await?;
     load::clients(tx, site, known, reports.iter().map(|report| report.client)).await?;
-    let staged = staged(known, &reports);
-    let bodies = reports.iter().flat_map(|report| report.messages.iter().map(|message| &message.body));
-    let mut located: Vec<Located<'_>> = bodies.chain(&staged).map(|body| Located::new(body, known)).collect();
-    let (updates, sets) = apply::names(&located, known);
-    load::updates(tx, site, known, &updates).await?;
-    load::leaf_sets(tx, site, known, sets).await?;
-    for one in &mut located {
-        one.again(known);
-    }
+    load::lines(tx, site, known, reports.iter().flat_map(lines).collect()).await?;
+    let stale: Vec<bool> = reports.iter().map(|report| is_stale(report, &known.lines)).collect();
+    let new_sets = reports.iter().zip(&stale).filter(|(_, stale)| !**stale).flat_map(|(report, _)| found(report));
+    load::leaf_sets(tx, site, known, new_sets.flat_map(|found| &found.new_sets).map(Vec::as_slice).collect()).await?;
+    settle(&mut reports, known);
 
     let mut dirty = Dirty::default();
     let mut counts = Deltas::default();
     let mut chapter = Chapter::default();
+    let mut unions = Vec::new();
     let mut answers = Vec::with_capacity(reports.len());
     let mut now = Timestamp::UNIX_EPOCH;
-    let mut left = &located[..];
-    for (n, report) in reports.iter().enumerate() {
+    for (n, (report, stale)) in reports.iter().zip(stale).enumerate() {
         now = now.max(report.received_at);
-        let (messages, rest) = left.split_at_checked(report.messages.len()).unwrap_or_default();
-        left = rest;
-        let Some(mut entry) = known.clients.remove(&report.client) else {
+        if stale {
+            answers.push(Ok(Answer::Again));
+            continue;
+        }
+        let Some(entry) = known.clients.get_mut(&report.client) else {
             answers.push(Err(StoreError::UnknownClient(report.client)));
             continue;
         };
         let mut apply = Apply {
-            entry: &mut entry,
+            client: report.client,
+            entry,
             lines: &mut known.lines,
-            leaf_sets: &known.leaf_sets,
-            segments: &mut cache.segments,
+            sets: &known.sets,
+            segments,
             counts: &mut counts,
             dirty: &mut dirty,
+            unions: &mut unions,
+            dropped_facts: 0,
             received_at: report.received_at,
             parked_limit: options.parked_per_client,
         };
-        let taken = one_report(options, &mut apply, report, messages);
+        // A client that may not report is refused; whatever else goes wrong gives the transaction up.
+        let taken = match one_report(options, &mut apply, report) {
+            Err(error @ StoreError::NotActive { .. }) => Err(error),
+            taken => Ok(taken?),
+        };
         if let Ok((_, Some(after))) = &taken
             && options.history
         {
-            chapter.add(entry.id, report, messages, *after, known)?;
+            chapter.add(entry.id, report, *after)?;
         }
-        answers.push(taken.map(|(ack, _)| ack));
-        known.clients.insert(report.client, entry);
+        answers.push(taken.map(|(ack, _)| Answer::Taken(ack)));
         // Others want to run too while thousands are worked on.
         if n % 64 == 63 {
             tokio::task::yield_now().await;
         }
     }
+    unite(tx, site, known, unions).await?;
     let clients = reports.iter().map(|report| report.client).collect();
-    finish(tx, known, &clients, dirty, counts, now).await?;
+    finish(tx, known, segments, &clients, dirty, counts, now).await?;
     chapter.write(tx, site, known, now).await?;
     Ok(answers)
+}
+
+fn found(report: &IntakeReport<Found>) -> impl Iterator<Item = &Found> {
+    report.messages.iter().filter_map(|message| match &message.body {
+        IntakeBody::Detection(found) => Some(found),
+        _ => None,
+    })
+}
+
+/// Lines that a report names.
+fn lines(report: &IntakeReport<Found>) -> impl Iterator<Item = &str> {
+    report.messages.iter().filter_map(|message| match &message.body {
+        IntakeBody::Detection(found) => Some(found.line.as_str()),
+        IntakeBody::Update { update, .. } => Some(update.line.as_str()),
+        _ => None,
+    })
+}
+
+/// Whether anything of a report was looked up in another catalogue than the line has now.
+fn is_stale(report: &IntakeReport<Found>, lines: &HashMap<String, LineEntry>) -> bool {
+    found(report).any(|found| {
+        let used = found.names.as_ref().map(|names| (names.line, names.version));
+        used != lines.get(found.line.as_str()).map(|line| (line.id, line.version))
+    })
+}
+
+/// Every leaf set has an id now.
+fn settle(reports: &mut [IntakeReport<Found>], known: &SiteCache) {
+    let mut key = Vec::new();
+    for message in reports.iter_mut().flat_map(|report| &mut report.messages) {
+        if let IntakeBody::Detection(found) = &mut message.body {
+            found.settle(|leaves| {
+                set_key(leaves, &mut key);
+                known.sets.get(&key).unwrap_or(0)
+            });
+        }
+    }
+}
+
+/// Makes one leaf set of the needs that came in several parts of a scan.
+async fn unite(tx: &mut Tx, site: &SiteName, known: &mut SiteCache, unions: Vec<Union>) -> Result<()> {
+    for (client, line, ids) in unions {
+        let rows = tx.rows_many(leaves::SETS, ids.into_iter().map(Into::into).collect()).await?;
+        let sets = rows.iter().map(|row| row.json::<Vec<LeafRef>>(1, "leaf set")).collect::<Result<Vec<_>>>()?;
+        let all: Vec<LeafRef> = sets.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
+        load::leaf_sets(tx, site, known, BTreeSet::from([all.as_slice()])).await?;
+        let mut key = Vec::new();
+        set_key(&all, &mut key);
+        let id = known.sets.get(&key);
+        if let Some(mark) = known.clients.get_mut(&client).and_then(|entry| entry.lines.get_mut(&line)) {
+            mark.needs = id;
+        }
+    }
+    Ok(())
 }
 
 /// Writes what was changed about `clients` and hands the counts to the transaction.
 pub(crate) async fn finish(
     tx: &mut Tx,
     cache: &mut SiteCache,
+    segments: &Segments,
     clients: &BTreeSet<ClientId>,
     dirty: Dirty,
     counts: Deltas,
@@ -161,17 +231,28 @@ pub(crate) async fn finish(
 ) -> Result<()> {
     let entries: HashMap<i64, &ClientEntry> =
         clients.iter().filter_map(|id| cache.clients.get(id)).map(|entry| (entry.id, entry)).collect();
-    let changed: BTreeMap<i64, Vec<i64>> = dirty
+    let changed: HashMap<i64, (Vec<i64>, Vec<i64>)> = dirty
         .clients
         .iter()
-        .map(|(client, dirty)| (*client, dirty.segments.keys().copied().collect()))
+        .map(|(client, dirty)| {
+            let details = dirty.details.iter().copied().collect();
+            (*client, (dirty.segments.keys().copied().collect(), details))
+        })
         .collect();
-    write::write(tx, dirty, &entries, now).await?;
+    write::write(tx, dirty, &entries, segments, now).await?;
     tx.counts.merge(counts);
     for id in clients {
         let Some(entry) = cache.clients.get_mut(id) else { continue };
-        // What form each segment has in the database now.
-        for segment in changed.get(&entry.id).into_iter().flatten() {
+        let Some((segments, details)) = changed.get(&entry.id) else { continue };
+        // What form each segment and detail has in the database now.
+        for slot in details {
+            if entry.details.get(slot).is_some_and(Detail::is_row) {
+                entry.detail_rows.insert(*slot);
+            } else {
+                entry.detail_rows.remove(slot);
+            }
+        }
+        for segment in segments {
             let states = entry.segments.get(segment).map_or(&[][..], Vec::as_slice);
             if write::is_sparse(states) {
                 entry.dense.remove(segment);
@@ -186,42 +267,11 @@ pub(crate) async fn finish(
     Ok(())
 }
 
-/// Parts of scans that came before this batch and may be completed by it: what they name has to be loaded too.
-fn staged(cache: &SiteCache, reports: &[IntakeReport]) -> Vec<IntakeBody> {
-    let mut bodies = Vec::new();
-    for report in reports {
-        let Some(entry) = cache.clients.get(&report.client).filter(|entry| !entry.parts.is_empty()) else {
-            continue;
-        };
-        for message in &report.messages {
-            let IntakeBody::Detection(detection) = &message.body else { continue };
-            let Some(parts) = entry.parts.get(detection.line.as_str()).filter(|_| detection.last) else {
-                continue;
-            };
-            for part in parts.body.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()) {
-                if let Ok((states, needs)) = serde_json::from_slice::<(Vec<DetectedUpdate>, _)>(part) {
-                    bodies.push(detected(detection.line.clone(), states, needs));
-                }
-            }
-        }
-    }
-    bodies
-}
-
-fn detected(
-    line: LineId,
-    states: Vec<DetectedUpdate>,
-    needs: Vec<patchtide_model::catalogue::LeafRef>,
-) -> IntakeBody {
-    IntakeBody::Detection(DetectionReport { line, catalogue_version: 0, part: 0, last: false, states, needs })
-}
-
 /// Takes one report in. The second value: its messages above this number were new.
 fn one_report(
     options: &OpenOptions,
     apply: &mut Apply<'_>,
-    report: &IntakeReport,
-    messages: &[Located<'_>],
+    report: &IntakeReport<Found>,
 ) -> Result<(IntakeAck, Option<u64>)> {
     let client = report.client;
     match apply.entry.state {
@@ -232,7 +282,7 @@ fn one_report(
     match judge(apply.entry.session.as_ref(), apply.entry.sequence, report, options.gap_age) {
         Verdict::Late => {
             let acknowledged = apply.entry.sequence;
-            Ok((IntakeAck { acknowledged, resync: false, quarantined: false }, None))
+            Ok((IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0 }, None))
         }
         Verdict::Quarantine(reason) => {
             tracing::error!(%client, reason, incarnation = %report.incarnation, boot = %report.boot, "client quarantined");
@@ -245,22 +295,21 @@ fn one_report(
             }
             let before = apply.entry.session.replace(session);
             apply.entry.sequence = sequence;
-            for (message, located) in report.messages.iter().zip(messages) {
-                if message.seq > after {
-                    one_message(apply, message, &located.places);
-                }
+            for message in report.messages.iter().filter(|message| message.seq > after) {
+                one_message(apply, message)?;
             }
             let skew = report.sent_at.as_microsecond() - report.received_at.as_microsecond();
             let changed = apply.entry.session != before;
             let dirty = apply.dirty.client(apply.entry.id);
             dirty.report = Some((report.received_at, skew));
             dirty.session |= changed;
-            Ok((IntakeAck { acknowledged: sequence, resync, quarantined: false }, Some(after)))
+            let dropped_facts = apply.dropped_facts;
+            Ok((IntakeAck { acknowledged: sequence, resync, quarantined: false, dropped_facts }, Some(after)))
         }
     }
 }
 
-fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage, places: &[u32]) {
+fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage<Found>) -> Result<()> {
     match &message.body {
         IntakeBody::Facts(facts) => apply.facts(facts),
         IntakeBody::Scan { state, error } => {
@@ -269,7 +318,7 @@ fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage, places: &[u32]) {
                 session.scan_error.clone_from(error);
             }
         }
-        IntakeBody::Detection(report) => apply.detection(report, places, message.at),
+        IntakeBody::Detection(found) => apply.detection(found, message.at)?,
         IntakeBody::Update { update, state, error } => {
             apply.enforcement(update, *state, error.as_ref(), message.at);
         }
@@ -287,6 +336,7 @@ fn one_message(apply: &mut Apply<'_>, message: &IntakeMessage, places: &[u32]) {
         }
         IntakeBody::Heartbeat => {}
     }
+    Ok(())
 }
 
 fn change(apply: &mut Apply<'_>, uid: &str, set: impl FnOnce(&mut DeploymentChange)) {
@@ -300,5 +350,5 @@ fn change(apply: &mut Apply<'_>, uid: &str, set: impl FnOnce(&mut DeploymentChan
 }
 
 fn quarantined(entry: &ClientEntry) -> IntakeAck {
-    IntakeAck { acknowledged: entry.sequence, resync: false, quarantined: true }
+    IntakeAck { acknowledged: entry.sequence, resync: false, quarantined: true, dropped_facts: 0 }
 }

@@ -3,22 +3,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
 use patchtide_model::{
     ClientId, SiteName,
-    catalogue::LeafRef,
     client::ClientState,
     state::{Scan, StateError},
 };
 use uuid::Uuid;
 
+use super::names::{Named, Names, Sets, Shared};
+
 /// Clients remembered at most, in all sites.
 const CLIENTS: usize = 30_000;
-/// Leaf sets remembered at most, per site.
-const LEAF_SETS: usize = 100_000;
 
 /// What the writer remembers.
 #[derive(Debug, Default)]
@@ -28,12 +27,11 @@ pub(crate) struct Cache {
 }
 
 /// What it remembers of a site.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SiteCache {
     pub(crate) clients: HashMap<ClientId, ClientEntry>,
     pub(crate) lines: HashMap<String, LineEntry>,
-    /// Ids of leaf sets; the sets are sorted.
-    pub(crate) leaf_sets: HashMap<Vec<LeafRef>, i64>,
+    pub(crate) sets: Sets,
     /// Number and hash of the last history row.
     pub(crate) history: Option<(i64, Vec<u8>)>,
 }
@@ -49,8 +47,8 @@ pub(crate) struct Segments {
 }
 
 impl Cache {
-    /// Forgets some of it when it grew too large; to be called between transactions.
-    pub(crate) fn trim(&mut self) {
+    /// Shows others what is committed, and forgets some of it when it grew too large; to be called between transactions.
+    pub(crate) fn settle(&mut self) {
         let clients: usize = self.sites.values().map(|site| site.clients.len()).sum();
         for site in self.sites.values_mut() {
             if clients > CLIENTS {
@@ -60,10 +58,24 @@ impl Cache {
                     keep
                 });
             }
-            if site.leaf_sets.len() > LEAF_SETS {
-                site.leaf_sets.clear();
-            }
+            site.sets.publish();
         }
+    }
+}
+
+impl SiteCache {
+    /// What is remembered of `site`.
+    pub(crate) fn of<'a>(
+        sites: &'a mut HashMap<SiteName, Self>,
+        site: &SiteName,
+        shared: &Arc<Shared>,
+    ) -> &'a mut Self {
+        sites.entry(site.clone()).or_insert_with(|| Self {
+            clients: HashMap::new(),
+            lines: HashMap::new(),
+            sets: Sets::new(Arc::clone(shared)),
+            history: None,
+        })
     }
 }
 
@@ -83,75 +95,33 @@ impl Segments {
     }
 }
 
-/// A line, and what is known of its updates.
+/// A line, and where the states of its updates are.
 #[derive(Debug)]
 pub(crate) struct LineEntry {
     pub(crate) id: i64,
     pub(crate) version: u64,
-    /// Places in `entries` by source, with the version.
-    updates: HashMap<String, Vec<(String, u32)>, BuildHasherDefault<NameHasher>>,
-    entries: Vec<UpdateEntry>,
+    pub(crate) names: Arc<Names>,
+    /// Slots by place; 0: none yet.
+    slots: Vec<i64>,
 }
 
-/// A place that is none: the catalogue does not have the update.
-pub(crate) const NOWHERE: u32 = u32::MAX;
-
 impl LineEntry {
-    pub(crate) fn new(id: i64, version: u64) -> Self {
-        Self { id, version, updates: HashMap::default(), entries: Vec::new() }
+    pub(crate) fn new(names: Arc<Names>) -> Self {
+        Self { id: names.line, version: names.version, slots: vec![0; names.len()], names }
     }
 
-    /// The place of an update, or [`NOWHERE`]. Places stay as they are as long as the line is remembered.
-    pub(crate) fn place(&self, source: &str, version: &str) -> u32 {
-        let versions = self.updates.get(source).map_or(&[][..], Vec::as_slice);
-        versions.iter().find(|(known, _)| known == version).map_or(NOWHERE, |(_, place)| *place)
-    }
-
-    pub(crate) fn at(&self, place: u32) -> Option<UpdateEntry> {
-        self.entries.get(usize::try_from(place).ok()?).copied()
+    /// An update and its slot.
+    pub(crate) fn at(&self, place: u32) -> Option<(Named, Option<i64>)> {
+        let named = self.names.at(place)?;
+        let slot = self.slots.get(usize::try_from(place).ok()?).copied().filter(|slot| *slot != 0);
+        Some((named, slot))
     }
 
     pub(crate) fn set_slot(&mut self, place: u32, slot: i64) {
-        if let Some(entry) = usize::try_from(place).ok().and_then(|place| self.entries.get_mut(place)) {
-            entry.slot = Some(slot);
+        if let Some(entry) = usize::try_from(place).ok().and_then(|place| self.slots.get_mut(place)) {
+            *entry = slot;
         }
     }
-
-    pub(crate) fn put(&mut self, source: &str, version: &str, entry: UpdateEntry) {
-        if self.place(source, version) == NOWHERE
-            && let Ok(place) = u32::try_from(self.entries.len())
-        {
-            self.entries.push(entry);
-            self.updates.entry(source.to_owned()).or_default().push((version.to_owned(), place));
-        }
-    }
-}
-
-/// A quick hash of names. Only names of the catalogue are in the map, so nobody can choose them to collide.
-#[derive(Debug, Default)]
-pub(crate) struct NameHasher(u64);
-
-impl Hasher for NameHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0xf135_7aea_2e62_a9c5);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.rotate_left(26)
-    }
-}
-
-/// An update.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct UpdateEntry {
-    pub(crate) id: i64,
-    pub(crate) slot: Option<i64>,
-    /// Catalogue version in which its applicability changed last.
-    pub(crate) since: u64,
 }
 
 /// A client and everything it reported.
@@ -169,6 +139,8 @@ pub(crate) struct ClientEntry {
     /// Of those, the ones that are rows of `seg_state`; the others are rows of `sparse_state`.
     pub(crate) dense: BTreeSet<i64>,
     pub(crate) details: BTreeMap<i64, Detail>,
+    /// Of those, the ones that are rows of `update_detail`; the others are in `client_required`.
+    pub(crate) detail_rows: BTreeSet<i64>,
     pub(crate) parts: BTreeMap<String, Parts>,
     pub(crate) parked: BTreeSet<(String, String, String)>,
     pub(crate) deployments: BTreeSet<String>,
@@ -207,12 +179,19 @@ pub(crate) struct Detail {
     pub(crate) error: Option<String>,
 }
 
+impl Detail {
+    /// Whether it has a row of its own: failures and early ones are few, and asked for one by one.
+    pub(crate) const fn is_row(&self) -> bool {
+        self.early || self.error.is_some()
+    }
+}
+
 /// Parts of a scan whose last part has not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parts {
     pub(crate) version: u64,
     pub(crate) count: u16,
-    /// The states and needs of each, a JSON document a line.
+    /// One after the other, as [`super::parts`] writes them.
     pub(crate) body: Vec<u8>,
 }
 

@@ -1,15 +1,41 @@
 //! The kept counts: every transaction appends what it changed, one folder adds that up in memory, exact, and flushes the
 //! totals now and then.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use crate::{
     Result,
     codec::{Decoder, Encoder},
 };
 
-/// What is counted: (slot, [`REQUIRED`], [`INSTALLED`] or [`EARLY`]), or (-line, catalogue version of the watermark).
+/// What is counted: (slot, [`REQUIRED`], [`INSTALLED`] or [`EARLY`]), (slot, -leaf set) for who requires just these leaves,
+/// or (-line, catalogue version of the watermark).
 pub(crate) type Key = (i64, i64);
+
+/// A quick hash of keys: slots are ours to give, so nobody can choose them to collide.
+#[derive(Debug, Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i64(i64::from(*byte));
+        }
+    }
+
+    fn write_i64(&mut self, value: i64) {
+        self.0 = (self.0.rotate_left(5) ^ value.cast_unsigned()).wrapping_mul(0xf135_7aea_2e62_a9c5);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+}
+
+type Numbers = HashMap<Key, i64, BuildHasherDefault<KeyHasher>>;
 
 /// Detection bits of *required*.
 pub(crate) const REQUIRED: u8 = 2;
@@ -20,12 +46,17 @@ pub(crate) const EARLY: u8 = 4;
 
 /// Changes of the counts by one transaction.
 #[derive(Debug, Default)]
-pub(crate) struct Deltas(HashMap<Key, i64>);
+pub(crate) struct Deltas(Numbers);
 
 impl Deltas {
     /// One client more or less in `state` of `slot`.
     pub(crate) fn slot(&mut self, slot: i64, state: u8, by: i64) {
         *self.0.entry((slot, i64::from(state))).or_default() += by;
+    }
+
+    /// One client more or less that requires the leaves of `set` of what is in `slot`.
+    pub(crate) fn set(&mut self, slot: i64, set: i64, by: i64) {
+        *self.0.entry((slot, -set)).or_default() += by;
     }
 
     /// One client more or less whose watermark of `line` is `version`.
@@ -60,8 +91,10 @@ impl Deltas {
 /// The counts of the whole database, and what of them is not flushed.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    totals: HashMap<Key, i64>,
+    totals: Numbers,
     watermarks: HashMap<i64, BTreeMap<i64, i64>>,
+    /// Clients by slot and leaf set.
+    sets: HashMap<i64, BTreeMap<i64, i64>>,
     dirty: HashSet<Key>,
     seen: i64,
 }
@@ -81,6 +114,8 @@ impl Counts {
     pub(crate) fn set(&mut self, key: Key, n: i64) {
         if key.0 < 0 {
             self.watermarks.entry(-key.0).or_default().insert(key.1, n);
+        } else if key.1 < 0 {
+            self.sets.entry(key.0).or_default().insert(-key.1, n);
         }
         self.totals.insert(key, n);
     }
@@ -115,6 +150,11 @@ impl Counts {
         self.watermarks.get(&line).map_or(0, |versions| versions.range(from..).map(|(_, n)| n).sum())
     }
 
+    /// Leaf sets that any client requires of what is in `slot`.
+    pub(crate) fn sets(&self, slot: i64) -> impl Iterator<Item = i64> + '_ {
+        self.sets.get(&slot).into_iter().flatten().filter(|(_, n)| **n > 0).map(|(set, _)| *set)
+    }
+
     /// Everything that is not zero.
     pub(crate) fn all(&self) -> BTreeMap<Key, i64> {
         self.totals.iter().filter(|(_, n)| **n != 0).map(|(key, n)| (*key, *n)).collect()
@@ -132,8 +172,11 @@ impl Counts {
         if self.seen == seen {
             self.dirty.clear();
             self.totals.retain(|_, n| *n != 0);
-            for versions in self.watermarks.values_mut() {
-                versions.retain(|_, n| *n != 0);
+            for map in [&mut self.watermarks, &mut self.sets] {
+                map.retain(|_, numbers| {
+                    numbers.retain(|_, n| *n != 0);
+                    !numbers.is_empty()
+                });
             }
         }
     }
@@ -150,6 +193,7 @@ mod tests {
         deltas.slot(7, INSTALLED, 1);
         deltas.slot(7, INSTALLED, -1);
         deltas.line(3, 5, 2);
+        deltas.set(7, 9, 2);
         let body = deltas.take().unwrap();
         assert!(deltas.take().is_none());
         let mut counts = Counts::default();
@@ -158,6 +202,7 @@ mod tests {
         counts.apply(3, &body).unwrap();
         assert_eq!((counts.get((7, 2)), counts.get((7, 3)), counts.seen()), (2, 0, 1));
         assert_eq!((counts.scanned(3, 5), counts.scanned(3, 6), counts.scanned(4, 0)), (2, 0, 0));
-        assert_eq!(counts.unflushed(), (1, vec![((-3, 5), 2), ((7, 2), 2)]));
+        assert_eq!(counts.unflushed(), (1, vec![((-3, 5), 2), ((7, -9), 2), ((7, 2), 2)]));
+        assert!(counts.sets(7).eq([9]) && counts.sets(8).next().is_none());
     }
 }

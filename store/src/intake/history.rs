@@ -1,10 +1,10 @@
 //! The accepted messages, in a compact form, one row a commit, each chained to the one before by its hash.
 
 use jiff::Timestamp;
-use patchtide_model::{SiteName, catalogue::LeafRef};
+use patchtide_model::SiteName;
 use sha2::{Digest as _, Sha256};
 
-use super::{IntakeBody, IntakeMessage, IntakeReport, apply::Located, cache::SiteCache};
+use super::{IntakeBody, IntakeMessage, IntakeReport, cache::SiteCache, found::Found};
 use crate::{
     Result, SiteStore,
     answers::Difference,
@@ -22,19 +22,12 @@ pub(crate) struct Chapter {
 impl Chapter {
     /// Adds the messages of `report` above `after`.
     ///
-    /// Form: client, received at, number of messages; each: number, at, tag, and by tag: 3 a detection with the update's id
-    /// and `state | 4 * leaf set` for what the catalogue has and names for the rest, any other a JSON document.
-    pub(crate) fn add(
-        &mut self,
-        client: i64,
-        report: &IntakeReport,
-        messages: &[Located<'_>],
-        after: u64,
-        cache: &SiteCache,
-    ) -> Result<()> {
-        let all = report.messages.iter().zip(messages);
-        let taken: Vec<(&IntakeMessage, &Located<'_>)> =
-            all.filter(|(message, _)| message.seq > after).collect();
+    /// Form: client, received at, number of messages; each: number, at, tag, and by tag: 3 a detection, any other a JSON
+    /// document. A detection: line, catalogue version, part, what the catalogue has by the update's id and
+    /// `state | 4 * leaf set`, the rest as a JSON document, the leaf set of what is newly depended on.
+    pub(crate) fn add(&mut self, client: i64, report: &IntakeReport<Found>, after: u64) -> Result<()> {
+        let taken: Vec<&IntakeMessage<Found>> =
+            report.messages.iter().filter(|message| message.seq > after).collect();
         if taken.is_empty() {
             return Ok(());
         }
@@ -42,10 +35,10 @@ impl Chapter {
         encoder.number(client.cast_unsigned());
         encoder.signed(report.received_at.as_microsecond());
         encoder.number(taken.len() as u64);
-        for (message, located) in taken {
+        for message in taken {
             encoder.number(message.seq);
             encoder.signed(message.at.as_microsecond() - report.received_at.as_microsecond());
-            body(encoder, &message.body, &located.places, cache)?;
+            body(encoder, &message.body)?;
         }
         Ok(())
     }
@@ -88,32 +81,26 @@ fn link(previous: &[u8], number: i64, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-fn body(encoder: &mut Encoder, body: &IntakeBody, places: &[u32], cache: &SiteCache) -> Result<()> {
+fn body(encoder: &mut Encoder, body: &IntakeBody<Found>) -> Result<()> {
     let (tag, text) = match body {
         IntakeBody::Facts(facts) => (1, document(facts)?),
         IntakeBody::Scan { state, error } => (2, document(&(state, error))?),
-        IntakeBody::Detection(report) => {
-            let line = cache.lines.get(report.line.as_str());
+        IntakeBody::Detection(found) => {
             encoder.number(3);
-            encoder.slice(report.line.as_str().as_bytes());
-            encoder.number(report.catalogue_version);
-            encoder.number(u64::from(report.part) << 1 | u64::from(report.last));
-            encoder.number(report.states.len() as u64);
+            encoder.slice(found.line.as_str().as_bytes());
+            encoder.number(found.catalogue_version);
+            encoder.number(u64::from(found.part) << 1 | u64::from(found.last));
+            encoder.number(found.states.len() as u64);
             let mut last = 0;
-            for (state, place) in report.states.iter().zip(places) {
-                let set = set_of(&state.leaves, cache);
-                if let Some(update) = line.and_then(|line| line.at(*place)) {
-                    encoder.signed(update.id - last);
-                    last = update.id;
-                } else {
-                    // The difference to itself is never written otherwise: an update is named once in a scan.
-                    encoder.signed(0);
-                    encoder.slice(state.source.as_bytes());
-                    encoder.slice(state.version.as_bytes());
-                }
-                encoder.number(set.cast_unsigned() << 2 | u64::from(state.state.id()));
+            for state in &found.states {
+                let id = found.names.as_ref().and_then(|names| names.at(state.place)).map_or(0, |named| named.id);
+                encoder.signed(id - last);
+                last = id;
+                encoder.number(state.set.cast_unsigned() << 2 | u64::from(state.bits));
             }
-            encoder.number(set_of(&report.needs, cache).cast_unsigned());
+            let unknown = if found.unknown.is_empty() { Vec::new() } else { document(&found.unknown)? };
+            encoder.slice(&unknown);
+            encoder.number(found.needs.cast_unsigned());
             return Ok(());
         }
         IntakeBody::Update { update, state, error } => (4, document(&(update, state, error))?),
@@ -127,11 +114,6 @@ fn body(encoder: &mut Encoder, body: &IntakeBody, places: &[u32], cache: &SiteCa
     encoder.number(tag);
     encoder.slice(&text);
     Ok(())
-}
-
-/// The id of a leaf set; 0 for none.
-fn set_of(leaves: &[LeafRef], cache: &SiteCache) -> i64 {
-    if leaves.is_empty() { 0 } else { cache.leaf_sets.get(leaves).copied().unwrap_or(0) }
 }
 
 fn document<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {

@@ -1,6 +1,9 @@
 //! Reading what the writer does not remember about the clients, lines and updates of a batch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use patchtide_model::{
     ClientId, Digest, SiteName,
@@ -9,9 +12,10 @@ use patchtide_model::{
     state::{Scan, StateError},
 };
 
-use super::cache::{
-    ClientEntry, Detail, LineEntry, NOWHERE, Parts, Segments, Session, SiteCache, UpdateEntry, Watermark,
-    slot_at,
+use super::{
+    cache::{ClientEntry, Detail, LineEntry, Parts, Segments, Session, SiteCache, Watermark, slot_at},
+    details,
+    names::{Names, set_key},
 };
 use crate::{
     Result, StoreError,
@@ -75,6 +79,7 @@ const WATERMARKS: Many = by_client!("SELECT client, line, version, scanned_at, n
 const STATES: Many = by_client!("SELECT client, segment, states FROM seg_state");
 const SPARSE: Many = by_client!("SELECT client, slot, state FROM sparse_state");
 const DETAILS: Many = by_client!("SELECT client, slot, since, leaf_set, early, error FROM update_detail");
+const REQUIRED: Many = by_client!("SELECT client, body FROM client_required");
 const PARTS: Many = by_client!("SELECT client, line, version, parts, body FROM scan_part");
 const PARKED: Many = by_client!("SELECT client, line, source, version FROM parked");
 const DEPLOYMENTS: Many = by_client!("SELECT client, uid FROM deployment_client");
@@ -104,6 +109,7 @@ pub(crate) async fn clients(
             segments: BTreeMap::new(),
             dense: BTreeSet::new(),
             details: BTreeMap::new(),
+            detail_rows: BTreeSet::new(),
             parts: BTreeMap::new(),
             parked: BTreeSet::new(),
             deployments: BTreeSet::new(),
@@ -111,7 +117,8 @@ pub(crate) async fn clients(
         found.insert(entry.id, (id, entry));
     }
     let keys: Vec<Value> = found.keys().map(|id| (*id).into()).collect();
-    for many in [SEQUENCES, SESSIONS, WATERMARKS, STATES, SPARSE, DETAILS, PARTS, PARKED, DEPLOYMENTS] {
+    let all = [SEQUENCES, SESSIONS, WATERMARKS, STATES, SPARSE, DETAILS, REQUIRED, PARTS, PARKED, DEPLOYMENTS];
+    for many in all {
         for row in tx.rows_many(many, keys.clone()).await? {
             if let Some((_, entry)) = found.get_mut(&row.int(0)?) {
                 add(entry, many.head, &row)?;
@@ -144,7 +151,11 @@ fn add(entry: &mut ClientEntry, head: &str, row: &Row) -> Result<()> {
             early: row.flag(4)?,
             error: row.text_option(5)?,
         };
-        entry.details.insert(row.int(1)?, detail);
+        let slot = row.int(1)?;
+        entry.details.insert(slot, detail);
+        entry.detail_rows.insert(slot);
+    } else if head == REQUIRED.head {
+        entry.details.extend(details::read(&row.text(1)?)?);
     } else if head == PARTS.head {
         let parts = Parts {
             version: row.unsigned(2)?,
@@ -178,53 +189,46 @@ fn session(row: &Row) -> Result<Session> {
 
 const LINES: Many =
     Many { head: "SELECT id, name, version FROM line WHERE (site, name) IN (VALUES ", columns: 2, tail: ")" };
-const UPDATES: Many = Many {
-    // A join, because SQLite would read the whole index for `IN` here.
-    head: "SELECT u.line, u.source, u.version, u.id, s.slot, u.since_version FROM (VALUES ",
-    columns: 3,
-    tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3 \
-            LEFT JOIN slot s ON s.update_id = u.id",
-};
 
-/// Makes sure that those of `names` (line, source, version) that exist are remembered.
-pub(crate) async fn updates(
+/// Makes sure that those of the lines `names` that exist are remembered, whole.
+pub(crate) async fn lines(
     tx: &mut Tx,
     site: &SiteName,
     cache: &mut SiteCache,
-    names: &BTreeMap<&str, BTreeSet<(&str, &str)>>,
+    names: BTreeSet<&str>,
 ) -> Result<()> {
-    let unknown: Vec<Value> = names
-        .keys()
-        .filter(|line| !cache.lines.contains_key(**line))
-        .flat_map(|line| [site.as_str().into(), (*line).into()])
-        .collect();
-    for row in tx.rows_many(LINES, unknown).await? {
-        let entry = LineEntry::new(row.int(0)?, row.unsigned(2)?);
-        cache.lines.insert(row.text(1)?, entry);
-    }
-    let mut keys = Vec::new();
-    for (line, updates) in names {
-        let Some(entry) = cache.lines.get(*line) else { continue };
-        for (source, version) in updates {
-            if entry.place(source, version) == NOWHERE {
-                keys.extend([entry.id.into(), (*source).into(), Value::from(*version)]);
+    let missing = names.into_iter().filter(|name| !cache.lines.contains_key(*name));
+    let keys = missing.flat_map(|name| [site.as_str().into(), name.into()]).collect();
+    for row in tx.rows_many(LINES, keys).await? {
+        let (id, name, version) = (row.int(0)?, row.text(1)?, row.unsigned(2)?);
+        let shared = cache.sets.shared.line(&name);
+        let known = shared.filter(|names| (names.line, names.version) == (id, version));
+        let names = match known {
+            Some(names) => names,
+            None => {
+                let names = Arc::new(catalogue(tx, id, version).await?);
+                cache.sets.shared.put_line(&name, &names);
+                names
             }
+        };
+        let mut entry = LineEntry::new(names);
+        let slots = sql("SELECT s.update_id, s.slot FROM segment g JOIN slot s ON s.slot BETWEEN g.id * 256 \
+                         AND g.id * 256 + 255 WHERE g.line = $1 AND s.update_id IS NOT NULL");
+        for row in tx.rows(slots.bind(id)).await? {
+            entry.set_slot(entry.names.place_of(row.int(0)?), row.int(1)?);
         }
-    }
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut found: HashMap<i64, Vec<Row>> = HashMap::new();
-    for row in tx.rows_many(UPDATES, keys).await? {
-        found.entry(row.int(0)?).or_default().push(row);
-    }
-    for entry in cache.lines.values_mut() {
-        for row in found.remove(&entry.id).unwrap_or_default() {
-            let update = UpdateEntry { id: row.int(3)?, slot: row.int_option(4)?, since: row.unsigned(5)? };
-            entry.put(&row.text(1)?, &row.text(2)?, update);
-        }
+        cache.lines.insert(name, entry);
     }
     Ok(())
+}
+
+async fn catalogue(tx: &mut Tx, line: i64, version: u64) -> Result<Names> {
+    let query = sql("SELECT id, since_version, source, version FROM software_update WHERE line = $1 ORDER BY id");
+    let mut names = Names::new(line, version);
+    for row in tx.rows(query.bind(line)).await? {
+        names.push(row.int(0)?, row.unsigned(1)?, &row.text(2)?, &row.text(3)?);
+    }
+    Ok(names)
 }
 
 const FIND_SETS: Many =
@@ -239,11 +243,13 @@ pub(crate) async fn leaf_sets(
     cache: &mut SiteCache,
     sets: BTreeSet<&[LeafRef]>,
 ) -> Result<()> {
-    let mut missing: BTreeMap<Vec<u8>, (&[LeafRef], String)> = BTreeMap::new();
+    let mut missing: BTreeMap<Vec<u8>, (Vec<u8>, String)> = BTreeMap::new();
     for set in sets {
-        if !cache.leaf_sets.contains_key(set) {
+        let mut key = Vec::new();
+        set_key(set, &mut key);
+        if cache.sets.get(&key).is_none() {
             let text = json("leaf set", set)?;
-            missing.insert(Digest::of(text.as_bytes()).as_bytes().to_vec(), (set, text));
+            missing.insert(Digest::of(text.as_bytes()).as_bytes().to_vec(), (key, text));
         }
     }
     if missing.is_empty() {
@@ -251,8 +257,8 @@ pub(crate) async fn leaf_sets(
     }
     let keys = missing.keys().flat_map(|digest| [site.as_str().into(), digest.clone().into()]).collect();
     for row in tx.rows_many(FIND_SETS, keys).await? {
-        if let Some((set, _)) = missing.remove(&row.blob(1)?) {
-            cache.leaf_sets.insert(set.to_vec(), row.int(0)?);
+        if let Some((key, _)) = missing.remove(&row.blob(1)?) {
+            cache.sets.put(key, row.int(0)?);
         }
     }
     if missing.is_empty() {
@@ -261,10 +267,10 @@ pub(crate) async fn leaf_sets(
     let last = tx.row(sql("SELECT COALESCE(MAX(id), 0) FROM leaf_set")).await?;
     let mut id = last.map_or(Ok(0), |row| row.int(0))?;
     let mut values = Vec::with_capacity(missing.len() * 4);
-    for (digest, (set, text)) in missing {
+    for (digest, (key, text)) in missing {
         id += 1;
         values.extend([id.into(), site.as_str().into(), digest.into(), Value::from(text)]);
-        cache.leaf_sets.insert(set.to_vec(), id);
+        cache.sets.put(key, id);
     }
     tx.execute_many(PUT_SETS, values).await.map(drop)
 }

@@ -1,15 +1,21 @@
-//! State messages on their way in: [`queue`] collects what waits, [`batch`] makes one commit of it, [`sequence`] judges a
-//! report, [`apply`] changes what is remembered, [`write`](mod@write) writes it.
+//! State messages on their way in: [`found`] looks up what a report names, on the caller's task; [`queue`] collects what
+//! waits, [`batch`] makes one commit of it, [`sequence`] judges a report, [`apply`] changes what is remembered,
+//! [`write`](mod@write) writes it.
 
 pub(crate) mod apply;
 pub(crate) mod batch;
 pub(crate) mod cache;
 pub(crate) mod counts;
 pub(crate) mod dirty;
+pub(crate) mod details;
+pub(crate) mod found;
 mod history;
 pub(crate) mod load;
+pub(crate) mod names;
 mod parked;
+mod parts;
 pub(crate) mod queue;
+mod scan;
 mod sequence;
 mod write;
 
@@ -27,7 +33,7 @@ use crate::{Result, SiteStore};
 
 /// Messages of one client. `client` is what its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IntakeReport {
+pub struct IntakeReport<D = DetectionReport> {
     /// Who.
     pub client: ClientId,
     /// Made when the agent's state was created; another one restarts the sequence and forgets the client's states.
@@ -41,23 +47,23 @@ pub struct IntakeReport {
     /// Policy in force there: epoch and number.
     pub policy: Option<(u64, u64)>,
     /// Messages; any order.
-    pub messages: Vec<IntakeMessage>,
+    pub messages: Vec<IntakeMessage<D>>,
 }
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IntakeMessage {
+pub struct IntakeMessage<D = DetectionReport> {
     /// Place in the client's sequence, from 1.
     pub seq: u64,
     /// When the state was entered, by the client's clock.
     pub at: Timestamp,
     /// What.
-    pub body: IntakeBody,
+    pub body: IntakeBody<D>,
 }
 
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IntakeBody {
+pub enum IntakeBody<D = DetectionReport> {
     /// The client's facts, all of them.
     Facts(Facts),
     /// Topic 501.
@@ -68,7 +74,7 @@ pub enum IntakeBody {
         error: Option<StateError>,
     },
     /// Topic 500 for one line.
-    Detection(DetectionReport),
+    Detection(D),
     /// Topic 402.
     Update {
         /// The update.
@@ -109,7 +115,7 @@ pub enum IntakeBody {
 
 /// What a scan found in one line, or a part of it; takes effect with the last part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DetectionReport {
+pub struct DetectionReport<S = String> {
     /// The line.
     pub line: LineId,
     /// Catalogue version scanned against: the watermark.
@@ -119,22 +125,22 @@ pub struct DetectionReport {
     /// Whether this is the last part.
     pub last: bool,
     /// States other than *not required*.
-    pub states: Vec<DetectedUpdate>,
+    pub states: Vec<DetectedUpdate<S>>,
     /// Packages that the required updates would newly depend on.
-    pub needs: Vec<LeafRef>,
+    pub needs: Vec<LeafRef<S>>,
 }
 
 /// One update as a scan found it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DetectedUpdate {
+pub struct DetectedUpdate<S = String> {
     /// Source name within the line.
-    pub source: String,
+    pub source: S,
     /// Source version.
-    pub version: String,
+    pub version: S,
     /// *Required* or *installed*.
     pub state: Detection,
     /// For *required*: the leaves that this client needs.
-    pub leaves: Vec<LeafRef>,
+    pub leaves: Vec<LeafRef<S>>,
 }
 
 /// The answer to a report, given after the durable commit.
@@ -146,33 +152,20 @@ pub struct IntakeAck {
     pub resync: bool,
     /// The client is quarantined; nothing of the report was kept.
     pub quarantined: bool,
+    /// Facts beyond the limits, which were left out (`CARDINALITY`).
+    pub dropped_facts: u64,
 }
 
 impl SiteStore {
-    /// Takes a report in; returns after the durable commit. [`StoreError::Busy`] when the queue is full,
-    /// [`StoreError::UnknownClient`] and [`StoreError::NotActive`] when the client may not report (a quarantined one is
-    /// answered with `quarantined`).
-    pub async fn intake(&self, report: IntakeReport) -> Result<IntakeAck> {
-        queue::submit(self.core(), self.site.clone(), report).await
+    /// Takes a report in; returns after the durable commit. [`StoreError::Busy`](crate::StoreError::Busy) when the queue is
+    /// full, [`StoreError::UnknownClient`](crate::StoreError::UnknownClient) and
+    /// [`StoreError::NotActive`](crate::StoreError::NotActive) when the client may not report (a quarantined one is answered
+    /// with `quarantined`). Texts of the report may be borrowed.
+    pub async fn intake<S>(&self, mut report: IntakeReport<DetectionReport<S>>) -> Result<IntakeAck>
+    where
+        S: AsRef<str> + Ord,
+    {
+        found::prepare(&mut report);
+        queue::submit(self.core(), &self.site, &report).await
     }
-}
-
-/// Brings a report into the form that the rest expects: messages by number, each once; leaf sets sorted.
-fn prepare(report: &mut IntakeReport) {
-    report.messages.sort_by_key(|message| message.seq);
-    report.messages.dedup_by_key(|message| message.seq);
-    for message in &mut report.messages {
-        if let IntakeBody::Detection(detection) = &mut message.body {
-            normalise(&mut detection.needs);
-            for state in &mut detection.states {
-                normalise(&mut state.leaves);
-            }
-        }
-    }
-}
-
-/// Sorts a leaf set.
-fn normalise(leaves: &mut Vec<LeafRef>) {
-    leaves.sort_unstable();
-    leaves.dedup();
 }

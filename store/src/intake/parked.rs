@@ -6,9 +6,10 @@ use patchtide_model::{catalogue::LeafRef, state::UpdateEnforcement};
 use super::{
     DetectedUpdate,
     apply::{Apply, DETECTION},
-    cache::{Detail, NOWHERE},
+    cache::Detail,
     counts::{EARLY, INSTALLED, REQUIRED},
     dirty::ParkedState,
+    names::set_key,
 };
 
 impl Apply<'_> {
@@ -39,12 +40,8 @@ impl Apply<'_> {
         }
     }
 
-    /// The catalogue has the update now: what was parked takes effect.
-    pub(crate) fn apply_parked(&mut self, key: (String, String, String), state: &ParkedState) {
-        let (line, source, version) = &key;
-        let place = self.lines.get(line).map_or(NOWHERE, |line| line.place(source, version));
-        let Some(update) = self.lines.get(line).and_then(|line| line.at(place)) else { return };
-        let slot = self.slot(line, place, update);
+    /// The catalogue has the update now, in `slot`: what was parked takes effect.
+    pub(crate) fn apply_parked(&mut self, key: (String, String, String), state: &ParkedState, slot: i64) {
         let detection = state.detection.and_then(|id| u8::try_from(id).ok());
         let detection = detection.filter(|id| matches!(*id, REQUIRED | INSTALLED)).unwrap_or(0);
         let since = self.claimed(state.at);
@@ -55,9 +52,10 @@ impl Apply<'_> {
             self.count(slot, EARLY, 1);
             let leaves: Vec<LeafRef> =
                 state.leaves.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            let leaf_set = self.leaf_sets.get(&leaves).copied();
-            self.entry.details.insert(slot, Detail { since, leaf_set, early: true, error: None });
-            self.dirty.client(self.entry.id).details.insert(slot);
+            let mut key = Vec::new();
+            set_key(&leaves, &mut key);
+            let leaf_set = if leaves.is_empty() { None } else { self.sets.get(&key) };
+            self.set_detail(slot, Some(Detail { since, leaf_set, early: true, error: None }));
         }
         if let Some(state_id) = state.enforcement.and_then(|id| u8::try_from(id).ok())
             && let Some(enforcement) = UpdateEnforcement::from_id(state_id)

@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{IntakeAck, IntakeReport, batch};
+use super::{DetectionReport, IntakeAck, IntakeReport, batch, found};
 use crate::{
     Result, StoreError,
     core::{Core, lock},
@@ -20,9 +20,12 @@ const UPKEEP: Duration = Duration::from_secs(3);
 /// After which time a client shall try again when the queue is full.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How often a report is looked up anew before its client is to try again later: each time the catalogue has just changed.
+const ATTEMPTS: usize = 8;
+
 /// What waits for the writer.
 pub(crate) enum Waiting {
-    Report { site: SiteName, report: Box<IntakeReport>, reply: oneshot::Sender<Result<IntakeAck>> },
+    Report(Box<batch::Submitted>),
     Close(oneshot::Sender<()>),
 }
 
@@ -34,18 +37,28 @@ pub(crate) fn start(core: &Arc<Core>) {
     tokio::spawn(run(Arc::downgrade(core), receiver));
 }
 
-/// Puts a report into the queue and waits for its commit.
-pub(crate) async fn submit(core: &Core, site: SiteName, report: IntakeReport) -> Result<IntakeAck> {
+/// Puts a prepared report into the queue and waits for its commit.
+pub(crate) async fn submit<S: AsRef<str>>(
+    core: &Core,
+    site: &SiteName,
+    report: &IntakeReport<DetectionReport<S>>,
+) -> Result<IntakeAck> {
     let sender = lock(&core.queue).clone().ok_or(StoreError::Closed)?;
-    let (reply, answer) = oneshot::channel();
-    sender.try_send(Waiting::Report { site, report: Box::new(report), reply }).map_err(
-        |error| match error {
+    let shared = core.shared(site);
+    for _ in 0..ATTEMPTS {
+        let (reply, answer) = oneshot::channel();
+        let report = found::find(report, &shared);
+        let waiting = Waiting::Report(Box::new(batch::Submitted { site: site.clone(), report, reply }));
+        sender.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-        },
-    )?;
-    drop(sender);
-    answer.await.map_err(|_| StoreError::Closed)?
+        })?;
+        match answer.await.map_err(|_| StoreError::Closed)?? {
+            batch::Answer::Taken(ack) => return Ok(ack),
+            batch::Answer::Again => {}
+        }
+    }
+    Err(StoreError::Busy { retry_after: RETRY_AFTER })
 }
 
 async fn run(core: std::sync::Weak<Core>, mut receiver: mpsc::Receiver<Waiting>) {
@@ -70,9 +83,9 @@ async fn run(core: std::sync::Weak<Core>, mut receiver: mpsc::Receiver<Waiting>)
         let mut next = Some(first);
         while let Some(waiting) = next {
             match waiting {
-                Waiting::Report { site, report, reply } => {
-                    messages += report.messages.len().max(1);
-                    reports.push(batch::Submitted { site, report: *report, reply });
+                Waiting::Report(submitted) => {
+                    messages += submitted.report.messages.len().max(1);
+                    reports.push(*submitted);
                 }
                 Waiting::Close(done) => {
                     closing = Some(done);

@@ -34,10 +34,10 @@ pub(crate) enum Verdict {
 }
 
 /// Judges `report`, whose messages are sorted by number.
-pub(crate) fn judge(
+pub(crate) fn judge<D>(
     known: Option<&Session>,
     sequence: u64,
-    report: &IntakeReport,
+    report: &IntakeReport<D>,
     gap_age: Duration,
 ) -> Verdict {
     let (mut session, after, reinstalled) = match known {
@@ -104,7 +104,7 @@ pub(crate) fn judge(
     Verdict::Take { session, after, sequence: highest, resync, reinstalled }
 }
 
-fn first(report: &IntakeReport) -> Session {
+fn first<D>(report: &IntakeReport<D>) -> Session {
     Session {
         incarnation: report.incarnation,
         boot: report.boot,

@@ -1,11 +1,12 @@
 //! Writing what a batch changed: a handful of statements, each over many rows, sorted as their tables are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
 use super::{
-    cache::{ClientEntry, SLOTS, slot_at},
+    cache::{ClientEntry, SLOTS, Segments, slot_at, split},
+    details,
     dirty::{Dirty, DirtyClient},
     load::{bound, state_code},
 };
@@ -24,12 +25,13 @@ macro_rules! forget {
     };
 }
 
-const FORGET: [Many; 7] = forget!(
+const FORGET: [Many; 8] = forget!(
     "client_line",
     "scan_part",
     "seg_state",
     "sparse_state",
     "update_detail",
+    "client_required",
     "parked",
     "deployment_client"
 );
@@ -61,6 +63,13 @@ const DETAIL: Many = Many {
 };
 const NO_DETAIL: Many =
     Many { head: "DELETE FROM update_detail WHERE (slot, client) IN (VALUES ", columns: 2, tail: ")" };
+const REQUIRED: Many = Many {
+    head: "INSERT INTO client_required (client, line, body) VALUES ",
+    columns: 3,
+    tail: " ON CONFLICT (client, line) DO UPDATE SET body = excluded.body",
+};
+const NO_REQUIRED: Many =
+    Many { head: "DELETE FROM client_required WHERE (client, line) IN (VALUES ", columns: 2, tail: ")" };
 const WATERMARK: Many = Many {
     head: "INSERT INTO client_line (client, line, version, scanned_at, needs) VALUES ",
     columns: 5,
@@ -144,6 +153,7 @@ pub(crate) async fn write(
     tx: &mut Tx,
     dirty: Dirty,
     entries: &HashMap<i64, &ClientEntry>,
+    known: &Segments,
     now: Timestamp,
 ) -> Result<()> {
     let mut forget = Rows::default();
@@ -169,6 +179,7 @@ pub(crate) async fn write(
             }
         }
         states(&mut rows, client, entry);
+        details(&mut rows, client, entry, known);
         reports(&mut rows, client, entry)?;
     }
     // Sorted by segment, then client: neighbours in the table are written together.
@@ -281,16 +292,18 @@ fn dense(rows: &mut Rows, dirty: &Dirty, entries: &HashMap<i64, &ClientEntry>, n
     }
 }
 
-/// Everything about a client but its states.
-fn reports(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry) -> Result<()> {
-    let id = Value::from(entry.id);
+/// Since when what is required, and what failed.
+fn details(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry, known: &Segments) {
+    let mut lines: BTreeSet<i64> = BTreeSet::new();
     for slot in &client.details {
-        match entry.details.get(slot) {
-            None => rows.row(NO_DETAIL, [(*slot).into(), id.clone()]),
+        lines.extend(known.line_of.get(&split(*slot).0));
+        match entry.details.get(slot).filter(|detail| detail.is_row()) {
+            None if entry.detail_rows.contains(slot) => rows.row(NO_DETAIL, [(*slot).into(), entry.id.into()]),
+            None => {}
             Some(detail) => {
                 let row = [
                     (*slot).into(),
-                    id.clone(),
+                    entry.id.into(),
                     detail.since.into(),
                     detail.leaf_set.into(),
                     detail.early.into(),
@@ -300,6 +313,17 @@ fn reports(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry) -> Result
             }
         }
     }
+    for line in lines {
+        match details::document(entry, known, line) {
+            None => rows.row(NO_REQUIRED, [entry.id.into(), line.into()]),
+            Some(body) => rows.row(REQUIRED, [entry.id.into(), line.into(), body.into()]),
+        }
+    }
+}
+
+/// Everything about a client but its states.
+fn reports(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry) -> Result<()> {
+    let id = Value::from(entry.id);
     for line in &client.lines {
         if let Some(mark) = entry.lines.get(line) {
             let row = [

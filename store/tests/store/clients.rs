@@ -137,21 +137,9 @@ async fn contacts_are_kept_once_a_minute(db: Db) {
 async fn certificates_are_renewed(db: Db) {
     let site = &db.site;
     let one = client(site, 1).await;
-    site.put_renewal(one, "csr 1", at(5)).await.unwrap();
-    site.put_renewal(one, "csr 2", at(6)).await.unwrap();
-    let open = site.open_renewals().await.unwrap();
-    assert_eq!(
-        (open.len(), open[0].client, open[0].csr_pem.as_str(), open[0].requested_at),
-        (1, one, "csr 2", at(6))
-    );
     site.renew_client(one, "pem 2", at(2_000)).await.unwrap();
-    assert!(site.open_renewals().await.unwrap().is_empty());
     let answered = site.enrolment(enrolment(1).id).await.unwrap().unwrap().state;
     let renewed =
         EnrolmentState::Approved { client: one, certificate_pem: "pem 2".to_owned(), not_after: at(2_000) };
     assert_eq!(answered, renewed);
-    site.put_renewal(one, "csr 3", at(7)).await.unwrap();
-    site.set_client_state(one, ClientState::Revoked).await.unwrap();
-    assert!(site.open_renewals().await.unwrap().is_empty(), "who is revoked gets no new certificate");
-    assert!(matches!(site.put_renewal(one, "csr", at(8)).await, Err(StoreError::NotActive { .. })));
 }

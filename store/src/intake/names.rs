@@ -1,0 +1,240 @@
+//! What a line's catalogue calls its updates, shared by the writer and the tasks of reports.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use patchtide_model::catalogue::LeafRef;
+
+use crate::codec::Encoder;
+
+/// Leaf sets remembered at most, per site.
+const LEAF_SETS: usize = 100_000;
+
+/// A place that is none: the catalogue does not have the update.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
+/// The updates of a line at one version of its catalogue, in the order of their ids; never changed.
+pub(crate) struct Names {
+    /// Number of the line.
+    pub(crate) line: i64,
+    /// Version of its catalogue.
+    pub(crate) version: u64,
+    text: String,
+    updates: Vec<Named>,
+    /// Places by the hash of source and version.
+    places: HashMap<u64, u32, BuildHasherDefault<Same>>,
+    /// Places of names whose hash another name has.
+    others: Vec<u32>,
+}
+
+/// An update.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named {
+    pub(crate) id: i64,
+    /// Catalogue version in which its applicability changed last.
+    pub(crate) since: u64,
+    source: (usize, usize),
+    version: (usize, usize),
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("line", &self.line).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Names {
+    pub(crate) fn new(line: i64, version: u64) -> Self {
+        Self {
+            line,
+            version,
+            text: String::new(),
+            updates: Vec::new(),
+            places: HashMap::default(),
+            others: Vec::new(),
+        }
+    }
+
+    /// Adds an update; ids rise.
+    pub(crate) fn push(&mut self, id: i64, since: u64, source: &str, version: &str) {
+        let Ok(place) = u32::try_from(self.updates.len()) else { return };
+        let from = self.text.len();
+        self.text.push_str(source);
+        let middle = self.text.len();
+        self.text.push_str(version);
+        let named = Named { id, since, source: (from, middle), version: (middle, self.text.len()) };
+        self.updates.push(named);
+        if let Some(other) = self.places.insert(hash(source, version), place) {
+            self.others.push(other);
+        }
+    }
+
+    /// The place of an update, or [`NOWHERE`].
+    pub(crate) fn place(&self, source: &str, version: &str) -> u32 {
+        match self.places.get(&hash(source, version)) {
+            None => NOWHERE,
+            Some(place) if self.is(*place, source, version) => *place,
+            Some(_) => {
+                self.others.iter().copied().find(|place| self.is(*place, source, version)).unwrap_or(NOWHERE)
+            }
+        }
+    }
+
+    fn is(&self, place: u32, source: &str, version: &str) -> bool {
+        let text = |(from, to): (usize, usize)| self.text.get(from..to);
+        self.at(place).is_some_and(|named| {
+            text(named.source) == Some(source) && text(named.version) == Some(version)
+        })
+    }
+
+    /// The update at a place.
+    pub(crate) fn at(&self, place: u32) -> Option<Named> {
+        self.updates.get(usize::try_from(place).ok()?).copied()
+    }
+
+    /// The place of an update by its id.
+    pub(crate) fn place_of(&self, id: i64) -> u32 {
+        let found = self.updates.binary_search_by_key(&id, |named| named.id);
+        found.ok().and_then(|place| u32::try_from(place).ok()).unwrap_or(NOWHERE)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.updates.len()
+    }
+}
+
+/// A quick hash. Only names of the catalogue are in the map, so nobody can choose them to collide.
+fn hash(source: &str, version: &str) -> u64 {
+    let mut state = source.len() as u64;
+    for text in [source, version] {
+        for chunk in text.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            state = (state.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0xf135_7aea_2e62_a9c5);
+        }
+    }
+    state.rotate_left(26)
+}
+
+/// The hash of what is a hash already.
+#[derive(Debug, Default)]
+pub(crate) struct Same(u64);
+
+impl Hasher for Same {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What the tasks of reports of one site look up. Only what is committed is in it.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    lines: RwLock<HashMap<String, Arc<Names>>>,
+    sets: RwLock<HashMap<Vec<u8>, i64>>,
+}
+
+impl Shared {
+    pub(crate) fn line(&self, name: &str) -> Option<Arc<Names>> {
+        self.lines.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn put_line(&self, name: &str, names: &Arc<Names>) {
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        lines.insert(name.to_owned(), Arc::clone(names));
+    }
+
+    /// The id of the leaf set of this key.
+    pub(crate) fn set(&self, key: &[u8]) -> Option<i64> {
+        self.sets.read().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn put_sets(&self, fresh: impl IntoIterator<Item = (Vec<u8>, i64)>) {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        if sets.len() > LEAF_SETS {
+            sets.clear();
+        }
+        sets.extend(fresh);
+    }
+}
+
+/// Ids of leaf sets as the writer knows them: the shared ones, and those of its own last transactions.
+#[derive(Debug, Default)]
+pub(crate) struct Sets {
+    pub(crate) shared: Arc<Shared>,
+    fresh: HashMap<Vec<u8>, i64>,
+}
+
+impl Sets {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, fresh: HashMap::new() }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
+        self.fresh.get(key).copied().or_else(|| self.shared.set(key))
+    }
+
+    pub(crate) fn put(&mut self, key: Vec<u8>, id: i64) {
+        self.fresh.insert(key, id);
+    }
+
+    /// Everything here is committed: others may see it.
+    pub(crate) fn publish(&mut self) {
+        if !self.fresh.is_empty() {
+            self.shared.put_sets(self.fresh.drain());
+        }
+    }
+}
+
+/// By which a leaf set is looked up; `leaves` is sorted.
+pub(crate) fn set_key<S: AsRef<str>>(leaves: &[LeafRef<S>], key: &mut Vec<u8>) {
+    let mut encoder = Encoder { bytes: std::mem::take(key) };
+    encoder.bytes.clear();
+    for leaf in leaves {
+        for text in [&leaf.package, &leaf.architecture, &leaf.version] {
+            encoder.slice(text.as_ref().as_bytes());
+        }
+    }
+    *key = encoder.bytes;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_text_and_by_id() {
+        let mut names = Names::new(1, 2);
+        for (place, (source, version)) in [("a", "1"), ("a", "2"), ("ab", ""), ("", "ab"), ("b", "1")].iter().enumerate() {
+            names.push(i64::try_from(place).unwrap() * 10, 1, source, version);
+        }
+        assert_eq!((names.place("a", "2"), names.place("ab", ""), names.place("", "ab")), (1, 2, 3));
+        assert_eq!((names.place("b", "2"), names.place_of(40), names.place_of(41)), (NOWHERE, 4, NOWHERE));
+        assert_eq!(names.at(names.place("b", "1")).unwrap().id, 40);
+        assert!(names.at(NOWHERE).is_none());
+    }
+
+    #[test]
+    fn names_of_one_hash_are_kept_apart() {
+        let mut names = Names::new(1, 1);
+        names.push(1, 1, "a", "1");
+        names.push(2, 1, "b", "1");
+        // As if both had the hash of "a 1".
+        names.places.insert(hash("b", "1"), 0);
+        names.others.push(1);
+        assert_eq!((names.place("a", "1"), names.place("b", "1"), names.place("c", "1")), (0, 1, NOWHERE));
+    }
+}
