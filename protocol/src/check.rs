@@ -88,8 +88,9 @@ pub fn is_plain(text: &str) -> bool {
     if text.len() > STRING_BYTES {
         return false;
     }
-    // Nearly all text is ASCII: no need to decode it.
-    if text.is_ascii() { !text.as_bytes().contains(&0) } else { !text.chars().any(is_hostile) }
+    // Nearly all text is ASCII: no need to decode it. Without a way out in the middle, whole registers are compared.
+    let odd = text.bytes().fold(false, |odd, byte| odd | !(1..0x80).contains(&byte));
+    !odd || !text.chars().any(is_hostile)
 }
 
 fn is_hostile(c: char) -> bool {

@@ -5,6 +5,7 @@
 //! not speak with status 426 and a [`Problem`] that says what to do.
 
 pub mod binary;
+mod body;
 pub mod bundle;
 #[cfg(feature = "certificates")]
 pub mod certificate;

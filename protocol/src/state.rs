@@ -44,7 +44,7 @@ pub struct StateMessage<S = String> {
 
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(remote = "Self", tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StateBody<S = String> {
     /// The client's facts, all of them.
     Facts {

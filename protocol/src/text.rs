@@ -1,6 +1,9 @@
 use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, value::CowStrDeserializer},
+};
 
 /// A text of a JSON report: borrowed from it unless it was escaped there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +18,13 @@ impl AsRef<str> for Text<'_> {
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Visitor).map(Text)
+    }
+}
+
+impl<'a> Text<'a> {
+    /// As if it was read from here.
+    pub(crate) fn into_deserializer<E>(self) -> CowStrDeserializer<'a, E> {
+        CowStrDeserializer::new(self.0)
     }
 }
 

@@ -7,9 +7,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use patchtide_model::catalogue::LeafRef;
+use patchtide_model::{SiteName, catalogue::LeafRef};
 
-use crate::codec::Encoder;
+use crate::{Result, codec::Encoder, core::Core, sql::sql};
 
 /// Leaf sets remembered at most, per site.
 const LEAF_SETS: usize = 100_000;
@@ -23,7 +23,7 @@ pub(crate) struct Names {
     pub(crate) line: i64,
     /// Version of its catalogue.
     pub(crate) version: u64,
-    text: String,
+    text: Vec<u8>,
     updates: Vec<Named>,
     /// Places by the hash of source and version.
     places: HashMap<u64, u32, BuildHasherDefault<Same>>,
@@ -37,8 +37,8 @@ pub(crate) struct Named {
     pub(crate) id: i64,
     /// Catalogue version in which its applicability changed last.
     pub(crate) since: u64,
-    source: (usize, usize),
-    version: (usize, usize),
+    /// Where its source begins in the text, where that ends and its version begins, and where that ends.
+    text: (usize, usize, usize),
 }
 
 impl fmt::Debug for Names {
@@ -52,7 +52,7 @@ impl Names {
         Self {
             line,
             version,
-            text: String::new(),
+            text: Vec::new(),
             updates: Vec::new(),
             places: HashMap::default(),
             others: Vec::new(),
@@ -63,11 +63,10 @@ impl Names {
     pub(crate) fn push(&mut self, id: i64, since: u64, source: &str, version: &str) {
         let Ok(place) = u32::try_from(self.updates.len()) else { return };
         let from = self.text.len();
-        self.text.push_str(source);
+        self.text.extend_from_slice(source.as_bytes());
         let middle = self.text.len();
-        self.text.push_str(version);
-        let named = Named { id, since, source: (from, middle), version: (middle, self.text.len()) };
-        self.updates.push(named);
+        self.text.extend_from_slice(version.as_bytes());
+        self.updates.push(Named { id, since, text: (from, middle, self.text.len()) });
         if let Some(other) = self.places.insert(hash(source, version), place) {
             self.others.push(other);
         }
@@ -85,9 +84,9 @@ impl Names {
     }
 
     fn is(&self, place: u32, source: &str, version: &str) -> bool {
-        let text = |(from, to): (usize, usize)| self.text.get(from..to);
-        self.at(place).is_some_and(|named| {
-            text(named.source) == Some(source) && text(named.version) == Some(version)
+        self.at(place).is_some_and(|Named { text: (from, middle, to), .. }| {
+            self.text.get(from..middle) == Some(source.as_bytes())
+                && self.text.get(middle..to) == Some(version.as_bytes())
         })
     }
 
@@ -111,10 +110,11 @@ impl Names {
 fn hash(source: &str, version: &str) -> u64 {
     let mut state = source.len() as u64;
     for text in [source, version] {
-        for chunk in text.as_bytes().chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            state = (state.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0xf135_7aea_2e62_a9c5);
+        let (words, rest) = text.as_bytes().as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        for word in words.iter().chain([&last]) {
+            state = (state.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0xf135_7aea_2e62_a9c5);
         }
     }
     state.rotate_left(26)
@@ -145,9 +145,33 @@ impl Hasher for Same {
 pub(crate) struct Shared {
     lines: RwLock<HashMap<String, Arc<Names>>>,
     sets: RwLock<HashMap<Vec<u8>, i64>>,
+    /// Held by who reads a catalogue that is not in `lines`: the others wait for it.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
+    /// Makes sure that the catalogue of a line that exists is here.
+    pub(crate) async fn read(&self, core: &Core, site: &SiteName, line: &str) -> Result<()> {
+        if self.line(line).is_some() {
+            return Ok(());
+        }
+        let _reading = self.reading.lock().await;
+        if self.line(line).is_some() {
+            return Ok(());
+        }
+        // One statement: the version and the updates belong together.
+        let query = sql("SELECT l.id, l.version, u.id, u.since_version, u.source, u.version FROM line l \
+                         JOIN software_update u ON u.line = l.id WHERE l.site = $1 AND l.name = $2 ORDER BY u.id");
+        let rows = core.rows("a catalogue", query.bind(site.as_str()).bind(line)).await?;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let mut names = Names::new(first.int(0)?, first.unsigned(1)?);
+        for row in &rows {
+            names.push(row.int(2)?, row.unsigned(3)?, &row.text(4)?, &row.text(5)?);
+        }
+        self.put_line(line, &Arc::new(names));
+        Ok(())
+    }
+
     pub(crate) fn line(&self, name: &str) -> Option<Arc<Names>> {
         self.lines.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }

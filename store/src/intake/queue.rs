@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{DetectionReport, IntakeAck, IntakeReport, batch, found};
+use super::{DetectionReport, IntakeAck, IntakeBody, IntakeReport, batch, found};
 use crate::{
     Result, StoreError,
     core::{Core, lock},
@@ -45,6 +45,11 @@ pub(crate) async fn submit<S: AsRef<str>>(
 ) -> Result<IntakeAck> {
     let sender = lock(&core.queue).clone().ok_or(StoreError::Closed)?;
     let shared = core.shared(site);
+    for message in &report.messages {
+        if let IntakeBody::Detection(detection) = &message.body {
+            shared.read(core, site, detection.line.as_str()).await?;
+        }
+    }
     for _ in 0..ATTEMPTS {
         let (reply, answer) = oneshot::channel();
         let report = found::find(report, &shared);

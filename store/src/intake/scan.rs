@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use patchtide_model::client::ClientState;
 
 use super::{
     DetectedUpdate,
@@ -12,6 +13,9 @@ use super::{
     found::{Found, State},
 };
 use crate::Result;
+
+/// Slots of a segment.
+const SEGMENT: usize = 256;
 
 /// Needs of several parts, to be made one leaf set: client, line, the sets.
 pub(crate) type Union = (patchtide_model::ClientId, i64, Vec<i64>);
@@ -94,7 +98,7 @@ impl Apply<'_> {
                 last = after.iter().position(|(known, _)| *known == segment).unwrap_or(after.len());
             }
             if last == after.len() {
-                after.push((segment, Vec::new()));
+                after.push((segment, Vec::with_capacity(SEGMENT)));
             }
             let Some((_, bytes)) = after.get_mut(last) else { continue };
             if bytes.len() <= ordinal {
@@ -154,25 +158,28 @@ impl Apply<'_> {
             return;
         }
         self.dirty.segment(self.entry.id, segment, before);
-        let before = self.entry.segments.insert(segment, bytes.clone()).unwrap_or_default();
-        let active = self.active();
-        for ordinal in 0..before.len().max(bytes.len()) {
+        let before = self.entry.segments.insert(segment, bytes).unwrap_or_default();
+        let after = self.entry.segments.get(&segment).map_or(&[][..], Vec::as_slice);
+        let active = self.entry.state == ClientState::Active;
+        let mut gone = Vec::new();
+        for ordinal in 0..before.len().max(after.len()) {
             let was = before.get(ordinal).copied().unwrap_or(0) & DETECTION;
-            let is = bytes.get(ordinal).copied().unwrap_or(0) & DETECTION;
+            let is = after.get(ordinal).copied().unwrap_or(0) & DETECTION;
             if was == is {
                 continue;
             }
             let slot = slot_at(segment, ordinal);
-            if active {
-                for (state, by) in [(was, -1), (is, 1)] {
-                    if state >= REQUIRED {
-                        self.counts.slot(slot, state, by);
-                    }
+            for (state, by) in [(was, -1), (is, 1)] {
+                if active && state >= REQUIRED {
+                    self.counts.slot(slot, state, by);
                 }
             }
             if was == REQUIRED {
-                self.no_longer_required(slot);
+                gone.push(slot);
             }
+        }
+        for slot in gone {
+            self.no_longer_required(slot);
         }
     }
 
