@@ -42,7 +42,8 @@ impl<'de, S: Deserialize<'de>> de::Visitor<'de> for Visitor<S> {
         if key.as_ref() == "type" {
             let value = map.next_value::<Text<'de>>()?;
             if value.as_ref() == "detection" {
-                return DetectionReport::deserialize(MapAccessDeserializer::new(map)).map(StateBody::Detection);
+                return DetectionReport::deserialize(MapAccessDeserializer::new(map))
+                    .map(StateBody::Detection);
             }
             kind = Some(value);
         }
@@ -71,6 +72,44 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Again<'de, A> {
         match self.kind.take() {
             Some(kind) => seed.deserialize(kind.into_deserializer()),
             None => self.map.next_value_seed(seed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::state::{DetectionReport, StateBody};
+
+    fn read(text: &str) -> Result<StateBody, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    #[test]
+    fn the_type_may_stand_anywhere_and_unknown_fields_nowhere() {
+        let detection =
+            r#""line":"debian/bookworm/main","catalogueVersion":1,"part":0,"last":true,"states":[]"#
+                .replace("catalogueVersion", "catalogue_version");
+        let found = read(&format!(r#"{{"type":"detection",{detection}}}"#)).unwrap();
+        let StateBody::Detection(DetectionReport { catalogue_version: 1, last: true, .. }) = &found else {
+            panic!("{found:?}")
+        };
+        assert_eq!(read(&format!(r#"{{{detection},"type":"detection"}}"#)).unwrap(), found);
+        assert_eq!(read(r#"{"type":"heartbeat"}"#).unwrap(), StateBody::Heartbeat {});
+        let evaluation = StateBody::Evaluation {
+            deployment: "u\n".to_owned(),
+            state: patchtide_model::state::Evaluation::Succeeded,
+        };
+        let text = serde_json::to_string(&evaluation).unwrap();
+        assert_eq!(read(&text).unwrap(), evaluation);
+        for bad in [
+            "{}".to_owned(),
+            "[]".to_owned(),
+            r#"{"type":"nothing"}"#.to_owned(),
+            r#"{"type":"heartbeat","more":1}"#.to_owned(),
+            format!(r#"{{"type":"detection",{detection},"more":1}}"#),
+            format!(r#"{{"type":"detection","type":"detection",{detection}}}"#),
+        ] {
+            assert!(read(&bad).is_err(), "{bad}");
         }
     }
 }

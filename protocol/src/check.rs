@@ -209,10 +209,7 @@ fn check_body<S: AsRef<str>>(body: &StateBody<S>) -> Result<(), Broken> {
     }
 }
 
-fn check_leaf<S: AsRef<str>, P: Into<String>>(
-    path: impl Fn() -> P,
-    leaf: &LeafRef<S>,
-) -> Result<(), Broken> {
+fn check_leaf<S: AsRef<str>, P: Into<String>>(path: impl Fn() -> P, leaf: &LeafRef<S>) -> Result<(), Broken> {
     text(&path, leaf.package.as_ref())?;
     text(&path, leaf.architecture.as_ref())?;
     text(&path, leaf.version.as_ref())

@@ -9,6 +9,8 @@ use crate::{
     writer::Tx,
 };
 
+const DEPLOYMENT: &str = "UpdateDeployment";
+
 /// An object as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectRow {
@@ -36,8 +38,12 @@ impl SiteStore {
                        WHERE object.uid <> excluded.uid OR object.generation <> excluded.generation \
                        OR object.body <> excluded.body",
         );
+        let is_deployment = row.kind == DEPLOYMENT;
         let put = put.bind(self.site.as_str()).bind(row.kind).bind(row.name).bind(row.uid);
         let changed = tx.execute(put.bind(row.generation).bind(row.json)).await? > 0;
+        if changed && is_deployment {
+            forget_deployments(&mut tx).await?;
+        }
         self.end(tx, changed).await
     }
 
@@ -76,6 +82,9 @@ impl SiteStore {
             sql("DELETE FROM blocked WHERE site = $1 AND kind = $2 AND name = $3"),
         ] {
             removed += tx.execute(delete.bind(self.site.as_str()).bind(kind).bind(name)).await?;
+        }
+        if removed > 0 && kind == DEPLOYMENT {
+            forget_deployments(&mut tx).await?;
         }
         self.end(tx, removed > 0).await
     }
@@ -145,6 +154,20 @@ impl SiteStore {
         }
         Ok(objects)
     }
+}
+
+/// What clients reported about deployments that are gone goes too: those of now, and those a client spoke of too late.
+async fn forget_deployments(tx: &mut Tx) -> Result<()> {
+    let gone = sql("SELECT DISTINCT uid FROM deployment_client WHERE uid NOT IN \
+                    (SELECT uid FROM object WHERE kind = 'UpdateDeployment')");
+    for row in tx.rows(gone).await? {
+        let uid = row.text(0)?;
+        tx.execute(sql("DELETE FROM deployment_client WHERE uid = $1").bind(uid.as_str())).await?;
+        for entry in tx.cache().sites.values_mut().flat_map(|site| site.clients.values_mut()) {
+            entry.deployments.remove(&uid);
+        }
+    }
+    Ok(())
 }
 
 fn object(row: &Row) -> Result<ObjectRow> {

@@ -37,7 +37,9 @@ use patchtide_endpoint::{Peer, Refusal, body};
 use patchtide_management_point::{Config, ManagementPoint, Metrics, Rate};
 use patchtide_model::ClientId;
 use patchtide_protocol::{
-    STATE_BINARY, binary, check, identity::ClientIdentity, limits::STATE_WIRE_BYTES,
+    STATE_BINARY, binary, check,
+    identity::ClientIdentity,
+    limits::STATE_WIRE_BYTES,
     state::{StateReport, Text},
 };
 use tokio::net::TcpStream;
@@ -129,11 +131,14 @@ async fn measure(clients: u64) {
     ] {
         let (requests, length) = prepare(path, round, changed, json);
         let connections = connect(address).await;
+        let before = load::processor_seconds(&[std::process::id()]);
         let seen = run(connections, Until::Count(clients), move |index| {
             requests[usize::try_from(index).unwrap()].clone()
         })
         .await;
-        println!("{name:<28} {length:>6} B  {}", seen.line());
+        // Of server and load client together: what a busy neighbour does not change much.
+        let cpu = (load::processor_seconds(&[std::process::id()]) - before) * 1e6 / clients as f64;
+        println!("{name:<28} {length:>6} B  {}  {cpu:>4.0} us CPU", seen.line());
         assert_eq!(seen.failures, 0, "{name}");
         table.push((name, seen.rate()));
     }

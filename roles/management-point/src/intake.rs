@@ -12,7 +12,12 @@ use patchtide_protocol::{
     state::{Acknowledgement, StateReport, Text},
 };
 
-use crate::{ManagementPoint, convert, error::refusal, metrics::{Held, Outcome}, parse_json};
+use crate::{
+    ManagementPoint, convert,
+    error::refusal,
+    metrics::{Held, Outcome},
+    parse_json,
+};
 
 /// `POST /v1/state-messages`.
 pub(crate) async fn report(

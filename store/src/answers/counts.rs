@@ -121,7 +121,8 @@ async fn recount(tx: &mut Tx) -> Result<BTreeMap<Key, i64>> {
     for row in tx.rows(early).await? {
         add((row.int(0)?, i64::from(EARLY)), row.int(1)?);
     }
-    let rows = sql("SELECT d.slot, d.leaf_set, COUNT(*) FROM update_detail d JOIN client c ON c.id = d.client \
+    let rows =
+        sql("SELECT d.slot, d.leaf_set, COUNT(*) FROM update_detail d JOIN client c ON c.id = d.client \
                     WHERE c.state = 1 AND d.leaf_set IS NOT NULL GROUP BY d.slot, d.leaf_set");
     for row in tx.rows(rows).await? {
         add((row.int(0)?, -row.int(1)?), row.int(2)?);
@@ -162,7 +163,8 @@ fn compare(kept: &BTreeMap<Key, i64>, recounted: &BTreeMap<Key, i64>) -> Vec<Dif
 
 /// What active clients only require: slot and leaf set.
 async fn required(tx: &mut Tx) -> Result<Vec<(i64, Option<i64>)>> {
-    let query = sql("SELECT r.client, r.line, r.body FROM client_required r JOIN client c ON c.id = r.client \
+    let query =
+        sql("SELECT r.client, r.line, r.body FROM client_required r JOIN client c ON c.id = r.client \
                      WHERE c.state = 1 AND (r.client > $1 OR r.client = $1 AND r.line > $2) \
                      ORDER BY r.client, r.line LIMIT 1000");
     let (mut last, mut found) = ((0, 0), Vec::new());
@@ -171,7 +173,9 @@ async fn required(tx: &mut Tx) -> Result<Vec<(i64, Option<i64>)>> {
         let Some(row) = rows.last() else { return Ok(found) };
         last = (row.int(0)?, row.int(1)?);
         for row in &rows {
-            found.extend(details::read(&row.text(2)?)?.into_iter().map(|(slot, detail)| (slot, detail.leaf_set)));
+            found.extend(
+                details::read(&row.text(2)?)?.into_iter().map(|(slot, detail)| (slot, detail.leaf_set)),
+            );
         }
     }
 }

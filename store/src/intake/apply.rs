@@ -107,9 +107,9 @@ impl Apply<'_> {
 
     /// All facts of the client; those beyond the limits are left out and counted (`CARDINALITY`).
     pub(crate) fn facts(&mut self, facts: &Facts) {
-        let good = facts.iter().filter(|(key, value)| {
-            (1..=63).contains(&key.chars().count()) && value.chars().count() <= 256
-        });
+        let good = facts
+            .iter()
+            .filter(|(key, value)| (1..=63).contains(&key.chars().count()) && value.chars().count() <= 256);
         let kept: BTreeMap<&String, &String> = good.take(FACTS).collect();
         let dropped = facts.len() - kept.len();
         if dropped > 0 {

@@ -109,8 +109,10 @@ async fn one_site(
     load::clients(tx, site, known, reports.iter().map(|report| report.client)).await?;
     load::lines(tx, site, known, reports.iter().flat_map(lines).collect()).await?;
     let stale: Vec<bool> = reports.iter().map(|report| is_stale(report, &known.lines)).collect();
-    let new_sets = reports.iter().zip(&stale).filter(|(_, stale)| !**stale).flat_map(|(report, _)| found(report));
-    load::leaf_sets(tx, site, known, new_sets.flat_map(|found| &found.new_sets).map(Vec::as_slice).collect()).await?;
+    let new_sets =
+        reports.iter().zip(&stale).filter(|(_, stale)| !**stale).flat_map(|(report, _)| found(report));
+    load::leaf_sets(tx, site, known, new_sets.flat_map(|found| &found.new_sets).map(Vec::as_slice).collect())
+        .await?;
     settle(&mut reports, known);
 
     let mut dirty = Dirty::default();
@@ -206,7 +208,8 @@ fn settle(reports: &mut [IntakeReport<Found>], known: &SiteCache) {
 async fn unite(tx: &mut Tx, site: &SiteName, known: &mut SiteCache, unions: Vec<Union>) -> Result<()> {
     for (client, line, ids) in unions {
         let rows = tx.rows_many(leaves::SETS, ids.into_iter().map(Into::into).collect()).await?;
-        let sets = rows.iter().map(|row| row.json::<Vec<LeafRef>>(1, "leaf set")).collect::<Result<Vec<_>>>()?;
+        let sets =
+            rows.iter().map(|row| row.json::<Vec<LeafRef>>(1, "leaf set")).collect::<Result<Vec<_>>>()?;
         let all: Vec<LeafRef> = sets.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
         load::leaf_sets(tx, site, known, BTreeSet::from([all.as_slice()])).await?;
         let mut key = Vec::new();

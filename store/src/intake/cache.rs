@@ -220,6 +220,8 @@ impl ClientEntry {
 
 /// Slots in a segment.
 pub(crate) const SLOTS: i64 = 256;
+/// Bytes of a full one.
+pub(crate) const SEGMENT_BYTES: usize = 256;
 
 /// Segment and ordinal of a slot.
 pub(crate) fn split(slot: i64) -> (i64, usize) {

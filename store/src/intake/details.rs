@@ -16,13 +16,13 @@ impl Apply<'_> {
     /// Keeps `detail` about `slot`, or nothing any more; the counts follow.
     pub(super) fn set_detail(&mut self, slot: i64, detail: Option<Detail>) {
         let set = detail.as_ref().and_then(|detail| detail.leaf_set);
-        let before = match detail.clone() {
+        if self.entry.details.get(&slot) == detail.as_ref() {
+            return;
+        }
+        let before = match detail {
             Some(detail) => self.entry.details.insert(slot, detail),
             None => self.entry.details.remove(&slot),
         };
-        if before == detail {
-            return;
-        }
         self.dirty.client(self.entry.id).details.insert(slot);
         let old = before.and_then(|before| before.leaf_set);
         if old != set && self.entry.state == ClientState::Active {

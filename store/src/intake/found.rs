@@ -1,6 +1,6 @@
 //! A report before the writer sees it: what it names is looked up, on the task that brought it.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use patchtide_model::{LineId, catalogue::LeafRef, state::Detection};
 
@@ -135,7 +135,7 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Foun
         needs: 0,
         new_sets: Vec::new(),
     };
-    let mut key = Vec::new();
+    let (sets, mut key) = (shared.sets(), Vec::new());
     for state in &report.states {
         let bits = match state.state {
             Detection::Required => REQUIRED,
@@ -153,17 +153,18 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Foun
             });
             continue;
         }
-        let set = if bits == REQUIRED { set_of(&state.leaves, shared, &mut key, &mut found.new_sets) } else { 0 };
+        let set =
+            if bits == REQUIRED { set_of(&state.leaves, &sets, &mut key, &mut found.new_sets) } else { 0 };
         found.states.push(State { place, bits, set });
     }
-    found.needs = set_of(&report.needs, shared, &mut key, &mut found.new_sets);
+    found.needs = set_of(&report.needs, &sets, &mut key, &mut found.new_sets);
     found.names = names;
     found
 }
 
 fn set_of<S: AsRef<str>>(
     leaves: &[LeafRef<S>],
-    shared: &Shared,
+    sets: &HashMap<Vec<u8>, i64>,
     key: &mut Vec<u8>,
     new: &mut Vec<Vec<LeafRef>>,
 ) -> i64 {
@@ -171,7 +172,7 @@ fn set_of<S: AsRef<str>>(
         return 0;
     }
     set_key(leaves, key);
-    shared.set(key).unwrap_or_else(|| {
+    sets.get(key.as_slice()).copied().unwrap_or_else(|| {
         new.push(leaves.iter().map(LeafRef::owned).collect());
         -crate::sql::len(new.len())
     })

@@ -93,7 +93,8 @@ fn body(encoder: &mut Encoder, body: &IntakeBody<Found>) -> Result<()> {
             encoder.number(found.states.len() as u64);
             let mut last = 0;
             for state in &found.states {
-                let id = found.names.as_ref().and_then(|names| names.at(state.place)).map_or(0, |named| named.id);
+                let id =
+                    found.names.as_ref().and_then(|names| names.at(state.place)).map_or(0, |named| named.id);
                 encoder.signed(id - last);
                 last = id;
                 encoder.number(state.set.cast_unsigned() << 2 | u64::from(state.bits));

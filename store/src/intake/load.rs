@@ -117,7 +117,8 @@ pub(crate) async fn clients(
         found.insert(entry.id, (id, entry));
     }
     let keys: Vec<Value> = found.keys().map(|id| (*id).into()).collect();
-    let all = [SEQUENCES, SESSIONS, WATERMARKS, STATES, SPARSE, DETAILS, REQUIRED, PARTS, PARKED, DEPLOYMENTS];
+    let all =
+        [SEQUENCES, SESSIONS, WATERMARKS, STATES, SPARSE, DETAILS, REQUIRED, PARTS, PARKED, DEPLOYMENTS];
     for many in all {
         for row in tx.rows_many(many, keys.clone()).await? {
             if let Some((_, entry)) = found.get_mut(&row.int(0)?) {
@@ -203,16 +204,16 @@ pub(crate) async fn lines(
         let (id, name, version) = (row.int(0)?, row.text(1)?, row.unsigned(2)?);
         let shared = cache.sets.shared.line(&name);
         let known = shared.filter(|names| (names.line, names.version) == (id, version));
-        let names = match known {
-            Some(names) => names,
-            None => {
-                let names = Arc::new(catalogue(tx, id, version).await?);
-                cache.sets.shared.put_line(&name, &names);
-                names
-            }
+        let names = if let Some(names) = known {
+            names
+        } else {
+            let names = Arc::new(catalogue(tx, id, version).await?);
+            cache.sets.shared.put_line(&name, &names);
+            names
         };
         let mut entry = LineEntry::new(names);
-        let slots = sql("SELECT s.update_id, s.slot FROM segment g JOIN slot s ON s.slot BETWEEN g.id * 256 \
+        let slots =
+            sql("SELECT s.update_id, s.slot FROM segment g JOIN slot s ON s.slot BETWEEN g.id * 256 \
                          AND g.id * 256 + 255 WHERE g.line = $1 AND s.update_id IS NOT NULL");
         for row in tx.rows(slots.bind(id)).await? {
             entry.set_slot(entry.names.place_of(row.int(0)?), row.int(1)?);
@@ -223,7 +224,8 @@ pub(crate) async fn lines(
 }
 
 async fn catalogue(tx: &mut Tx, line: i64, version: u64) -> Result<Names> {
-    let query = sql("SELECT id, since_version, source, version FROM software_update WHERE line = $1 ORDER BY id");
+    let query =
+        sql("SELECT id, since_version, source, version FROM software_update WHERE line = $1 ORDER BY id");
     let mut names = Names::new(line, version);
     for row in tx.rows(query.bind(line)).await? {
         names.push(row.int(0)?, row.unsigned(1)?, &row.text(2)?, &row.text(3)?);

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use patchtide_model::{SiteName, catalogue::LeafRef};
@@ -38,12 +38,15 @@ pub(crate) struct Named {
     /// Catalogue version in which its applicability changed last.
     pub(crate) since: u64,
     /// Where its source begins in the text, where that ends and its version begins, and where that ends.
-    text: (usize, usize, usize),
+    text: (u32, u32, u32),
 }
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names").field("line", &self.line).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Names")
+            .field("line", &self.line)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,12 +64,13 @@ impl Names {
 
     /// Adds an update; ids rise.
     pub(crate) fn push(&mut self, id: i64, since: u64, source: &str, version: &str) {
+        let end = |text: &[u8]| u32::try_from(text.len()).unwrap_or(u32::MAX);
         let Ok(place) = u32::try_from(self.updates.len()) else { return };
-        let from = self.text.len();
+        let from = end(&self.text);
         self.text.extend_from_slice(source.as_bytes());
-        let middle = self.text.len();
+        let middle = end(&self.text);
         self.text.extend_from_slice(version.as_bytes());
-        self.updates.push(Named { id, since, text: (from, middle, self.text.len()) });
+        self.updates.push(Named { id, since, text: (from, middle, end(&self.text)) });
         if let Some(other) = self.places.insert(hash(source, version), place) {
             self.others.push(other);
         }
@@ -84,9 +88,9 @@ impl Names {
     }
 
     fn is(&self, place: u32, source: &str, version: &str) -> bool {
+        let text = |from: u32, to: u32| self.text.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?);
         self.at(place).is_some_and(|Named { text: (from, middle, to), .. }| {
-            self.text.get(from..middle) == Some(source.as_bytes())
-                && self.text.get(middle..to) == Some(version.as_bytes())
+            text(from, middle) == Some(source.as_bytes()) && text(middle, to) == Some(version.as_bytes())
         })
     }
 
@@ -181,9 +185,9 @@ impl Shared {
         lines.insert(name.to_owned(), Arc::clone(names));
     }
 
-    /// The id of the leaf set of this key.
-    pub(crate) fn set(&self, key: &[u8]) -> Option<i64> {
-        self.sets.read().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    /// The ids of leaf sets by their keys, for several questions at once.
+    pub(crate) fn sets(&self) -> RwLockReadGuard<'_, HashMap<Vec<u8>, i64>> {
+        self.sets.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_sets(&self, fresh: impl IntoIterator<Item = (Vec<u8>, i64)>) {
@@ -208,7 +212,7 @@ impl Sets {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
-        self.fresh.get(key).copied().or_else(|| self.shared.set(key))
+        self.fresh.get(key).copied().or_else(|| self.shared.sets().get(key).copied())
     }
 
     pub(crate) fn put(&mut self, key: Vec<u8>, id: i64) {
@@ -242,7 +246,9 @@ mod tests {
     #[test]
     fn names_are_found_by_text_and_by_id() {
         let mut names = Names::new(1, 2);
-        for (place, (source, version)) in [("a", "1"), ("a", "2"), ("ab", ""), ("", "ab"), ("b", "1")].iter().enumerate() {
+        for (place, (source, version)) in
+            [("a", "1"), ("a", "2"), ("ab", ""), ("", "ab"), ("b", "1")].iter().enumerate()
+        {
             names.push(i64::try_from(place).unwrap() * 10, 1, source, version);
         }
         assert_eq!((names.place("a", "2"), names.place("ab", ""), names.place("", "ab")), (1, 2, 3));

@@ -8,14 +8,11 @@ use patchtide_model::client::ClientState;
 use super::{
     DetectedUpdate,
     apply::{Apply, DETECTION},
-    cache::{Detail, Parts, Watermark, slot_at, split},
+    cache::{Detail, Parts, SEGMENT_BYTES, Watermark, slot_at, split},
     counts::{EARLY, REQUIRED},
     found::{Found, State},
 };
 use crate::Result;
-
-/// Slots of a segment.
-const SEGMENT: usize = 256;
 
 /// Needs of several parts, to be made one leaf set: client, line, the sets.
 pub(crate) type Union = (patchtide_model::ClientId, i64, Vec<i64>);
@@ -98,7 +95,7 @@ impl Apply<'_> {
                 last = after.iter().position(|(known, _)| *known == segment).unwrap_or(after.len());
             }
             if last == after.len() {
-                after.push((segment, Vec::with_capacity(SEGMENT)));
+                after.push((segment, Vec::with_capacity(SEGMENT_BYTES)));
             }
             let Some((_, bytes)) = after.get_mut(last) else { continue };
             if bytes.len() <= ordinal {

@@ -298,7 +298,9 @@ fn details(rows: &mut Rows, client: &DirtyClient, entry: &ClientEntry, known: &S
     for slot in &client.details {
         lines.extend(known.line_of.get(&split(*slot).0));
         match entry.details.get(slot).filter(|detail| detail.is_row()) {
-            None if entry.detail_rows.contains(slot) => rows.row(NO_DETAIL, [(*slot).into(), entry.id.into()]),
+            None if entry.detail_rows.contains(slot) => {
+                rows.row(NO_DETAIL, [(*slot).into(), entry.id.into()]);
+            }
             None => {}
             Some(detail) => {
                 let row = [

@@ -7,7 +7,10 @@ use patchtide_model::{
     client::{ClientState, Facts},
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
 };
-use patchtide_store::intake::{DetectionReport, IntakeAck, IntakeBody, IntakeReport};
+use patchtide_store::{
+    ObjectRow,
+    intake::{DetectionReport, IntakeAck, IntakeBody, IntakeReport},
+};
 use uuid::Uuid;
 
 use crate::common::{Db, at, client, detected, id, kept, leaf_ref, line, on_both, report, scan, sync};
@@ -22,6 +25,7 @@ on_both!(
     two_boots_at_once_are_quarantined,
     enforcement_lies_beside_detection,
     deployments_are_told,
+    what_was_said_of_a_deployment_goes_with_it,
     facts_and_scan_state_are_kept,
     few_and_many_states_in_a_segment_read_alike,
     hostile_text_is_data,
@@ -98,13 +102,17 @@ async fn required_leaves_and_needs_are_told(db: Db) {
 }
 
 fn part(number: u16, last: bool, source: &str) -> IntakeBody {
+    part_with(number, last, source, &[])
+}
+
+fn part_with(number: u16, last: bool, source: &str, needs: &[&str]) -> IntakeBody {
     IntakeBody::Detection(DetectionReport {
         line: line("b"),
         catalogue_version: 1,
         part: number,
         last,
         states: vec![detected(source, "1", Detection::Required)],
-        needs: Vec::new(),
+        needs: needs.iter().map(|package| leaf_ref(package, "1")).collect(),
     })
 }
 
@@ -127,6 +135,11 @@ async fn parts_take_effect_with_the_last_one(db: Db) {
     assert_eq!(site.client_states(one).await.unwrap().len(), 3);
     site.intake(report(one, 6, vec![part(0, false, "a"), part(1, true, "b")])).await.unwrap();
     assert_eq!(site.client_states(one).await.unwrap().len(), 2);
+    // What is newly depended on may be in several parts too.
+    let several = vec![part_with(0, false, "a", &["x", "y"]), part_with(1, true, "b", &["y", "z"])];
+    site.intake(report(one, 8, several)).await.unwrap();
+    assert_eq!(site.needed_leaves().await.unwrap(), ["x", "y", "z"].map(|name| leaf_ref(name, "1")).into());
+    assert_eq!(other.needed_leaves().await.unwrap().len(), 3);
     assert_eq!(site.verify().await.unwrap(), []);
 }
 
@@ -316,6 +329,44 @@ async fn deployments_are_told(db: Db) {
     assert_eq!((found.enforcement, found.until), (DeploymentEnforcement::Installed, None));
 }
 
+async fn what_was_said_of_a_deployment_goes_with_it(db: Db) {
+    let site = &db.site;
+    let one = client(site, 1).await;
+    let object = |name: &str, uid: &str| ObjectRow {
+        kind: "UpdateDeployment".to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        generation: 1,
+        json: "{}".to_owned(),
+    };
+    let compliant =
+        |uid: &str| IntakeBody::Compliance { deployment: uid.to_owned(), state: Compliance::Compliant };
+    for (name, uid) in [("a", "uid-a"), ("b", "uid-b"), ("c", "uid-c")] {
+        site.put_object(object(name, uid)).await.unwrap();
+    }
+    let all = ["uid-a", "uid-b", "uid-c"];
+    site.intake(report(one, 1, all.iter().map(|uid| compliant(uid)).collect())).await.unwrap();
+    let known = async || {
+        let mut known = Vec::new();
+        for uid in ["uid-a", "uid-a2", "uid-b", "uid-c"] {
+            if !site.deployment_clients(uid).await.unwrap().is_empty() {
+                known.push(uid);
+            }
+        }
+        known
+    };
+    site.delete_object("UpdateDeployment", "b").await.unwrap();
+    assert_eq!(known().await, ["uid-a", "uid-c"]);
+    // Deleted and made again under the same name.
+    site.put_object(object("a", "uid-a2")).await.unwrap();
+    assert_eq!(known().await, ["uid-c"]);
+    // Said too late: it goes with the next one.
+    site.intake(report(one, 4, vec![compliant("uid-b"), compliant("uid-a2")])).await.unwrap();
+    site.delete_object("UpdateDeployment", "c").await.unwrap();
+    assert_eq!(known().await, ["uid-a2"]);
+}
+
+/// Bad input 83: what is beyond the limits is left out and counted.
 async fn facts_and_scan_state_are_kept(db: Db) {
     let site = &db.site;
     let one = client(site, 1).await;
@@ -326,7 +377,7 @@ async fn facts_and_scan_state_are_kept(db: Db) {
     let failed = IntakeBody::Scan { state: Scan::Failed, error: Some(error.clone()) };
     let sent =
         IntakeReport { policy: Some((1, 7)), ..report(one, 1, vec![IntakeBody::Facts(facts), failed]) };
-    site.intake(sent).await.unwrap();
+    assert_eq!(site.intake(sent).await.unwrap(), IntakeAck { dropped_facts: 102, ..kept(2) });
     let known = site.client(one).await.unwrap().unwrap();
     assert_eq!(known.facts.len(), 200);
     assert!(!known.facts.contains_key("hostname"));

@@ -13,6 +13,7 @@ use patchtide_management_point::{Config, ManagementPoint, Metrics};
 use patchtide_model::Digest;
 use patchtide_protocol::{Problem, state::Acknowledgement};
 use patchtide_store::clients::StoredPolicy;
+use prometheus_client::registry::Registry;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use site::Site;
 
@@ -25,6 +26,7 @@ struct Point {
     bed: Bed,
     site: Site,
     server: Running,
+    registry: Registry,
     _folder: tempfile::TempDir,
 }
 
@@ -39,10 +41,19 @@ impl Point {
         let site = Site::open(&bed, folder.path()).await;
         let config =
             Config { software_update_points: vec!["https://sup.example:8445".into()], ..Config::default() };
-        let (point, _) =
-            ManagementPoint::start(site.store.clone(), config, bed.clock.clone(), Metrics::default());
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let (point, _) = ManagementPoint::start(site.store.clone(), config, bed.clock.clone(), metrics);
         let server = bed.serve(point.router(), options).await;
-        Self { bed, site, server, _folder: folder }
+        Self { bed, site, server, registry, _folder: folder }
+    }
+
+    /// The value of a metric.
+    fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+        line.parse().unwrap()
     }
 
     async fn client(&self, id: u128) -> (Device, reqwest::Client) {

@@ -1,7 +1,9 @@
 //! State messages, good and bad.
 
+use std::time::Duration;
+
 use patchtide_model::{
-    client::ClientState,
+    client::{ClientState, Facts},
     state::{Compliance, UpdateEnforcement},
 };
 use patchtide_protocol::{
@@ -186,4 +188,65 @@ async fn two_machines_with_one_identity_are_quarantined() {
     assert_eq!(last, 403);
     let known = point.site.store.client(device.id).await.unwrap().unwrap();
     assert_eq!(known.state, ClientState::Quarantined);
+}
+
+/// Bad input 83: facts beyond what a client may have are left out and counted, not refused; a body that could hold a
+/// million of them is refused before it is read.
+#[tokio::test]
+async fn facts_beyond_the_limit_are_dropped_and_counted() {
+    let point = Point::start().await;
+    let (device, client) = point.client(1).await;
+    let facts =
+        |count: usize| -> Facts { (0..count).map(|n| (format!("key-{n:07}"), "v".to_owned())).collect() };
+    let body = |seq, count| {
+        let messages = vec![(seq, StateBody::Facts { facts: facts(count) })];
+        report(1, point.site.now, messages)
+    };
+    assert_eq!(
+        acknowledged(point.post(&client, serde_json::to_vec(&body(1, 900)).unwrap())).await.acknowledged,
+        1
+    );
+    assert_eq!(point.metric("facts_dropped_total"), 700);
+    let known = point.site.store.client(device.id).await.unwrap().unwrap().facts;
+    assert_eq!((known.len(), known.keys().next_back().unwrap().as_str()), (200, "key-0000199"));
+    let binary = client
+        .post(point.server.url("/v1/state-messages"))
+        .header("content-type", STATE_BINARY)
+        .body(binary::encode(&body(2, 201)));
+    assert_eq!(acknowledged(binary).await.acknowledged, 2);
+    assert_eq!(point.metric("facts_dropped_total"), 701);
+    is(&refused(point.post(&client, serde_json::to_vec(&body(3, 1_001)).unwrap())).await, 422, "MSG-VALUE");
+    let million = serde_json::to_vec(&body(3, 1_000_000)).unwrap();
+    let zstd = point.post(&client, compress(&million).unwrap()).header("content-encoding", "zstd");
+    is(&refused(zstd).await, 413, "BODY-SIZE");
+}
+
+/// R-STMSG-06: reports that wait for the site database are seen while they do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_reports_is_a_metric() {
+    let point = Point::start().await;
+    let (_, client) = point.client(1).await;
+    let heartbeat =
+        serde_json::to_vec(&report(1, point.site.now, vec![(1, StateBody::Heartbeat {})])).unwrap();
+    assert_eq!(point.metric("reports_waiting"), 0);
+    // A catalogue that is taken in keeps the writer busy for longer than a report takes to get there.
+    let catalogue = point.site.catalogue(20_000);
+    let reports = async {
+        let sent: Vec<_> =
+            (0..8).map(|_| tokio::spawn(point.post(&client, heartbeat.clone()).send())).collect();
+        for one in sent {
+            assert!(one.await.unwrap().unwrap().status().is_success());
+        }
+    };
+    let watched = async {
+        let mut most = 0;
+        while most < 2 {
+            most = most.max(point.metric("reports_waiting"));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), async { tokio::join!(catalogue, reports, watched) })
+        .await
+        .unwrap();
+    assert_eq!(point.metric("reports_waiting"), 0);
 }
