@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchtide_crds::{
     UpdateDeploymentStatus,
     conditions::{CONTENT_MISSING, DEADLINE_UNREACHABLE, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
@@ -89,7 +90,7 @@ pub async fn fill(
     let late = numbers.missed.map(unreachable);
     let told = late.as_ref().map(|text| (true, "NoWindowBefore", text.as_str()));
     flag(status, DEADLINE_UNREACHABLE, generation, &ctx.clock.time(), told);
-    rollout(status, generation, ctx, &numbers, missing.as_deref());
+    rollout(status, generation, &ctx.clock.time(), &numbers, missing.as_deref());
     Ok(())
 }
 
@@ -248,11 +249,10 @@ fn seconds(at: Timestamp) -> Timestamp {
 fn rollout(
     status: &mut UpdateDeploymentStatus,
     generation: i64,
-    ctx: &Context,
+    now: &Time,
     numbers: &DeploymentNumbers,
     missing: Option<&str>,
 ) {
-    let now = ctx.clock.time();
     let (compliant, targeted) = (numbers.compliant, numbers.targeted);
     let (done, why, text) = match targeted {
         0 => (false, reason::NO_CLIENTS, "no client is targeted".to_owned()),
@@ -270,14 +270,14 @@ fn rollout(
         }
         _ => (false, reason::PROGRESSING, format!("{compliant} of {targeted} clients are compliant")),
     };
-    flag(status, ROLLED_OUT, generation, &now, Some((done, why, &text)));
+    flag(status, ROLLED_OUT, generation, now, Some((done, why, &text)));
     let progressing = targeted > 0 && !done;
-    flag(status, ROLLOUT_PROGRESSING, generation, &now, progressing.then_some((true, why, text.as_str())));
+    flag(status, ROLLOUT_PROGRESSING, generation, now, progressing.then_some((true, why, text.as_str())));
     let failed = status.failed.unwrap_or_default();
     let symbol =
         status.errors.first().map_or_else(|| "ClientsFailed".to_owned(), |error| error.symbol.clone());
     let text = format!("{failed} clients failed, most of them with {symbol}: see status.errors");
-    flag(status, DEGRADED, generation, &now, (failed > 0).then_some((true, "ClientsFailed", text.as_str())));
+    flag(status, DEGRADED, generation, now, (failed > 0).then_some((true, "ClientsFailed", text.as_str())));
 }
 
 /// Bytes of the leaves that clients require, as far as they said.
@@ -305,6 +305,52 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    /// R-PKG-11, R-ENFD-15: all that can be done is done, and an update of the deployment is in no package.
+    #[test]
+    fn all_compliant_with_an_update_in_no_package_is_success_with_errors() {
+        let deployment: Deployment = serde_json::from_value(serde_json::json!({
+            "name": "d", "uid": "u", "generation": 1, "collection": "c", "include_subcollections": false,
+            "suspend": false, "updates": [], "anchor": "2026-01-01T00:00:00Z",
+            "settings": {
+                "display_notifications": true, "client_local_time": false, "available": "AsSoonAsPossible",
+                "deadline": "None", "suppress_restart_servers": false, "suppress_restart_workstations": false,
+                "install_outside_windows": false, "restart_outside_windows": false, "disable_alerts": false,
+                "alert_on_failure": false, "install_on_slow_boundary": false, "fallback_to_unprotected": true,
+                "install_all_applicable": false, "wake_on_lan": false, "allow_remove": false,
+                "deadline_spread": "PT0S"
+            }
+        }))
+        .unwrap();
+        let client = ClientId(Uuid::from_u128(1));
+        let state = ReportedState {
+            client,
+            enforcement: None,
+            compliance: Some(Compliance::Compliant),
+            until: None,
+            error: None,
+            changed_at: Timestamp::UNIX_EPOCH,
+        };
+        let numbers = deployment_status(&StatusInput {
+            deployment: &deployment,
+            targeted: &BTreeSet::from([client]),
+            states: &[state],
+            windows: &[],
+            now: Timestamp::UNIX_EPOCH,
+        });
+        let mut status = UpdateDeploymentStatus { updates: Some(1), ..UpdateDeploymentStatus::default() };
+        let now = Time(Timestamp::UNIX_EPOCH);
+        let rolled_out = |status: &UpdateDeploymentStatus| {
+            let condition = status.conditions.iter().find(|c| c.type_ == ROLLED_OUT).unwrap();
+            (condition.status.clone(), condition.reason.clone(), condition.message.clone())
+        };
+        rollout(&mut status, 1, &now, &numbers, None);
+        assert_eq!(rolled_out(&status).1, reason::ALL_COMPLIANT);
+        rollout(&mut status, 1, &now, &numbers, Some("1 updates are in no deployment package: x"));
+        let (value, why, message) = rolled_out(&status);
+        assert_eq!((value.as_str(), why.as_str()), ("True", reason::SUCCESS_WITH_ERRORS));
+        assert!(message.contains("with errors: 1 updates are in no deployment package"), "{message}");
+    }
 
     #[test]
     fn an_older_compliant_does_not_hide_an_update_that_is_required() {
