@@ -388,8 +388,7 @@ fn a_deployment_follows_its_collection() {
 #[test]
 fn an_update_that_never_fits_is_named_with_what_it_needs() {
     let mut input = two_groups();
-    let all: Vec<ObjectName> = input.objects.windows.keys().cloned().collect();
-    all.iter().for_each(|name| drop(input.objects.windows.remove(name)));
+    input.objects.windows.clear();
     add_window(&mut input, daily("noon", 12, minutes(60)));
     let never = |input: &SiteInput| {
         super::never_fitting(&compile(input), &input.clients, &name("noon"), at("2026-11-21T09:00:00Z"))
