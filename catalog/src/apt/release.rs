@@ -37,6 +37,7 @@ pub(super) async fn obtain(
     now: Timestamp,
     options: &RunOptions,
 ) -> Result<Answer, SyncError> {
+    options.progress.change(|p| p.files_total += 1);
     let fetch_error = |source| SyncError::Fetch { what: format!("the release of {suite}"), source };
     let url = join(&source.url, &format!("dists/{suite}/InRelease")).map_err(fetch_error)?;
     let validators = match known {
@@ -48,10 +49,12 @@ pub(super) async fn obtain(
             if let Some(known) = known {
                 check_age(source, suite, known.date, known.valid_until, now)?;
             }
+            options.progress.change(|p| p.files += 1);
             return Ok(Answer::Same);
         }
         Ok(Small::Body { bytes, validators }) => {
-            options.progress.change(|p| p.bytes += bytes.len() as u64);
+            let size = bytes.len() as u64;
+            options.progress.change(|p| (p.bytes, p.bytes_total) = (p.bytes + size, p.bytes_total + size));
             if looks_html(&bytes) {
                 return Err(SyncError::NotIndex { url: url.to_string() });
             }

@@ -168,10 +168,7 @@ impl Run {
     }
 
     async fn open_suite(&mut self, suite: &str) -> Result<(), SyncError> {
-        self.options.progress.change(|p| {
-            suite.clone_into(&mut p.current);
-            p.files_total += 1;
-        });
+        self.options.progress.change(|p| suite.clone_into(&mut p.current));
         let lines: Vec<LineId> = self
             .source
             .components

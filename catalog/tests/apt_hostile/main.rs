@@ -187,8 +187,19 @@ async fn what_was_not_accepted_is_read_again() {
     let mut run = start(run.into_state());
     let event = run.next().await.unwrap();
     changed(event.result);
-    assert_eq!(options.progress.snapshot().updates, 3);
-    assert!(options.progress.snapshot().bytes > 0);
+    let progress = options.progress.snapshot();
+    assert_eq!((progress.updates, progress.current.as_str()), (3, "test/stable/main"));
+    // Twice a release and an index, and everything that was known to be needed has come.
+    assert_eq!((progress.files, progress.files_total), (4, 4));
+    assert_eq!(progress.bytes, progress.bytes_total);
+    // "Not modified" ends a file, too.
+    let mut run = start(AptState::default());
+    while let Some(event) = run.next().await {
+        run.accept(&event.line);
+    }
+    let mut run = start(run.into_state());
+    assert!(matches!(run.next().await.unwrap().result, Ok(LineResult::Unchanged { .. })));
+    assert_eq!((options.progress.snapshot().files, options.progress.snapshot().files_total), (7, 7));
 }
 
 #[tokio::test]

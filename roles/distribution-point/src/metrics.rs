@@ -35,3 +35,25 @@ impl Metrics {
         metrics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_documentation() {
+        let mut registry = Registry::with_prefix("patchtide");
+        let _metrics = Metrics::register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for name in [
+            "patchtide_distribution_point_files 0",
+            "patchtide_distribution_point_library_bytes 0",
+            "patchtide_distribution_point_missing 0",
+            "patchtide_distribution_point_imported_total 0",
+            "patchtide_distribution_point_removed_total 0",
+        ] {
+            assert!(text.contains(name), "{name} is not in {text}");
+        }
+    }
+}

@@ -38,7 +38,8 @@ impl Admission {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// What is counted for an address: itself, or the /64 that an IPv6 address is in.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,

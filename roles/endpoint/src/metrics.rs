@@ -89,3 +89,29 @@ impl Metrics {
         metrics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_documentation() {
+        let mut registry = Registry::with_prefix("patchtide");
+        let metrics = Metrics::register(&mut registry);
+        let listener = "mp";
+        metrics.connections.get_or_create(&ListenerLabel { listener }).inc();
+        metrics.refused.get_or_create(&RefusedLabel { listener, reason: "idle" }).inc();
+        metrics.requests.get_or_create(&RequestLabel { listener, route: "/v1/site", status: 200 }).inc();
+        metrics.seconds.get_or_create(&RouteLabel { listener, route: "/v1/site" }).observe(0.2);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "patchtide_http_connections{listener=\"mp\"} 1",
+            "patchtide_http_connections_refused_total{listener=\"mp\",reason=\"idle\"} 1",
+            "patchtide_http_requests_total{listener=\"mp\",route=\"/v1/site\",status=\"200\"} 1",
+            "patchtide_http_request_seconds_count{listener=\"mp\",route=\"/v1/site\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+}

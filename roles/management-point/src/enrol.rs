@@ -12,7 +12,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use patchtide_endpoint::{AuthenticatedClient, Peer, Refusal, body};
+use patchtide_endpoint::{AuthenticatedClient, Peer, Refusal, admission::network, body};
 use patchtide_model::{ClientId, Digest, client::ClientState};
 use patchtide_protocol::{
     OLDEST_VERSION, VERSION,
@@ -54,7 +54,7 @@ pub(crate) async fn request(
     body: Body,
 ) -> Result<Json<EnrolmentAnswer>, Refusal> {
     let address = peer.address.ip().to_canonical();
-    point.enrolments.take(address, Instant::now()).map_err(|wait| {
+    point.enrolments.take(network(address), Instant::now()).map_err(|wait| {
         Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             "RATE",

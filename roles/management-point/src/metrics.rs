@@ -61,3 +61,24 @@ impl Metrics {
         metrics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_documentation() {
+        let mut registry = Registry::with_prefix("patchtide");
+        let metrics = Metrics::register(&mut registry);
+        metrics.reports.get_or_create(&Outcome { outcome: "durable" }).inc();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for name in [
+            "patchtide_reports_total{outcome=\"durable\"} 1",
+            "patchtide_report_messages_total 0",
+            "patchtide_policy_long_polls 0",
+        ] {
+            assert!(text.contains(name), "{name} is not in {text}");
+        }
+    }
+}
