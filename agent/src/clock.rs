@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use jiff::{Timestamp, tz::TimeZone};
+use patchtide_model::window::time_zone;
 
 use crate::root::Root;
 
@@ -41,7 +42,8 @@ pub fn zone_name(root: &Root) -> Option<String> {
         None if !root.path(LOCALTIME).exists() => Some("UTC".to_owned()),
         None => fs::read_to_string(root.path("/etc/timezone")).ok().map(|text| text.trim().to_owned()),
     };
-    named.filter(|name| TimeZone::get(name).is_ok())
+    // A name that the site does not know would be read as UTC there.
+    named.filter(|name| time_zone(name).is_some())
 }
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ mod tests {
         let root = Root::new(folder.path());
         assert_eq!((zone(&root), zone_name(&root).as_deref()), (TimeZone::UTC, Some("UTC")));
 
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let berlin = time_zone("Europe/Berlin").unwrap();
         let summer: Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
         fs::create_dir_all(root.path("/etc")).unwrap();
         fs::create_dir_all(root.path("/usr/share/zoneinfo/Europe")).unwrap();

@@ -115,8 +115,8 @@ mod tests {
         fs::write(root.path("/etc/hostname"), "web-1\n").unwrap();
         fs::write(root.path(LABELS).join("10-a"), "# x\nring = one\nrole=workstation\nbad key=1\n").unwrap();
         fs::write(root.path(LABELS).join("20-b"), "ring=two\n").unwrap();
-        let many: String = (0..300).map(|n| format!("zz-{n:03}=x\n")).collect();
-        fs::write(root.path(LABELS).join("90-many"), many).unwrap();
+        let many: Vec<String> = (0..300).map(|n| format!("zz-{n:03}=x")).collect();
+        fs::write(root.path(LABELS).join("90-many"), many.join("\n")).unwrap();
         let facts = collect(&root, Some("amd64"));
         assert_eq!(facts.len(), patchtide_protocol::limits::FACTS - 2, "what the engine adds has room");
         patchtide_protocol::check::facts(&facts).unwrap();

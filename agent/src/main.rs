@@ -12,6 +12,11 @@ use patchtide_agent::{
 };
 use patchtide_model::UpdateId;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    prelude::*,
+};
 
 /// Looks after this machine's updates as its site's policy says.
 #[derive(Parser)]
@@ -106,12 +111,16 @@ fn main() -> ExitCode {
 }
 
 fn log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PATCHTIDE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // `info`, `debug`, `patchtide_agent=debug,info`
+    let filter: Targets = std::env::var("PATCHTIDE_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     match format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => registry.with(lines).init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
     }
 }
 

@@ -138,10 +138,11 @@ pub async fn fetch(
                 }
                 Err(error) if error.is_of_the_source() => {
                     let words = chain(&error);
-                    match error {
-                        // The ordinary state of a package that is being distributed.
-                        DownloadError::NotOffered(_) => tracing::debug!(dp = %base, "{words}"),
-                        _ => tracing::warn!(error = %words, dp = %base, "download"),
+                    // Not offered yet is the ordinary state of a package that is being distributed.
+                    if matches!(error, DownloadError::NotOffered(_)) {
+                        tracing::debug!(dp = %base, "{words}");
+                    } else {
+                        tracing::warn!(error = %words, dp = %base, "download");
                     }
                     let broke = matches!(error, DownloadError::Transport { .. });
                     let moved = cache.partial_len(&file.sha256) > before;

@@ -28,7 +28,7 @@ pub(super) fn inspect(site: &Site, leaf: &Leaf, inside: &str) -> Result<(), Inst
     let read = |error: std::io::Error| refused(DebError::Read(error.to_string()));
     let mut file = File::open(site.root.path(Path::new(inside))).map_err(read)?;
     deb::check_outer(&mut file).map_err(refused)?;
-    let control = expanded(site, leaf, inside, "--ctrl-tarfile", |tar| deb::check_control(tar))?;
+    let control = expanded(site, leaf, inside, "--ctrl-tarfile", deb::check_control)?;
     check_identity(leaf, &control)?;
     let limit = match installed_bytes(&leaf.stanza) {
         0 => UNSAID,

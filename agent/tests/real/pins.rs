@@ -30,7 +30,7 @@ fn ground() -> Ground {
                 origin: named(origin),
                 label: named(&format!("{origin} Security (all)")),
                 suite: named("stable-security"),
-                codename: named(&format!("{}-security", package)),
+                codename: named(&format!("{package}-security")),
             }),
         });
     }

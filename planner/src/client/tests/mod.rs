@@ -1,4 +1,5 @@
 mod states;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 
