@@ -12,7 +12,7 @@ use pgp::composed::{CleartextSignedMessage, Deserializable, DetachedSignature, S
 use pgp::packet::{Signature, SignatureType};
 use pgp::types::{Fingerprint, KeyDetails};
 
-use keys::{check_data, check_primary, check_strength, check_subkey};
+use keys::{check_data, check_primary, check_strength, check_subkey, rsa_bits};
 
 /// Signatures in one message that are looked at; archives have one to four.
 const MAX_SIGNATURES: usize = 32;
@@ -59,6 +59,8 @@ pub struct Signer {
     pub fingerprint: String,
     /// When the signature was made.
     pub made: Timestamp,
+    /// Size of the key that made it, where it is an RSA key: who asks for more than this module does decides by it.
+    pub rsa_bits: Option<usize>,
 }
 
 /// Why one signature does not count.
@@ -204,16 +206,21 @@ impl Keyring {
         signature: &[u8],
         now: Timestamp,
     ) -> Result<Signer, SignatureError> {
-        let (parsed, _) =
-            DetachedSignature::from_reader_many(signature).map_err(SignatureError::Unreadable)?;
-        let signatures: Vec<Signature> = parsed
-            .take(MAX_SIGNATURES + 1)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(SignatureError::Unreadable)?
-            .into_iter()
-            .map(|s| s.signature)
-            .collect();
-        self.first_good(&signatures, data, now)
+        self.first_good(&detached(signature)?, data, now)
+    }
+
+    /// Judges every detached signature over data: who made it, or why it does not count. For whoever wants several.
+    pub fn judge_detached(
+        &self,
+        data: &[u8],
+        signature: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Signer, Refusal>>, SignatureError> {
+        let signatures = detached(signature)?;
+        if signatures.is_empty() || signatures.len() > MAX_SIGNATURES {
+            return Err(SignatureError::Framing("there must be 1 to 32 signatures"));
+        }
+        Ok(signatures.iter().map(|signature| self.check(signature, data, now.as_second())).collect())
     }
 
     fn first_good(
@@ -254,26 +261,36 @@ impl Keyring {
         let mut reason = Refusal::UnknownKey(issuer(signature));
         for key in &self.keys {
             let result = if issued_by(signature, key) {
-                check_primary(key, true, now).and_then(|()| check_data(signature, key, key, data))
+                check_primary(key, true, now)
+                    .and_then(|()| check_data(signature, key, key, data))
+                    .map(|()| rsa_bits(key))
             } else if let Some(subkey) =
                 key.public_subkeys.iter().find(|subkey| issued_by(signature, *subkey))
             {
                 check_primary(key, false, now)
                     .and_then(|()| check_subkey(key, subkey, now))
                     .and_then(|()| check_data(signature, subkey, key, data))
+                    .map(|()| rsa_bits(subkey))
             } else {
                 continue;
             };
             match result {
-                Ok(()) => {
+                Ok(rsa_bits) => {
                     let made = Timestamp::from_second(made).map_err(|_| Refusal::Time)?;
-                    return Ok(Signer { fingerprint: key.fingerprint().to_string(), made });
+                    return Ok(Signer { fingerprint: key.fingerprint().to_string(), made, rsa_bits });
                 }
                 Err(why) => reason = why,
             }
         }
         Err(reason)
     }
+}
+
+/// The signatures of a detached block, one more than are looked at.
+fn detached(signature: &[u8]) -> Result<Vec<Signature>, SignatureError> {
+    let (parsed, _) = DetachedSignature::from_reader_many(signature).map_err(SignatureError::Unreadable)?;
+    let all: Result<Vec<_>, _> = parsed.take(MAX_SIGNATURES + 1).collect();
+    Ok(all.map_err(SignatureError::Unreadable)?.into_iter().map(|one| one.signature).collect())
 }
 
 /// Cuts ASCII-armored keyrings into their blocks; anything else is one block.

@@ -26,6 +26,10 @@ pub const OWNER_NAME: &str = "patchtide.dev/source-name";
 pub const OWNER_NAMESPACE: &str = "patchtide.dev/source-namespace";
 /// Annotation: file in the repository that the object came from, with its document number (`lists/security.yaml#0`).
 pub const ORIGIN_FILE: &str = "patchtide.dev/origin-file";
+/// Annotation on an UpdateDeployment from Git: the commit that introduced it.
+pub const INTRODUCED_BY: &str = "patchtide.dev/introduced-by";
+/// Annotation on an UpdateDeployment from Git: when it was introduced, RFC 3339 in UTC. Relative times count from it.
+pub const INTRODUCED_AT: &str = "patchtide.dev/introduced-at";
 /// Label on a Secret or ConfigMap: its change reconciles those who refer to it at once.
 pub const WATCH: &str = "reconcile.patchtide.dev/watch";
 

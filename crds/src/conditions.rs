@@ -17,6 +17,8 @@ pub const SUPPORTED: &str = "Supported";
 pub const RESOLVED: &str = "Resolved";
 /// Whether the Git revision carries a signature that the source demands.
 pub const VERIFIED: &str = "Verified";
+/// Present only while true: the repository cannot be read.
+pub const FETCH_FAILED: &str = "FetchFailed";
 /// A prune waits for a person.
 pub const PRUNE_BLOCKED: &str = "PruneBlocked";
 /// The object belongs to another GitOps tool and is left alone.

@@ -58,8 +58,9 @@ pub struct GitSourceSpec {
     /// What of the repository is followed. Default: branch `main`.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<GitReference>,
-    /// Folder whose `*.yaml`, `*.yml` and `*.json` files are applied, with all folders below it. Default: the root. A
-    /// path that is not in the revision is an error, never "delete all".
+    /// Folder whose `*.yaml` and `*.yml` files are applied, with all folders below it; hidden ones and
+    /// `kustomization.yaml` are left out. Default: the root. A path that is not in the revision is an error, never
+    /// "delete all".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..' || p == '.git')").message("write a path inside the repository, for example clusters/prod, without a leading / and without .."))]
@@ -68,7 +69,8 @@ pub struct GitSourceSpec {
     #[serde(default = "defaults::m1")]
     #[x_kube(validation = between("10s", "24h"))]
     pub interval: DurationText,
-    /// Time between two tries after a failure, from 10s to 24h. Default: interval, then longer from try to try up to 15m.
+    /// Time between two tries after a failure, from 10s to 24h. Default: interval; while the server cannot be reached or
+    /// does not let in, longer from try to try up to 15m.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = between("10s", "24h"))]
     pub retry_interval: Option<DurationText>,
@@ -76,8 +78,9 @@ pub struct GitSourceSpec {
     #[serde(default = "defaults::s60")]
     #[x_kube(validation = between("5s", "1h"))]
     pub timeout: DurationText,
-    /// Secret with the credentials. For https: `username` and `password`, or `bearerToken`, and `ca.crt` for a private
-    /// certificate authority. For ssh: `identity`, `password` for a protected key, and `known_hosts`.
+    /// Secret with the credentials. For https: `username` and `password`, or `bearerToken` (sent as the password), and
+    /// `ca.crt` for a private certificate authority (with its intermediates; the system's authorities do not count
+    /// then). For ssh: `identity`, `password` for a protected key, and `known_hosts`, without which no host is trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
     /// Which signatures are demanded. Default: none.
@@ -130,14 +133,38 @@ pub struct GitReference {
 }
 
 /// Which signatures are demanded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GitVerification {
     /// HEAD: the commit. Tag: the annotated tag that `ref.tag` names. TagAndHEAD: both.
     pub mode: VerificationMode,
     /// Secret with the public keys of the people who may sign: `*.asc` or `*.pgp` for OpenPGP, `*.sshpub` or
-    /// `allowed_signers` for SSH. SHA-1 and MD5 signatures, DSA and RSA below 3072 bits are refused.
+    /// `allowed_signers` for SSH, whose namespaces and times are kept. SHA-1 and MD5 signatures, DSA and RSA below 3072
+    /// bits are refused. Whether a key has expired is judged by the time at which a revision was first seen.
     pub secret_ref: SecretRef,
+    /// Different keys that must have signed, 1 to 5, default 1. A commit carries several OpenPGP signatures, or one of
+    /// either kind beside that of its tag (TagAndHEAD).
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 5))]
+    pub threshold: u32,
+    /// Who may change what: a commit that changes a path of this list must be signed by one of its keys. Default:
+    /// everybody who may sign may change everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub paths: Vec<PathSigners>,
+}
+
+/// Who may change what lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PathSigners {
+    /// File or folder from the repository's root, for example `clusters/prod/windows`.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..' || p == '.git')").message("write a path inside the repository, for example clusters/prod, without a leading / and without .."))]
+    pub path: String,
+    /// Fingerprints of keys in the Secret: `SHA256:...` for SSH, 40 to 64 hexadecimal digits for OpenPGP.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 40, max = 100)))]
+    pub keys: Vec<String>,
 }
 
 /// What must be signed.
@@ -193,6 +220,10 @@ impl Default for GitLimits {
             aliases: 0,
         }
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn ten() -> u32 {
@@ -267,6 +298,8 @@ pub struct Inventory {
     pub pruned: u64,
     /// Files and objects with a failure.
     pub failed: u64,
+    /// What was noticed and is no failure; events tell the first of them.
+    pub warnings: u64,
     /// Objects whose last good version is kept because the one in Git is broken.
     pub kept: u64,
 }

@@ -10,13 +10,15 @@ use crate::shell::{cargo, run};
 type Package = (&'static str, &'static str);
 
 /// For building the workspace, and for the tests and the demo.
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 13] = [
     ("build-essential", "C compiler and linker for crates with C parts"),
     ("pkg-config", "finds OpenSSL"),
     ("libssl-dev", "https and ssh of libgit2"),
     ("ca-certificates", "https to Git servers"),
     ("git", "repositories of the tests and the demo"),
     ("openssh-client", "ssh of Git, signed commits"),
+    ("openssh-server", "Git servers of the tests, reached by ssh"),
+    ("gnupg", "commits of the tests, signed with OpenPGP"),
     ("mmdebstrap", "client hosts are Debian roots"),
     ("debian-archive-keyring", "the archive's signature"),
     ("iproute2", "client hosts have their own network"),

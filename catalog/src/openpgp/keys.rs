@@ -33,6 +33,14 @@ pub(super) fn check_strength(signature: &Signature) -> Result<(), Refusal> {
     if unknown { Err(Refusal::Unsupported) } else { Ok(()) }
 }
 
+/// Size of an RSA key.
+pub(super) fn rsa_bits(key: &impl KeyDetails) -> Option<usize> {
+    match key.public_params() {
+        PublicParams::RSA(rsa) => Some(rsa.key.size() * 8),
+        _ => None,
+    }
+}
+
 pub(super) fn check_key_strength(key: &impl KeyDetails) -> Result<(), Refusal> {
     let weak = |why| Err(Refusal::WeakKey(key.fingerprint().to_string(), why));
     match key.public_params() {

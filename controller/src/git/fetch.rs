@@ -1,5 +1,8 @@
 //! Fetching a revision into a bare object database with libgit2. Blocking.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
@@ -8,7 +11,14 @@ use std::{
 
 use git2::{
     AutotagOption, CertificateCheckStatus, Cred, CredentialType, Direction, ErrorClass, ErrorCode, FetchOptions, Oid,
-    RemoteCallbacks, RemoteRedirect, Repository, cert::Cert,
+    ProxyOptions, RemoteCallbacks, RemoteRedirect, Repository,
+};
+use jiff::Timestamp;
+use url::Url;
+
+use super::{
+    peer::{self, Expected, Judgement},
+    relay::{Relay, Target, Verdict},
 };
 
 /// What to fetch.
@@ -27,12 +37,14 @@ pub enum Reference {
 pub struct Credentials {
     /// User for https.
     pub username: Option<String>,
-    /// Password or token for https.
+    /// Password or token for https; the passphrase of the key for ssh.
     pub password: Option<String>,
     /// Private key, PEM, for ssh.
     pub identity: Option<String>,
     /// `known_hosts` lines for ssh; without them no ssh host is trusted.
     pub known_hosts: Option<String>,
+    /// Certificate authorities for https, PEM; with them those of the system do not count.
+    pub authorities: Option<String>,
 }
 
 /// Limits of one fetch (reliability.md 3.9).
@@ -44,14 +56,41 @@ pub struct Limits {
     pub objects: usize,
     /// References that the server may offer.
     pub references: usize,
+    /// Bytes of the commit or tag that is named, with its message.
+    pub commit_bytes: usize,
     /// Wall clock.
     pub time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 500 << 20, objects: 200_000, references: 100_000, time: Duration::from_secs(120) }
+        Self {
+            bytes: 500 << 20,
+            objects: 200_000,
+            references: 100_000,
+            commit_bytes: 1 << 20,
+            time: Duration::from_secs(120),
+        }
     }
+}
+
+/// What is fetched, and by which rules.
+#[derive(Clone)]
+pub struct Request {
+    /// Repository.
+    pub url: String,
+    /// What of it.
+    pub reference: Reference,
+    /// Credentials.
+    pub credentials: Credentials,
+    /// Limits.
+    pub limits: Limits,
+    /// The commit in force, from which a branch must descend.
+    pub applied: Option<Oid>,
+    /// Whether it need not.
+    pub allow_rewrite: bool,
+    /// The time, for certificates.
+    pub now: Timestamp,
 }
 
 /// A revision in the object database.
@@ -71,15 +110,24 @@ pub enum FetchError {
     /// The cache cannot be opened or made.
     #[error("GIT-CACHE: the local object database cannot be opened; check the disk of the controller")]
     Cache(#[source] git2::Error),
-    /// The server cannot be reached or does not answer as Git does.
-    #[error("GIT-OPERATION: spec.url: the repository cannot be read")]
+    /// The relay through which the server is reached cannot be started.
+    #[error("GIT-CACHE: no connection can be relayed on this machine; check its sockets and threads")]
+    Relay(#[source] std::io::Error),
+    /// The server does not answer as Git does.
+    #[error("GIT-OPERATION: spec.url: the repository cannot be read; the last good revision stays in force")]
     Operation(#[source] git2::Error),
+    /// There is no connection.
+    #[error("GIT-OPERATION: spec.url: the server cannot be reached: {0}; the last good revision stays in force")]
+    Unreachable(String),
+    /// The server names another host.
+    #[error("GIT-OPERATION: spec.url: the server redirects to {0}, where nothing is sent; if that is right, write it into spec.url")]
+    Redirect(String),
     /// Credentials are missing or refused.
     #[error("GIT-AUTH: spec.secretRef: the server wants other credentials (https: username, password; ssh: identity, known_hosts)")]
     Authentication(#[source] git2::Error),
     /// The server's key or certificate is not the expected one.
-    #[error("GIT-PEER: the server's certificate or host key is not trusted; nothing was fetched")]
-    Peer(#[source] git2::Error),
+    #[error("GIT-PEER: the server is not the one that is expected: {0}; nothing was fetched")]
+    Peer(String),
     /// The reference does not exist.
     #[error("GIT-REF-NOTFOUND: spec.ref: {0} does not exist in the repository; the last good revision stays in force")]
     NotFound(String),
@@ -104,6 +152,24 @@ pub enum FetchError {
     Corrupt(#[source] git2::Error),
 }
 
+impl FetchError {
+    /// Whether it is of the connection, which heals by itself, and not of what the repository holds.
+    pub const fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Cache(_)
+                | Self::Relay(_)
+                | Self::Operation(_)
+                | Self::Unreachable(_)
+                | Self::Redirect(_)
+                | Self::Authentication(_)
+                | Self::Peer(_)
+                | Self::Timeout(_)
+                | Self::Corrupt(_)
+        )
+    }
+}
+
 /// The object database of one source.
 pub struct Cache {
     dir: PathBuf,
@@ -117,13 +183,15 @@ impl Cache {
         Self { dir: dir.to_owned() }
     }
 
-    /// The bare repository.
+    /// The bare repository. What is there and is none (the making was broken off) is made anew.
     pub fn open(&self) -> Result<Repository, FetchError> {
         if self.dir.join("HEAD").is_file() {
-            Repository::open_bare(&self.dir).map_err(FetchError::Cache)
-        } else {
-            Repository::init_bare(&self.dir).map_err(FetchError::Cache)
+            if let Ok(repository) = Repository::open_bare(&self.dir) {
+                return Ok(repository);
+            }
+            self.discard();
         }
+        Repository::init_bare(&self.dir).map_err(FetchError::Cache)
     }
 
     /// Forgets everything.
@@ -133,77 +201,134 @@ impl Cache {
         }
     }
 
-    /// Fetches `reference`. With `applied`, a branch must descend from it unless `allow_rewrite`.
-    pub fn fetch(
-        &self,
-        url: &str,
-        reference: &Reference,
-        credentials: &Credentials,
-        limits: Limits,
-        applied: Option<Oid>,
-        allow_rewrite: bool,
-    ) -> Result<Fetched, FetchError> {
-        let repository = self.open()?;
-        let started = Instant::now();
-        let refused = RefCell::new(None);
-        let result = fetch_into(&repository, url, reference, credentials, limits, started, &refused);
-        let fetched = match result {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                let error = refused.into_inner().unwrap_or(error);
-                if matches!(error, FetchError::Corrupt(_)) {
-                    self.discard();
-                }
-                return Err(error);
-            }
-        };
-        if let (Reference::Branch(_), Some(applied)) = (reference, applied) {
-            let known = repository.find_commit(applied).is_ok();
-            let descends = fetched.commit == applied
-                || (known && repository.graph_descendant_of(fetched.commit, applied).map_err(corrupt)?);
-            if !descends && !allow_rewrite {
-                return Err(FetchError::NotDescendant { new: fetched.commit, applied });
-            }
+    /// Fetches what is asked for.
+    pub fn fetch(&self, request: &Request) -> Result<Fetched, FetchError> {
+        let result = self.open().and_then(|repository| {
+            let fetched = connect(&repository, request)?;
+            descends(&repository, request, fetched)
+        });
+        if matches!(result, Err(FetchError::Corrupt(_))) {
+            self.discard();
         }
-        Ok(fetched)
+        result
     }
 }
 
-fn fetch_into(
-    repository: &Repository,
-    url: &str,
-    reference: &Reference,
-    credentials: &Credentials,
+/// A branch must go on from what is in force.
+fn descends(repository: &Repository, request: &Request, fetched: Fetched) -> Result<Fetched, FetchError> {
+    let (Reference::Branch(_), Some(applied), false) = (&request.reference, request.applied, request.allow_rewrite)
+    else {
+        return Ok(fetched);
+    };
+    let goes_on = fetched.commit == applied
+        || (repository.find_commit(applied).is_ok()
+            && repository.graph_descendant_of(fetched.commit, applied).map_err(FetchError::Corrupt)?);
+    if goes_on { Ok(fetched) } else { Err(FetchError::NotDescendant { new: fetched.commit, applied }) }
+}
+
+/// Fetches through a relay where there is a network; what the relay or a callback found says more than libgit2 does.
+fn connect(repository: &Repository, request: &Request) -> Result<Fetched, FetchError> {
+    let limits = request.limits;
+    let deadline = Instant::now() + limits.time;
+    let unusable = |why: &str| FetchError::Operation(git2::Error::from_str(why));
+    let url = Url::parse(&request.url).map_err(|error| unusable(&error.to_string()))?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = url.port().unwrap_or(if url.scheme() == "ssh" { 22 } else { 443 });
+    let mut way = Way { url: request.url.clone(), proxy: None };
+    let relay = match url.scheme() {
+        scheme @ ("https" | "ssh") => {
+            let target = Target { host: host.clone(), port, connect: scheme == "https" };
+            let relay = Relay::start(target, limits.bytes, deadline).map_err(FetchError::Relay)?;
+            if scheme == "https" {
+                way.proxy = Some(format!("http://127.0.0.1:{}", relay.port()));
+            } else {
+                let mut through = url;
+                let moved = through.set_host(Some("127.0.0.1")).is_ok() && through.set_port(Some(relay.port())).is_ok();
+                if !moved {
+                    return Err(unusable("the URL has no place for a host"));
+                }
+                way.url = through.into();
+            }
+            Some(relay)
+        }
+        _ => None,
+    };
+    let credentials = &request.credentials;
+    let session = Session {
+        credentials,
+        limits,
+        deadline,
+        peer: Expected {
+            host: &host,
+            port,
+            authorities: credentials.authorities.as_deref(),
+            known_hosts: credentials.known_hosts.as_deref(),
+            now: request.now,
+        },
+        refused: RefCell::new(None),
+    };
+    let result = fetch(repository, &way, &request.reference, &session);
+    result.map_err(|error| {
+        let found = match relay.as_ref().and_then(Relay::verdict) {
+            Some(Verdict::Bytes) => Some(FetchError::Limit("bytes received (spec.limits.fetchSize)")),
+            Some(Verdict::Time) => Some(FetchError::Timeout(limits.time)),
+            Some(Verdict::Unreachable(why)) => Some(FetchError::Unreachable(why)),
+            Some(Verdict::Redirect(to)) => Some(FetchError::Redirect(to)),
+            None => None,
+        };
+        session.refused.into_inner().or(found).unwrap_or(error)
+    })
+}
+
+/// How libgit2 is led to the server.
+struct Way {
+    url: String,
+    proxy: Option<String>,
+}
+
+impl Way {
+    fn proxy(&self) -> ProxyOptions<'static> {
+        let mut options = ProxyOptions::new();
+        if let Some(url) = &self.proxy {
+            options.url(url);
+        }
+        options
+    }
+}
+
+struct Session<'a> {
+    credentials: &'a Credentials,
     limits: Limits,
-    started: Instant,
-    refused: &RefCell<Option<FetchError>>,
+    deadline: Instant,
+    peer: Expected<'a>,
+    refused: RefCell<Option<FetchError>>,
+}
+
+fn fetch(
+    repository: &Repository,
+    way: &Way,
+    reference: &Reference,
+    session: &Session<'_>,
 ) -> Result<Fetched, FetchError> {
-    let mut remote = repository.remote_anonymous(url).map_err(FetchError::Operation)?;
-    let callbacks = || callbacks(credentials, limits, started, refused);
-    let wanted = {
-        let connection =
-            remote.connect_auth(Direction::Fetch, Some(callbacks()), None).map_err(|e| classify(e, limits))?;
-        let offered = connection.list().map_err(|e| classify(e, limits))?;
+    let limits = session.limits;
+    let mut remote = repository.remote_anonymous(&way.url).map_err(FetchError::Operation)?;
+    let oid = {
+        let connection = remote
+            .connect_auth(Direction::Fetch, Some(callbacks(session)), Some(way.proxy()))
+            .map_err(|error| classify(error, limits))?;
+        let offered = connection.list().map_err(|error| classify(error, limits))?;
         if offered.len() > limits.references {
             return Err(FetchError::Limit("references offered by the server"));
         }
-        let find = |name: &str| offered.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid);
+        let find = |full: &str, what: String| {
+            offered.iter().find(|head| head.name() == full).map(git2::RemoteHead::oid).ok_or(FetchError::NotFound(what))
+        };
         match reference {
-            Reference::Branch(name) => find(&format!("refs/heads/{name}"))
-                .ok_or_else(|| FetchError::NotFound(format!("branch {name}")))
-                .map(Some)?,
-            Reference::Tag(name) => find(&format!("refs/tags/{name}"))
-                .ok_or_else(|| FetchError::NotFound(format!("tag {name}")))
-                .map(Some)?,
-            Reference::Commit(_) => None,
-        }
-    };
-    let oid = match reference {
-        Reference::Commit(hex) => {
-            Oid::from_str(hex).map_err(|_| FetchError::NotFound(format!("commit {hex}")))?
-        }
-        Reference::Branch(_) | Reference::Tag(_) => {
-            wanted.ok_or_else(|| FetchError::NotFound("the reference".to_owned()))?
+            Reference::Branch(name) => find(&format!("refs/heads/{name}"), format!("branch {name}"))?,
+            Reference::Tag(name) => find(&format!("refs/tags/{name}"), format!("tag {name}"))?,
+            Reference::Commit(hex) => {
+                Oid::from_str(hex).map_err(|_| FetchError::NotFound(format!("commit {hex}")))?
+            }
         }
     };
     if repository.find_object(oid, None).is_err() {
@@ -216,17 +341,24 @@ fn fetch_into(
         };
         let mut options = FetchOptions::new();
         options
-            .remote_callbacks(callbacks())
+            .remote_callbacks(callbacks(session))
+            .proxy_options(way.proxy())
             .download_tags(AutotagOption::None)
             .follow_redirects(RemoteRedirect::Initial);
         let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
-        remote.fetch(&specs, Some(&mut options), None).map_err(|e| classify(e, limits))?;
+        remote.fetch(&specs, Some(&mut options), None).map_err(|error| classify(error, limits))?;
     }
-    let object = repository.find_object(oid, None).map_err(|error| match reference {
+    let absent = |error| match reference {
         Reference::Commit(hex) => FetchError::NotFound(format!("commit {hex}")),
-        Reference::Branch(_) | Reference::Tag(_) => corrupt(error),
-    })?;
-    let commit = object.peel_to_commit().map_err(corrupt)?.id();
+        Reference::Branch(_) | Reference::Tag(_) => FetchError::Corrupt(error),
+    };
+    // Before it is read: the message belongs to it.
+    let (size, _) = repository.odb().and_then(|odb| odb.read_header(oid)).map_err(absent)?;
+    if size > limits.commit_bytes {
+        return Err(FetchError::Limit("bytes of a commit or tag with its message"));
+    }
+    let object = repository.find_object(oid, None).map_err(absent)?;
+    let commit = object.peel_to_commit().map_err(FetchError::Corrupt)?.id();
     let revision = match reference {
         Reference::Branch(name) | Reference::Tag(name) => format!("{name}@sha1:{commit}"),
         Reference::Commit(_) => format!("sha1:{commit}"),
@@ -234,218 +366,78 @@ fn fetch_into(
     Ok(Fetched { commit, object: oid, revision })
 }
 
-fn callbacks<'a>(
-    credentials: &'a Credentials,
-    limits: Limits,
-    started: Instant,
-    refused: &'a RefCell<Option<FetchError>>,
-) -> RemoteCallbacks<'a> {
+fn callbacks<'a>(session: &'a Session<'a>) -> RemoteCallbacks<'a> {
     let mut callbacks = RemoteCallbacks::new();
     let mut asked = 0;
     callbacks.credentials(move |_url, user, allowed| {
         // libgit2 asks again and again while the server refuses; two answers are all we have.
         asked += 1;
-        if asked > 2 {
-            return Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Callback, "the server refused the credentials"));
-        }
-        if allowed.contains(CredentialType::SSH_KEY)
-            && let Some(key) = &credentials.identity
-        {
-            return Cred::ssh_key_from_memory(user.unwrap_or("git"), None, key, None);
-        }
-        if allowed.contains(CredentialType::USERNAME) {
-            return Cred::username(user.unwrap_or("git"));
-        }
-        if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
-            && let Some(password) = &credentials.password
-        {
-            return Cred::userpass_plaintext(credentials.username.as_deref().unwrap_or("git"), password);
-        }
-        Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Callback, "no fitting credentials were given"))
+        answer(session.credentials, user, allowed, asked)
     });
-    callbacks.certificate_check(move |cert, host| check_host(cert, host, credentials));
+    callbacks.certificate_check(move |cert, _| match peer::judge(cert, session.peer) {
+        Ok(Judgement::Trusted) => Ok(CertificateCheckStatus::CertificateOk),
+        Ok(Judgement::System) => Ok(CertificateCheckStatus::CertificatePassthrough),
+        Err(why) => {
+            let error = git2::Error::new(ErrorCode::Certificate, ErrorClass::Callback, &why);
+            session.refused.replace(Some(FetchError::Peer(why)));
+            Err(error)
+        }
+    });
     callbacks.transfer_progress(move |progress| {
-        let verdict = if progress.received_bytes() > limits.bytes {
-            Some(FetchError::Limit("bytes received"))
-        } else if progress.total_objects() > limits.objects {
+        let verdict = if progress.received_bytes() > session.limits.bytes {
+            Some(FetchError::Limit("bytes received (spec.limits.fetchSize)"))
+        } else if progress.total_objects() > session.limits.objects {
             Some(FetchError::Limit("objects"))
-        } else if started.elapsed() > limits.time {
-            Some(FetchError::Timeout(limits.time))
+        } else if Instant::now() > session.deadline {
+            Some(FetchError::Timeout(session.limits.time))
         } else {
             None
         };
         let go_on = verdict.is_none();
         if let Some(verdict) = verdict {
-            refused.replace(Some(verdict));
+            session.refused.replace(Some(verdict));
         }
         go_on
     });
     callbacks
 }
 
-/// TLS is left to the TLS library; an ssh host must stand in `known_hosts` with the very key it shows.
-fn check_host(cert: &Cert<'_>, host: &str, credentials: &Credentials) -> Result<CertificateCheckStatus, git2::Error> {
-    let Some(shown) = cert.as_hostkey().and_then(git2::cert::CertHostkey::hostkey) else {
-        return Ok(CertificateCheckStatus::CertificatePassthrough);
-    };
-    let known = credentials.known_hosts.as_deref().unwrap_or_default();
-    let trusted = known.lines().filter(|line| !line.starts_with(['#', '@'])).any(|line| {
-        let mut words = line.split_whitespace();
-        let names = words.next().unwrap_or_default();
-        let key = words.nth(1).unwrap_or_default();
-        let named = names.split(',').any(|name| {
-            name == host || name.strip_prefix('[').and_then(|n| n.split_once(']')).is_some_and(|(n, _)| n == host)
-        });
-        named && decode_base64(key).is_some_and(|key| key == shown)
-    });
-    if trusted {
-        Ok(CertificateCheckStatus::CertificateOk)
-    } else {
-        Err(git2::Error::new(
-            ErrorCode::Certificate,
-            ErrorClass::Ssh,
-            format!("the host key of {host} is not in known_hosts of the Secret"),
-        ))
+fn answer(
+    credentials: &Credentials,
+    user: Option<&str>,
+    allowed: CredentialType,
+    asked: u32,
+) -> Result<Cred, git2::Error> {
+    let refuse = |why: &str| Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Callback, why));
+    if asked > 2 {
+        return refuse("the server refused the credentials");
     }
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    STANDARD.decode(text).ok()
-}
-
-fn corrupt(error: git2::Error) -> FetchError {
-    FetchError::Corrupt(error)
+    if allowed.contains(CredentialType::SSH_KEY)
+        && let Some(key) = &credentials.identity
+    {
+        return Cred::ssh_key_from_memory(user.unwrap_or("git"), None, key, credentials.password.as_deref());
+    }
+    if allowed.contains(CredentialType::USERNAME) {
+        return Cred::username(user.unwrap_or("git"));
+    }
+    if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
+        && let Some(password) = &credentials.password
+        // The passphrase of a key is not the server's to see.
+        && credentials.identity.is_none()
+    {
+        return Cred::userpass_plaintext(credentials.username.as_deref().unwrap_or("git"), password);
+    }
+    refuse("no fitting credentials were given")
 }
 
 fn classify(error: git2::Error, limits: Limits) -> FetchError {
     match (error.code(), error.class()) {
         (ErrorCode::Auth, _) => FetchError::Authentication(error),
-        (ErrorCode::Certificate, _) | (_, ErrorClass::Ssl) => FetchError::Peer(error),
+        (ErrorCode::Certificate, _) | (_, ErrorClass::Ssl) => FetchError::Peer(error.message().to_owned()),
         (ErrorCode::Timeout, _) => FetchError::Timeout(limits.time),
         (_, ErrorClass::Odb | ErrorClass::Zlib | ErrorClass::Indexer | ErrorClass::Object) => {
             FetchError::Corrupt(error)
         }
         _ => FetchError::Operation(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    struct Bed {
-        dir: tempfile::TempDir,
-    }
-
-    impl Bed {
-        fn new() -> Self {
-            let bed = Self { dir: tempfile::tempdir().unwrap() };
-            bed.git(&["init", "-q", "-b", "main", "."]);
-            bed.commit("one");
-            bed
-        }
-
-        fn git(&self, args: &[&str]) -> String {
-            let path = self.dir.path().join("origin");
-            std::fs::create_dir_all(&path).unwrap();
-            let output = Command::new("git")
-                .args(["-c", "user.name=a", "-c", "user.email=a@b.c"])
-                .args(args)
-                .current_dir(path)
-                .env("GIT_CONFIG_GLOBAL", "/dev/null")
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap().trim().to_owned()
-        }
-
-        fn commit(&self, message: &str) -> Oid {
-            self.git(&["commit", "-q", "--allow-empty", "-m", message]);
-            Oid::from_str(&self.git(&["rev-parse", "HEAD"])).unwrap()
-        }
-
-        fn fetch(&self, reference: &Reference, applied: Option<Oid>) -> Result<Fetched, FetchError> {
-            let url = format!("file://{}", self.dir.path().join("origin").display());
-            let cache = Cache::new(&self.dir.path().join("cache"));
-            cache.fetch(&url, reference, &Credentials::default(), Limits::default(), applied, false)
-        }
-    }
-
-    #[test]
-    fn branches_tags_and_commits_are_fetched() {
-        let bed = Bed::new();
-        let one = bed.commit("two");
-        bed.git(&["tag", "-a", "-m", "v1", "v1"]);
-        let two = bed.commit("three");
-        let main = bed.fetch(&Reference::Branch("main".into()), Some(one)).unwrap();
-        assert_eq!((main.commit, main.revision), (two, format!("main@sha1:{two}")));
-        let tag = bed.fetch(&Reference::Tag("v1".into()), None).unwrap();
-        assert_eq!(tag.commit, one);
-        assert_ne!(tag.object, one);
-        let commit = bed.fetch(&Reference::Commit(one.to_string()), None).unwrap();
-        assert_eq!(commit.revision, format!("sha1:{one}"));
-    }
-
-    #[test]
-    fn bad_input_28_missing_branch() {
-        let error = Bed::new().fetch(&Reference::Branch("absent".into()), None).unwrap_err();
-        assert!(error.to_string().starts_with("GIT-REF-NOTFOUND: spec.ref: branch absent"), "{error}");
-    }
-
-    #[test]
-    fn bad_input_28_empty_repository() {
-        let bed = Bed { dir: tempfile::tempdir().unwrap() };
-        bed.git(&["init", "-q", "-b", "main", "."]);
-        let error = bed.fetch(&Reference::Branch("main".into()), None).unwrap_err();
-        assert!(matches!(error, FetchError::NotFound(_)), "{error}");
-    }
-
-    #[test]
-    fn bad_input_29_rewritten_history() {
-        let bed = Bed::new();
-        let applied = bed.commit("two");
-        bed.git(&["reset", "-q", "--hard", "HEAD~1"]);
-        bed.commit("other");
-        let error = bed.fetch(&Reference::Branch("main".into()), Some(applied)).unwrap_err();
-        assert!(matches!(error, FetchError::NotDescendant { .. }), "{error}");
-    }
-
-    #[test]
-    fn bad_input_31_a_damaged_cache_is_discarded_and_fetched_anew() {
-        let bed = Bed::new();
-        let head = bed.commit("two");
-        bed.fetch(&Reference::Branch("main".into()), None).unwrap();
-        let cache = bed.dir.path().join("cache");
-        // Damage every stored object of the cache, whether packed or loose.
-        let mut folders = vec![cache.join("objects")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap().flatten() {
-                if entry.path().is_dir() {
-                    folders.push(entry.path());
-                } else {
-                    let length = entry.metadata().unwrap().len();
-                    std::fs::remove_file(entry.path()).unwrap();
-                    std::fs::write(entry.path(), vec![0; usize::try_from(length).unwrap()]).unwrap();
-                }
-            }
-        }
-        let first = bed.fetch(&Reference::Branch("main".into()), None);
-        let again = if first.is_ok() { first } else { bed.fetch(&Reference::Branch("main".into()), None) };
-        assert_eq!(again.unwrap().commit, head);
-    }
-
-    #[test]
-    fn bad_input_37_limits_are_named() {
-        let bed = Bed::new();
-        let url = format!("file://{}", bed.dir.path().join("origin").display());
-        let cache = Cache::new(&bed.dir.path().join("cache"));
-        let limits = Limits { references: 0, ..Limits::default() };
-        let error = cache
-            .fetch(&url, &Reference::Branch("main".into()), &Credentials::default(), limits, None, false)
-            .unwrap_err();
-        assert!(error.to_string().contains("references"), "{error}");
     }
 }

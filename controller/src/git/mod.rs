@@ -5,7 +5,10 @@
 
 pub mod document;
 pub mod fetch;
+pub mod history;
 pub mod object;
+pub mod peer;
+pub mod relay;
 pub mod schema;
 pub mod signature;
 pub mod tree;

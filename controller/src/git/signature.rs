@@ -1,11 +1,19 @@
 //! Who signed a commit or tag: OpenPGP and SSH signatures, checked in process (bad-input catalogue #40, #41).
 
-use std::collections::BTreeMap;
+mod allowed;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{Oid, Repository};
 use jiff::Timestamp;
 use patchtide_catalog::openpgp::{Keyring, Refusal, SignatureError as PgpError};
-use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, SshSig};
+
+pub use self::rules::{PathRule, Rules};
+use self::allowed::Trusted;
 
 const SSH_MARK: &str = "-----BEGIN SSH SIGNATURE-----";
 const PGP_MARK: &str = "-----BEGIN PGP SIGNATURE-----";
@@ -18,7 +26,7 @@ const RSA_BITS: usize = 3_072;
 #[derive(Default)]
 pub struct Signers {
     openpgp: Vec<Keyring>,
-    ssh: Vec<PublicKey>,
+    ssh: Vec<Trusted>,
 }
 
 /// Why a revision is not accepted, or the signers cannot be read.
@@ -75,6 +83,26 @@ pub enum SignatureError {
         /// Detail.
         why: String,
     },
+    /// Too few people signed.
+    #[error("SIG-THRESHOLD: {what} is signed by {have} of the {need} different keys that spec.verify.threshold asks for; let somebody else sign it too")]
+    Threshold {
+        /// What.
+        what: String,
+        /// Good signatures of different keys.
+        have: usize,
+        /// Demanded.
+        need: usize,
+    },
+    /// Somebody changed what is not theirs.
+    #[error("SIG-PATH: commit {commit} changes {path} and is signed by {who}, who is not in spec.verify.paths for it; let one of those who are make the change")]
+    Path {
+        /// The commit.
+        commit: Oid,
+        /// The path of the rule.
+        path: String,
+        /// Who signed.
+        who: String,
+    },
     /// Cannot be read.
     #[error("GIT-CORRUPT: {0} cannot be read from the object database")]
     Read(String, #[source] git2::Error),
@@ -92,13 +120,7 @@ impl Signers {
                 signers.openpgp.push(Keyring::parse(bytes).map_err(|error| bad(error.to_string()))?);
             } else if matches!(ending, "sshpub" | "pub" | "allowed_signers") {
                 let text = std::str::from_utf8(bytes).map_err(|_| bad("is not text".into()))?;
-                for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-                    let start = ["ssh-", "ecdsa-", "sk-"].iter().filter_map(|kind| line.find(kind)).min();
-                    let start = start.ok_or_else(|| bad("a line holds no SSH public key".into()))?;
-                    let public = PublicKey::from_openssh(&line[start..])
-                        .map_err(|error| bad(format!("an SSH public key cannot be read: {error}")))?;
-                    signers.ssh.push(public);
-                }
+                signers.ssh.extend(allowed::parse(text).map_err(bad)?);
             }
         }
         if signers.openpgp.is_empty() && signers.ssh.is_empty() {
@@ -110,8 +132,13 @@ impl Signers {
         Ok(signers)
     }
 
-    /// Who signed `commit`.
-    pub fn verify_commit(&self, repository: &Repository, commit: Oid, now: Timestamp) -> Result<String, SignatureError> {
+    /// Who signed `commit`: one or more keys, each once.
+    pub fn verify_commit(
+        &self,
+        repository: &Repository,
+        commit: Oid,
+        now: Timestamp,
+    ) -> Result<BTreeSet<String>, SignatureError> {
         let what = format!("commit {commit}");
         let (signature, content) = match repository.extract_signature(&commit, None) {
             Ok(parts) => parts,
@@ -129,7 +156,7 @@ impl Signers {
         tag: Oid,
         name: &str,
         now: Timestamp,
-    ) -> Result<String, SignatureError> {
+    ) -> Result<BTreeSet<String>, SignatureError> {
         let what = format!("tag {name}");
         let read = |error| SignatureError::Read(what.clone(), error);
         let odb = repository.odb().map_err(read)?;
@@ -147,29 +174,73 @@ impl Signers {
         self.verify(&what, &data[..start], &data[start..], now)
     }
 
-    fn verify(&self, what: &str, content: &[u8], signature: &[u8], now: Timestamp) -> Result<String, SignatureError> {
-        let what = what.to_owned();
+    fn verify(
+        &self,
+        what: &str,
+        content: &[u8],
+        signature: &[u8],
+        now: Timestamp,
+    ) -> Result<BTreeSet<String>, SignatureError> {
         if signature.starts_with(SSH_MARK.as_bytes()) {
-            return self.verify_ssh(what, content, signature);
+            return self.verify_ssh(what.to_owned(), content, signature, now).map(|signer| BTreeSet::from([signer]));
         }
-        let mut last = SignatureError::Unknown { what: what.clone(), why: "no OpenPGP key is given".into() };
+        let mut good = BTreeSet::new();
+        let mut worst: Option<SignatureError> = None;
         for ring in &self.openpgp {
-            match ring.verify_detached(content, signature, now) {
-                Ok(signer) => return Ok(format!("OpenPGP {}", signer.fingerprint)),
-                Err(error) => last = openpgp_error(&what, &error),
+            let judged = ring
+                .judge_detached(content, signature, now)
+                .map_err(|error| SignatureError::Wrong { what: what.to_owned(), why: pgp_text(&error) })?;
+            for one in judged {
+                match one {
+                    Ok(signer) if signer.rsa_bits.is_some_and(|bits| bits < RSA_BITS) => {
+                        let bits = signer.rsa_bits.unwrap_or_default();
+                        let why = format!("RSA of {bits} bits");
+                        worst = Some(SignatureError::Weak { what: what.to_owned(), why });
+                    }
+                    Ok(signer) => {
+                        good.insert(format!("OpenPGP {}", signer.fingerprint));
+                    }
+                    Err(refusal) => {
+                        let error = openpgp_error(what, &refusal);
+                        // A key that another ring of the Secret knows is not unknown.
+                        if worst.is_none() || !matches!(error, SignatureError::Unknown { .. }) {
+                            worst = Some(error);
+                        }
+                    }
+                }
             }
         }
-        Err(last)
+        if good.is_empty() {
+            Err(worst.unwrap_or_else(|| SignatureError::Unknown {
+                what: what.to_owned(),
+                why: "no OpenPGP key is given".into(),
+            }))
+        } else {
+            Ok(good)
+        }
     }
 
-    fn verify_ssh(&self, what: String, content: &[u8], signature: &[u8]) -> Result<String, SignatureError> {
+    fn verify_ssh(
+        &self,
+        what: String,
+        content: &[u8],
+        signature: &[u8],
+        now: Timestamp,
+    ) -> Result<String, SignatureError> {
         let signature = SshSig::from_pem(signature)
             .map_err(|error| SignatureError::Wrong { what: what.clone(), why: error.to_string() })?;
         let fingerprint = signature.public_key().fingerprint(HashAlg::Sha256);
-        let known = self.ssh.iter().find(|key| key.key_data() == signature.public_key());
-        let Some(key) = known else {
+        let known: Vec<&Trusted> =
+            self.ssh.iter().filter(|trusted| trusted.key.key_data() == signature.public_key()).collect();
+        let Some(first) = known.first() else {
             return Err(SignatureError::Unknown { what, why: format!("SSH key {fingerprint}") });
         };
+        // One line that lets the key sign now is enough.
+        let Some(trusted) = known.iter().find(|trusted| trusted.refuses(now).is_none()) else {
+            let why = format!("SSH key {fingerprint} {}", first.refuses(now).unwrap_or_default());
+            return Err(SignatureError::Expired { what, why });
+        };
+        let key = &trusted.key;
         if matches!(key.algorithm(), Algorithm::Dsa) {
             return Err(SignatureError::Weak { what, why: "DSA".into() });
         }
@@ -185,108 +256,21 @@ impl Signers {
     }
 }
 
-fn openpgp_error(what: &str, error: &PgpError) -> SignatureError {
-    let (what, why) = (what.to_owned(), error.to_string());
-    let PgpError::NoGood { reasons } = error else {
-        return SignatureError::Wrong { what, why };
-    };
-    match reasons.first() {
-        Some(Refusal::UnknownKey(_) | Refusal::KeyNotForSigning(_)) => SignatureError::Unknown { what, why },
-        Some(Refusal::KeyExpired(_) | Refusal::Expired) => SignatureError::Expired { what, why },
-        Some(Refusal::KeyRevoked(_)) => SignatureError::Revoked { what, why },
-        Some(Refusal::WeakKey(..) | Refusal::WeakHash(_)) => SignatureError::Weak { what, why },
-        _ => SignatureError::Wrong { what, why },
+fn pgp_text(error: &PgpError) -> String {
+    crate::error::chain(error)
+}
+
+fn openpgp_error(what: &str, refusal: &Refusal) -> SignatureError {
+    let (what, why) = (what.to_owned(), refusal.to_string());
+    match refusal {
+        Refusal::UnknownKey(_) | Refusal::KeyNotForSigning(_) => SignatureError::Unknown { what, why },
+        Refusal::KeyExpired(_) | Refusal::Expired => SignatureError::Expired { what, why },
+        Refusal::KeyRevoked(_) => SignatureError::Revoked { what, why },
+        Refusal::WeakKey(..) | Refusal::WeakHash(_) => SignatureError::Weak { what, why },
+        Refusal::Wrong(_) | Refusal::Time | Refusal::Unsupported => SignatureError::Wrong { what, why },
     }
 }
 
 fn find(data: &[u8], mark: &[u8]) -> Option<usize> {
     data.windows(mark.len()).position(|window| window == mark)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{path::Path, process::Command};
-
-    use super::*;
-
-    /// Runs a real program; its output is the test's evidence when it fails.
-    fn run(dir: &Path, program: &str, args: &[&str]) {
-        let output = Command::new(program)
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_SYSTEM", "/dev/null")
-            .output()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
-        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn key(dir: &Path, name: &str, kind: &[&str]) -> Vec<u8> {
-        let mut args = vec!["-q", "-N", "", "-C", name, "-f", name, "-t"];
-        args.extend(kind);
-        run(dir, "ssh-keygen", &args);
-        std::fs::read(dir.join(format!("{name}.pub"))).unwrap()
-    }
-
-    /// A repository whose one commit is signed by `key`, by real git and ssh-keygen.
-    fn signed(dir: &Path, key: Option<&str>) -> (Repository, Oid) {
-        run(dir, "git", &["init", "-q", "-b", "main", "r"]);
-        let repo = dir.join("r");
-        for (name, value) in [("user.name", "a"), ("user.email", "a@b.c"), ("gpg.format", "ssh")] {
-            run(&repo, "git", &["config", name, value]);
-        }
-        if let Some(key) = key {
-            let path = dir.join(key);
-            run(&repo, "git", &["config", "user.signingkey", path.to_str().unwrap()]);
-            run(&repo, "git", &["commit", "-q", "--allow-empty", "-S", "-m", "x"]);
-        } else {
-            run(&repo, "git", &["commit", "-q", "--allow-empty", "-m", "x"]);
-        }
-        let repository = Repository::open(&repo).unwrap();
-        let head = repository.head().unwrap().peel_to_commit().unwrap().id();
-        (repository, head)
-    }
-
-    fn signers(public: &[u8]) -> Signers {
-        Signers::parse(&BTreeMap::from([("admins.sshpub".to_owned(), public.to_vec())])).unwrap()
-    }
-
-    #[test]
-    fn bad_input_40_ssh_signed_commits() {
-        let dir = tempfile::tempdir().unwrap();
-        let alice = key(dir.path(), "alice", &["ed25519"]);
-        let mallory = key(dir.path(), "mallory", &["ed25519"]);
-        let (repository, head) = signed(dir.path(), Some("alice"));
-        let now = Timestamp::UNIX_EPOCH;
-        let signer = signers(&alice).verify_commit(&repository, head, now).unwrap();
-        assert!(signer.starts_with("SSH SHA256:"), "{signer}");
-        let error = signers(&mallory).verify_commit(&repository, head, now).unwrap_err();
-        assert!(matches!(error, SignatureError::Unknown { .. }), "{error}");
-    }
-
-    #[test]
-    fn bad_input_40_unsigned_commit() {
-        let dir = tempfile::tempdir().unwrap();
-        let alice = key(dir.path(), "alice", &["ed25519"]);
-        let (repository, head) = signed(dir.path(), None);
-        let error = signers(&alice).verify_commit(&repository, head, Timestamp::UNIX_EPOCH).unwrap_err();
-        assert!(error.to_string().starts_with("SIG-MISSING"), "{error}");
-    }
-
-    #[test]
-    fn bad_input_41_weak_rsa() {
-        let dir = tempfile::tempdir().unwrap();
-        let weak = key(dir.path(), "weak", &["rsa", "-b", "2048"]);
-        let (repository, head) = signed(dir.path(), Some("weak"));
-        let error = signers(&weak).verify_commit(&repository, head, Timestamp::UNIX_EPOCH).unwrap_err();
-        assert!(error.to_string().starts_with("SIG-WEAK"), "{error}");
-    }
-
-    #[test]
-    fn a_secret_without_a_key_is_named() {
-        let error = Signers::parse(&BTreeMap::from([("notes.txt".to_owned(), vec![1])])).err().unwrap();
-        assert!(error.to_string().contains("*.asc"), "{error}");
-        let error = Signers::parse(&BTreeMap::from([("a.sshpub".to_owned(), b"ssh-ed25519 AAAA".to_vec())])).err();
-        assert!(error.unwrap().to_string().contains("a.sshpub"));
-    }
 }

@@ -3,9 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::{Commit, ObjectType, Oid, Repository, Tree};
 
 use super::verdict::{Finding, Place, clean};
+
+/// Bytes of one commit, its message included.
+const COMMIT_BYTES: usize = 1 << 20;
+/// Bytes of one folder's listing.
+const FOLDER_BYTES: usize = 32 << 20;
+
+/// Mode of a symbolic link.
+const LINK: i32 = 0o120_000;
 
 /// Limits of a tree (reliability.md 3.9).
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +60,12 @@ pub enum TreeError {
     /// The path is not in the commit.
     #[error("GIT-PATH: spec.path: {0:?} is not a folder of the commit; give the folder that holds the objects")]
     NoPath(String),
+    /// The path leads through a link.
+    #[error("GIT-SYMLINK: spec.path: {0:?} is a symbolic link, and links are not followed; give the folder itself")]
+    Link(String),
+    /// The path leads into another repository.
+    #[error("GIT-UNSUPPORTED: spec.path: {0:?} is a submodule; give its repository a GitSource of its own")]
+    Submodule(String),
     /// The path itself is not acceptable.
     #[error("GIT-PATH: spec.path: {0:?} must be relative, without .., empty or . parts")]
     BadPath(String),
@@ -65,24 +79,54 @@ pub enum TreeError {
     },
 }
 
-/// Reads every `*.yaml` and `*.yml` below `path` of `commit`.
+/// A commit, whose size is looked at before it is read.
+pub fn commit(repository: &Repository, id: Oid) -> Result<Commit<'_>, TreeError> {
+    let damaged = |source| TreeError::Corrupt { what: format!("commit {id}"), source };
+    bounded(repository, id, "bytes of a commit with its message", COMMIT_BYTES)?.map_err(damaged)?;
+    repository.find_commit(id).map_err(damaged)
+}
+
+fn folder<'a>(repository: &'a Repository, id: Oid, what: &str) -> Result<Tree<'a>, TreeError> {
+    let damaged = |source| TreeError::Corrupt { what: what.to_owned(), source };
+    bounded(repository, id, "bytes of a folder's listing", FOLDER_BYTES)?.map_err(damaged)?;
+    repository.find_tree(id).map_err(damaged)
+}
+
+/// The header tells the size before anything is inflated.
+fn bounded(
+    repository: &Repository,
+    id: Oid,
+    what: &'static str,
+    limit: usize,
+) -> Result<Result<(), git2::Error>, TreeError> {
+    match repository.odb().and_then(|odb| odb.read_header(id)) {
+        Ok((size, _)) if size > limit => Err(TreeError::Limit { what, limit }),
+        Ok(_) => Ok(Ok(())),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// Reads every `*.yaml` and `*.yml` below `path` of `commit`; hidden files and folders are left out.
 pub fn read(repository: &Repository, commit: Oid, path: &str, limits: Limits) -> Result<Files, TreeError> {
-    let corrupt = |what: &str, source| TreeError::Corrupt { what: what.to_owned(), source };
-    let mut tree = repository
-        .find_commit(commit)
-        .and_then(|commit| commit.tree())
-        .map_err(|source| corrupt("the commit", source))?;
+    read_tree(repository, self::commit(repository, commit)?.tree_id(), path, limits)
+}
+
+/// The same of a commit's root tree.
+pub fn read_tree(repository: &Repository, root: Oid, path: &str, limits: Limits) -> Result<Files, TreeError> {
+    let mut tree = folder(repository, root, "the root folder")?;
     let path = path.trim_start_matches("./").trim_matches('/');
     if path.split('/').any(|part| part == "..") || path.contains('\\') || path.chars().any(char::is_control) {
         return Err(TreeError::BadPath(clean(path)));
     }
     let mut prefix = String::new();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        let entry = tree.get_name(part).map(|entry| (entry.kind(), entry.id()));
-        let Some((Some(ObjectType::Tree), id)) = entry else {
-            return Err(TreeError::NoPath(clean(path)));
+        let entry = tree.get_name(part).map(|entry| (entry.kind(), entry.filemode(), entry.id()));
+        tree = match entry {
+            Some((Some(ObjectType::Tree), _, id)) => folder(repository, id, path)?,
+            Some((Some(ObjectType::Commit), ..)) => return Err(TreeError::Submodule(clean(path))),
+            Some((_, LINK, _)) => return Err(TreeError::Link(clean(path))),
+            _ => return Err(TreeError::NoPath(clean(path))),
         };
-        tree = repository.find_tree(id).map_err(|source| corrupt(path, source))?;
         prefix.push_str(part);
         prefix.push('/');
     }
@@ -124,7 +168,7 @@ impl Reader<'_> {
                 self.out.findings.push(Finding::failure(
                     "GIT-PATH",
                     place,
-                    format!("differs from {twin:?} only in upper and lower case; rename one of them"),
+                    format!("stands beside {twin:?}, which differs at most in upper and lower case; rename one of them"),
                 ));
                 continue;
             }
@@ -132,13 +176,10 @@ impl Reader<'_> {
             match (entry.kind(), entry.filemode()) {
                 (Some(ObjectType::Tree), _) if name.starts_with('.') => {}
                 (Some(ObjectType::Tree), _) => {
-                    let folder = self.repository.find_tree(entry.id()).map_err(|source| TreeError::Corrupt {
-                        what: place.path.clone(),
-                        source,
-                    })?;
+                    let folder = folder(self.repository, entry.id(), &place.path)?;
                     self.folder(&folder, &format!("{prefix}{name}/"), depth + 1)?;
                 }
-                (_, 0o120_000) if yaml => self.out.findings.push(Finding::failure(
+                (_, LINK) if yaml => self.out.findings.push(Finding::failure(
                     "GIT-SYMLINK",
                     place,
                     "symbolic links are not followed; commit the file itself",
@@ -148,7 +189,7 @@ impl Reader<'_> {
                     place,
                     "submodules are not followed; give their repository a GitSource of its own",
                 )),
-                (Some(ObjectType::Blob), _) if yaml && name != "kustomization.yaml" => {
+                (Some(ObjectType::Blob), _) if yaml && !is_kustomization(name) => {
                     self.blob(entry.id(), place)?;
                 }
                 _ => {}
@@ -191,8 +232,15 @@ impl Reader<'_> {
     }
 }
 
+/// Hidden files (`.gitlab-ci.yml`) are other tools', as hidden folders are.
 fn is_yaml(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(stem, ending)| !stem.is_empty() && matches!(ending, "yaml" | "yml"))
+    let (stem, ending) = name.rsplit_once('.').unwrap_or_default();
+    !stem.is_empty() && !name.starts_with('.') && matches!(ending, "yaml" | "yml")
+}
+
+/// What kubectl and Flux read beside the objects.
+fn is_kustomization(name: &str) -> bool {
+    matches!(name, "kustomization.yaml" | "kustomization.yml")
 }
 
 fn acceptable(name: &str) -> bool {
@@ -264,6 +312,103 @@ mod tests {
         assert!(findings.len() == 2 && findings.iter().all(|f| f.code == "YAML-SIZE"));
         let few = Limits { files: 1, ..Limits::default() };
         assert!(matches!(read(&repository, head, "", few), Err(TreeError::Limit { what: "YAML files", .. })));
+    }
+
+    /// A tree entry of any mode that names any object.
+    fn tree(repository: &Repository, entries: &[(&str, &[u8], Oid)]) -> Oid {
+        let mut raw = Vec::new();
+        for (mode, name, id) in entries {
+            raw.extend_from_slice(mode.as_bytes());
+            raw.push(b' ');
+            raw.extend_from_slice(name);
+            raw.push(0);
+            raw.extend_from_slice(id.as_bytes());
+        }
+        repository.odb().unwrap().write(ObjectType::Tree, &raw).unwrap()
+    }
+
+    fn commit_of(repository: &Repository, tree: Oid, message: &[u8]) -> Oid {
+        let mut text = format!("tree {tree}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\n").into_bytes();
+        text.extend_from_slice(message);
+        repository.odb().unwrap().write(ObjectType::Commit, &text).unwrap()
+    }
+
+    #[test]
+    fn bad_input_33_34_links_in_the_path_and_twins_of_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository::init_bare(dir.path()).unwrap();
+        let inside = tree(&repository, &[("100644", b"a.yaml", repository.blob(b"kind: X\n").unwrap())]);
+        let link = repository.blob(b"../../etc").unwrap();
+        let root = tree(&repository, &[
+            ("120000", b"fleet", link),
+            ("40000", b"fleet", inside),
+            ("120000", b"loop", repository.blob(b"loop").unwrap()),
+        ]);
+        let head = commit_of(&repository, root, b"x");
+        // 33: a link in the read path.
+        let error = read(&repository, head, "loop", Limits::default()).unwrap_err();
+        assert!(error.to_string().starts_with("GIT-SYMLINK: spec.path"), "{error}");
+        // 34: a link and a folder of the same name: neither leads out, and the twin is told.
+        let read = read(&repository, head, "", Limits::default()).unwrap();
+        assert!(read.files.is_empty(), "{:?}", read.files.keys());
+        assert_eq!(read.findings.iter().map(|f| (f.code, f.place.path.as_str())).collect::<Vec<_>>(), [("GIT-PATH", "fleet")]);
+    }
+
+    #[test]
+    fn bad_input_35_submodules_pointers_and_filters_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository::init_bare(dir.path()).unwrap();
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+        let other = Oid::from_str("00000000000000000000000000000000000000aa").unwrap();
+        let root = tree(&repository, &[
+            ("100644", b".gitattributes", repository.blob(b"*.yaml filter=evil text eol=crlf\n").unwrap()),
+            ("100644", b"big.yaml", repository.blob(pointer).unwrap()),
+            ("100644", b"plain.yaml", repository.blob(b"kind: X\n").unwrap()),
+            ("160000", b"vendor", other),
+        ]);
+        let head = commit_of(&repository, root, b"x");
+        let read_all = read(&repository, head, "", Limits::default()).unwrap();
+        // No filter and no line end of gitattributes: the bytes as they were committed.
+        assert_eq!(read_all.files, BTreeMap::from([("plain.yaml".to_owned(), b"kind: X\n".to_vec())]));
+        let told: Vec<_> =
+            read_all.findings.iter().map(|f| (f.code, f.place.path.as_str(), f.is_failure())).collect();
+        assert_eq!(told, [("GIT-UNSUPPORTED", "big.yaml", true), ("GIT-UNSUPPORTED", "vendor", false)]);
+        // Where the path needs it, it is an error.
+        let error = read(&repository, head, "vendor/fleet", Limits::default()).unwrap_err();
+        assert!(error.to_string().starts_with("GIT-UNSUPPORTED: spec.path"), "{error}");
+    }
+
+    #[test]
+    fn bad_input_37_43_oversized_commits_and_bombs_are_not_inflated() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository::init_bare(dir.path()).unwrap();
+        let blob = repository.blob(b"kind: X\n").unwrap();
+        let root = tree(&repository, &[("100644", b"a.yaml", blob)]);
+        // 43: bytes that are no text pass, for a message decides nothing; a message of megabytes does not.
+        let odd = commit_of(&repository, root, b"\xff\xfe\x1b[31mred\x1b]0;title\x07");
+        assert_eq!(read(&repository, odd, "", Limits::default()).unwrap().files.len(), 1);
+        let huge = commit_of(&repository, root, &vec![b'x'; 100 << 20]);
+        let error = read(&repository, huge, "", Limits::default()).unwrap_err();
+        assert!(error.to_string().starts_with("GIT-LIMIT") && error.to_string().contains("commit"), "{error}");
+        // 37: a zlib bomb is refused by its header.
+        let bomb = repository.blob(&vec![0; 200 << 20]).unwrap();
+        let root = tree(&repository, &[("100644", b"bomb.yaml", bomb)]);
+        let head = commit_of(&repository, root, b"x");
+        let started = std::time::Instant::now();
+        let read = read(&repository, head, "", Limits::default()).unwrap();
+        assert_eq!(read.findings[0].code, "YAML-SIZE");
+        assert!(started.elapsed().as_millis() < 500);
+    }
+
+    #[test]
+    fn files_of_other_tools_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository::init_bare(dir.path()).unwrap();
+        let names = [".gitlab-ci.yml", "a.yaml", "kustomization.yaml", "kustomization.yml", "package.json"];
+        let entries: Vec<(&str, &[u8], u32)> = names.iter().map(|name| ("100644", name.as_bytes(), 0)).collect();
+        let read = read(&repository, commit(&repository, &entries), "", Limits::default()).unwrap();
+        assert_eq!(read.files.keys().collect::<Vec<_>>(), ["a.yaml"]);
+        assert!(read.findings.is_empty());
     }
 
     #[test]

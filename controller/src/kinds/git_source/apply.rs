@@ -1,13 +1,20 @@
 //! Apply: carries the plan out. I/O; makes no choice. One object's failure does not keep the others.
 
+use std::collections::BTreeSet;
+
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, ValidationDirective},
 };
-use patchtide_crds::{GitSource, KINDS, annotations::MANAGER_GIT, conditions::reason};
+use patchtide_crds::{
+    GitSource, KINDS,
+    annotations::MANAGER_GIT,
+    conditions::{clip, reason},
+};
+use serde_json::Value;
 
 use super::{
-    dereference::{Reading, resource},
+    dereference::{Live, Reading, resource},
     plan::{Blocked, Plan},
 };
 use crate::{
@@ -21,14 +28,16 @@ use crate::{
 pub(super) struct Applied {
     /// Objects written.
     pub(super) applied: usize,
+    /// What was done to which object, for people: `Collection/web created`.
+    pub(super) changes: Vec<String>,
     /// Objects left as they were.
     pub(super) unchanged: usize,
     /// Objects deleted, as `Kind/name`.
     pub(super) pruned: Vec<String>,
     /// A prune that waits.
     pub(super) blocked: Option<Blocked>,
-    /// Objects kept.
-    pub(super) kept: usize,
+    /// Objects that the source owns now.
+    pub(super) owned: BTreeSet<(String, String)>,
     /// Findings of planning and applying.
     pub(super) findings: Vec<Finding>,
 }
@@ -36,24 +45,34 @@ pub(super) struct Applied {
 impl Applied {
     /// The failure that the whole run ends with, if it does.
     pub(super) fn failure(&self, reading: &Reading) -> Option<Failure> {
-        let failures: Vec<&Finding> =
-            reading.content.findings.iter().chain(&self.findings).filter(|finding| finding.is_failure()).collect();
-        let first = failures.first()?;
-        Some(Failure::retry(
-            reason::PARTIALLY_APPLIED,
-            format!(
-                "revision {}: {} failed, the rest is in force and nothing is pruned; first: {first}",
-                reading.revision,
-                failures.len()
-            ),
-        ))
+        let failures: Vec<&Finding> = self.findings.iter().filter(|finding| finding.is_failure()).collect();
+        if let Some(first) = failures.first() {
+            return Some(Failure::retry(
+                reason::PARTIALLY_APPLIED,
+                format!(
+                    "revision {}: {} failed, the rest is in force and nothing is pruned; first: {first}",
+                    reading.revision,
+                    failures.len()
+                ),
+            ));
+        }
+        // What Git says is not in force as long as what it no longer says is.
+        let blocked = self.blocked.as_ref()?;
+        Some(Failure::retry(reason::TOO_MANY_DELETIONS, format!("revision {}: {}", reading.revision, blocked.why)))
+    }
+
+    /// Objects whose last good version stays because the one in Git failed.
+    pub(super) fn kept(&self) -> usize {
+        let failed = self.findings.iter().any(Finding::is_failure);
+        if failed { self.owned.len().saturating_sub(self.applied + self.unchanged) } else { 0 }
     }
 }
 
-/// Carries the plan out.
-pub(super) async fn apply(ctx: &Context, source: &GitSource, plan: Plan) -> Applied {
-    let Plan { apply, unchanged, prune, blocked, kept, findings } = plan;
-    let mut done = Applied { unchanged, blocked, kept, findings, ..Applied::default() };
+/// Carries the plan out. The findings of the reading come first in what is told.
+pub(super) async fn apply(ctx: &Context, source: &GitSource, reading: &Reading, live: &Live, plan: Plan) -> Applied {
+    let Plan { apply, unchanged, prune, blocked, owned, last_good, findings } = plan;
+    let findings = reading.content.findings.iter().cloned().chain(findings).collect();
+    let mut done = Applied { unchanged, blocked, owned, findings, ..Applied::default() };
     let client = client(ctx, source);
     let name = source.metadata.name.as_deref().unwrap_or_default();
     let manager = format!("{MANAGER_GIT}:{name}");
@@ -61,28 +80,37 @@ pub(super) async fn apply(ctx: &Context, source: &GitSource, plan: Plan) -> Appl
     for (object, body) in apply {
         let Some(api) = api(&client, &ctx.namespace, &object.kind) else { continue };
         let params = PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(&manager).force() };
+        let key = (object.kind.clone(), object.name.clone());
         match api.patch(&object.name, &params, &Patch::Apply(&body)).await {
-            Ok(_) => done.applied += 1,
-            Err(error) => done
-                .findings
-                .push(refusal(&error, object.place.clone()).of(&object.kind, &object.name)),
+            Ok(_) => {
+                done.applied += 1;
+                let what = if live.contains_key(&key) { "configured" } else { "created" };
+                done.changes.push(format!("{}/{} {what}", object.kind, object.name));
+                done.owned.insert(key);
+            }
+            Err(error) => done.findings.push(
+                refusal(&error, object.place.clone(), live.get(&key), &body).of(&object.kind, &object.name),
+            ),
         }
     }
     // Something that could not be applied may be what replaces what would go.
-    if done.findings.iter().any(Finding::is_failure) {
-        done.kept += prune.len();
-        return done;
-    }
-    for (kind, name) in prune {
-        let Some(api) = api(&client, &ctx.namespace, &kind) else { continue };
-        match delete(&api, &name).await {
-            Ok(()) => done.pruned.push(format!("{kind}/{name}")),
-            Err(error) => {
-                let finding = refusal(&error, Place::file(""));
-                done.findings.push(Finding { code: "PRUNE-FAILED", ..finding }.of(&kind, &name));
+    if !done.findings.iter().any(Finding::is_failure) {
+        for (kind, name) in prune {
+            let Some(api) = api(&client, &ctx.namespace, &kind) else { continue };
+            match delete(&api, &name).await {
+                Ok(()) => {
+                    done.pruned.push(format!("{kind}/{name}"));
+                    done.changes.push(format!("{kind}/{name} deleted"));
+                    done.owned.remove(&(kind, name));
+                }
+                Err(error) => {
+                    let finding = refusal(&error, Place::file(""), None, &Value::Null);
+                    done.findings.push(Finding { code: "PRUNE-FAILED", ..finding }.of(&kind, &name));
+                }
             }
         }
     }
+    done.findings = done.findings.into_iter().map(|finding| Plan::with_last_good(&last_good, finding)).collect();
     done
 }
 
@@ -110,18 +138,45 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
 }
 
 /// The API server's refusal in our words.
-fn refusal(error: &kube::Error, place: Place) -> Finding {
+fn refusal(error: &kube::Error, place: Place, live: Option<&DynamicObject>, body: &Value) -> Finding {
     let kube::Error::Api(status) = error else {
-        return Finding::failure("API-UNREACHABLE", place, crate::error::chain(error));
+        return Finding::failure("API-UNREACHABLE", place, format!("{}; it is tried again", crate::error::chain(error)));
     };
+    let message = &status.message;
+    let immutable = immutable(status, live, body);
+    if let Some(fields) = immutable {
+        return Finding::failure(
+            "FIELD-IMMUTABLE",
+            place,
+            format!("{fields}: {message}; put the old value back, or delete the object and let it be made anew"),
+        );
+    }
     let (code, remedy) = if status.is_forbidden() {
         ("ACCESS-DENIED", "; give the account of spec.serviceAccountName the right, or remove the object")
     } else if status.is_conflict() {
         ("CONFLICT", "; it is tried again")
+    } else if status.code >= 500 || status.code == 429 {
+        ("API-UNREACHABLE", "; it is tried again")
     } else {
         ("OBJ-INVALID", "")
     };
-    Finding::failure(code, place, format!("{}{remedy}", status.message))
+    Finding::failure(code, place, format!("{message}{remedy}"))
+}
+
+/// The immutable fields that a refusal is about, each with its old and new value (bad-input catalogue #26).
+fn immutable(status: &kube::core::Status, live: Option<&DynamicObject>, body: &Value) -> Option<String> {
+    let old = live.and_then(|live| serde_json::to_value(live).ok()).unwrap_or_default();
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    let fields: Vec<String> = causes
+        .iter()
+        .filter(|cause| cause.message.contains("immutable"))
+        .map(|cause| {
+            let pointer = format!("/{}", cause.field.replace(['.', '['], "/").replace(']', ""));
+            let show = |value: Option<&Value>| clip(&value.unwrap_or(&Value::Null).to_string(), 120);
+            format!("{} is {} and cannot become {}", cause.field, show(old.pointer(&pointer)), show(body.pointer(&pointer)))
+        })
+        .collect();
+    (!fields.is_empty()).then(|| fields.join("; "))
 }
 
 /// A client that acts as the source's service account, when one is named.

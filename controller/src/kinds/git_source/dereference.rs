@@ -1,6 +1,10 @@
 //! Dereference: the Secret, the repository, the objects in the cluster. I/O, reads only.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use git2::Oid;
 use jiff::Timestamp;
@@ -13,7 +17,7 @@ use kube::{
 use patchtide_crds::{
     GitSource, KINDS,
     conditions::reason,
-    git_source::{GitLimits, VerificationMode},
+    git_source::{GitLimits, GitVerification, VerificationMode},
 };
 use tokio::task::JoinHandle;
 
@@ -23,11 +27,13 @@ use crate::{
     error::{Failure, chain},
     git::{
         document,
-        fetch::{Cache, Credentials, FetchError, Limits, Reference},
+        fetch::{Cache, Credentials, FetchError, Fetched, Limits, Reference, Request},
+        history::{self, History, Introduction},
         object::{self, Revision},
         schema::Schemas,
-        signature::{SignatureError, Signers},
+        signature::{PathRule, Rules, SignatureError, Signers},
         tree, url,
+        verdict::{Finding, Place},
     },
 };
 
@@ -39,27 +45,38 @@ pub(super) struct Reading {
     pub(super) commit_time: Option<Timestamp>,
     /// Who signed it, when signatures are demanded.
     pub(super) signer: Option<String>,
+    /// Since when its deployments stand in the repository.
+    pub(super) introduced: Arc<Introduced>,
     /// Objects and findings.
     pub(super) content: Revision,
 }
+
+/// Since when the deployments of a revision stand in the repository; kept from run to run, because it takes a walk
+/// through the history.
+#[derive(Debug, Default)]
+pub(super) struct Introduced {
+    /// Revision and path that it is of.
+    of: Option<(Oid, String)>,
+    /// By kind and name.
+    pub(super) objects: BTreeMap<(String, String), Introduction>,
+}
+
+/// The kind whose relative times count from its introduction.
+const DEPLOYMENT: &str = "UpdateDeployment";
 
 /// Objects of our kinds in the namespace, by kind and name.
 pub(super) type Live = BTreeMap<(String, String), DynamicObject>;
 
 struct Job {
     dir: PathBuf,
-    url: String,
-    reference: Reference,
-    credentials: Credentials,
-    signers: Option<(Signers, VerificationMode)>,
-    fetch_limits: Limits,
+    request: Request,
+    signers: Option<(Signers, VerificationMode, Rules)>,
+    received: Option<(String, Timestamp)>,
     tree_limits: tree::Limits,
     object_limits: object::Limits,
-    applied: Option<Oid>,
-    allow_rewrite: bool,
     path: String,
     namespace: String,
-    now: Timestamp,
+    known: Arc<Introduced>,
 }
 
 /// Starts fetching and reading on the blocking pool.
@@ -67,7 +84,8 @@ pub(super) async fn start(
     ctx: &Context,
     source: &GitSource,
     schemas: Arc<Schemas>,
-) -> Result<JoinHandle<Result<Reading, Failure>>, Failure> {
+    known: Arc<Introduced>,
+) -> Result<JoinHandle<Result<Reading, Unread>>, Failure> {
     let spec = &source.spec;
     let bad_url = |error: url::UrlError| Failure::stalled(reason::URL_INVALID, error.to_string());
     url::check(&spec.url, ctx.allow_local_git).map_err(bad_url)?;
@@ -84,98 +102,176 @@ pub(super) async fn start(
             let data = secret_data(ctx, &verify.secret_ref.name, "spec.verify.secretRef").await?;
             let signers = Signers::parse(&data)
                 .map_err(|error| Failure::stalled(reason::VERIFICATION_ERROR, chain(&error)))?;
-            Some((signers, verify.mode))
+            Some((signers, verify.mode, rules(verify)))
         }
         None => None,
     };
     let limits = &spec.limits;
     let job = Job {
         dir: ctx.cache_dir.join("git").join(source.uid().unwrap_or_else(|| source.name_any())),
-        url: spec.url.clone(),
-        applied: applied_commit(source, &reference),
-        reference,
-        credentials,
-        signers,
-        fetch_limits: Limits {
-            bytes: bytes(limits.fetch_size.bytes().ok(), 500 << 20),
-            time: seconds(&spec.timeout, 60),
-            ..Limits::default()
+        request: Request {
+            url: spec.url.clone(),
+            applied: applied_commit(source, &reference),
+            reference,
+            credentials,
+            limits: Limits {
+                bytes: bytes(limits.fetch_size.bytes().ok(), 500 << 20),
+                time: seconds(&spec.timeout, 60),
+                ..Limits::default()
+            },
+            allow_rewrite: spec.allow_history_rewrite,
+            now: ctx.clock.now(),
         },
+        signers,
+        received: received(source),
         tree_limits: tree_limits(limits),
         object_limits: object_limits(limits),
-        allow_rewrite: spec.allow_history_rewrite,
         path: spec.path.clone().unwrap_or_default(),
         namespace: ctx.namespace.clone(),
-        now: ctx.clock.now(),
+        known,
     };
-    let limit = job.fetch_limits.time + Duration::from_secs(5);
     let work = tokio::task::spawn_blocking(move || read(&job, &schemas));
-    // libgit2 cannot be told to give up on a silent server; the thread is left behind and the run goes on.
+    // The relay ends every connection at spec.timeout, so the thread comes back by itself.
     Ok(tokio::spawn(async move {
-        match tokio::time::timeout(limit, work).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => Err(Failure::retry(reason::GIT_OPERATION_FAILED, error.to_string())),
-            Err(_) => Err(FetchError::Timeout(limit).into()),
-        }
+        work.await.unwrap_or_else(|error| Err(Failure::retry(reason::GIT_OPERATION_FAILED, error.to_string()).into()))
     }))
 }
 
-fn read(job: &Job, schemas: &Schemas) -> Result<Reading, Failure> {
+fn read(job: &Job, schemas: &Schemas) -> Result<Reading, Unread> {
+    let now = job.request.now;
     let cache = Cache::new(&job.dir);
     std::fs::create_dir_all(&job.dir)
         .map_err(|error| Failure::of("cannot make the folder of the Git cache", &error))?;
-    let fetched = cache.fetch(
-        &job.url,
-        &job.reference,
-        &job.credentials,
-        job.fetch_limits,
-        job.applied,
-        job.allow_rewrite,
-    )?;
+    let fetched = cache.fetch(&job.request)?;
     let repository = cache.open()?;
+    let unreadable = |error: tree::TreeError| {
+        if matches!(error, tree::TreeError::Corrupt { .. }) {
+            cache.discard();
+        }
+        unreadable(&error)
+    };
+    let commit = tree::commit(&repository, fetched.commit).map_err(unreadable)?;
     let signer = match &job.signers {
         None => None,
-        Some((signers, mode)) => {
-            let failed = |error: SignatureError| Failure::retry(reason::VERIFICATION_ERROR, chain(&error));
-            let mut by = Vec::new();
-            if let (VerificationMode::Tag | VerificationMode::TagAndHead, Reference::Tag(name)) = (mode, &job.reference) {
-                by.push(signers.verify_tag(&repository, fetched.object, name, job.now).map_err(failed)?);
-            } else if *mode == VerificationMode::Tag {
-                return Err(Failure::stalled(
-                    reason::VERIFICATION_ERROR,
-                    "spec.verify.mode: Tag needs spec.ref.tag; set it, or use mode HEAD",
-                ));
-            }
-            if *mode != VerificationMode::Tag {
-                by.push(signers.verify_commit(&repository, fetched.commit, job.now).map_err(failed)?);
-            }
-            Some(by.join(", "))
-        }
+        Some((signers, mode, rules)) => Some(verify(&repository, &fetched, job, signers, *mode, rules)?),
     };
-    let files = tree::read(&repository, fetched.commit, &job.path, job.tree_limits).map_err(|error| match error {
-        tree::TreeError::NoPath(_) | tree::TreeError::BadPath(_) => Failure::retry(reason::INVALID_PATH, chain(&error)),
-        tree::TreeError::Corrupt { .. } => {
-            cache.discard();
-            Failure::retry(reason::GIT_OPERATION_FAILED, chain(&error))
-        }
-        tree::TreeError::Limit { .. } => Failure::retry(reason::GIT_OPERATION_FAILED, chain(&error)),
-    })?;
-    let commit_time = repository
-        .find_commit(fetched.commit)
-        .ok()
-        .and_then(|commit| Timestamp::from_second(commit.time().seconds()).ok());
-    let content = object::collect(files, &job.namespace, schemas, job.object_limits);
-    Ok(Reading { revision: fetched.revision, commit_time, signer, content })
+    let files = tree::read(&repository, fetched.commit, &job.path, job.tree_limits).map_err(unreadable)?;
+    let mut content = object::collect(files, &job.namespace, schemas, job.object_limits);
+    content.findings.extend(doubts(&commit, now));
+    let introduced = introduced(&repository, fetched.commit, job, &content).map_err(unreadable)?;
+    let commit_time = Timestamp::from_second(commit.time().seconds()).ok();
+    Ok(Reading { revision: fetched.revision, commit_time, signer, introduced, content })
 }
 
-impl From<FetchError> for Failure {
+fn unreadable(error: &tree::TreeError) -> Failure {
+    let reason = match error {
+        tree::TreeError::Corrupt { .. } | tree::TreeError::Limit { .. } => reason::GIT_OPERATION_FAILED,
+        _ => reason::INVALID_PATH,
+    };
+    Failure::retry(reason, chain(error))
+}
+
+/// Who signed the revision, by the source's mode and rules. Keys are judged by the time at which it was first seen, so
+/// that a revision in force stays so when a key expires.
+fn verify(
+    repository: &git2::Repository,
+    fetched: &Fetched,
+    job: &Job,
+    signers: &Signers,
+    mode: VerificationMode,
+    rules: &Rules,
+) -> Result<String, Failure> {
+    let now = job.request.now;
+    let seen = job.received.as_ref().filter(|(revision, _)| *revision == fetched.revision).map_or(now, |(_, at)| *at);
+    let failed = |error: SignatureError| Failure::retry(reason::VERIFICATION_ERROR, chain(&error));
+    let mut by = BTreeSet::new();
+    match (mode, &job.request.reference) {
+        (VerificationMode::Head, _) => {}
+        (VerificationMode::Tag | VerificationMode::TagAndHead, Reference::Tag(name)) => {
+            by.extend(signers.verify_tag(repository, fetched.object, name, seen).map_err(failed)?);
+        }
+        (VerificationMode::Tag | VerificationMode::TagAndHead, _) => {
+            return Err(Failure::stalled(
+                reason::VERIFICATION_ERROR,
+                "spec.verify.mode: Tag and TagAndHEAD need spec.ref.tag; set it, or use mode HEAD",
+            ));
+        }
+    }
+    if mode != VerificationMode::Tag {
+        by.extend(signers.verify_commit(repository, fetched.commit, seen).map_err(failed)?);
+    }
+    rules.enough(format!("revision {}", fetched.revision), &by).map_err(failed)?;
+    rules.check_paths(repository, signers, fetched.commit, job.request.applied, seen).map_err(failed)?;
+    Ok(by.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn rules(verify: &GitVerification) -> Rules {
+    let paths = verify.paths.iter().map(|rule| PathRule { path: rule.path.clone(), keys: rule.keys.clone() });
+    Rules { threshold: bytes(Some(u64::from(verify.threshold)), 1), paths: paths.collect() }
+}
+
+/// The revision that was read and found well signed before, and when it was first seen.
+fn received(source: &GitSource) -> Option<(String, Timestamp)> {
+    let status = source.status.as_ref().filter(|status| status.signer.is_some())?;
+    Some((status.last_attempted_revision.clone()?, status.last_fetch_time.as_ref()?.0))
+}
+
+/// A commit whose dates cannot be: told, because nothing is decided by them (bad-input catalogue #42).
+fn doubts(commit: &git2::Commit<'_>, now: Timestamp) -> Option<Finding> {
+    let dates = [commit.author().when().seconds(), commit.time().seconds()];
+    let wrong = dates.into_iter().find(|seconds| !history::plausible(*seconds, now))?;
+    let said = Timestamp::from_second(wrong).map_or_else(|_| format!("second {wrong}"), |time| time.to_string());
+    Some(Finding::warning(
+        "GIT-DATE",
+        Place::file(""),
+        format!("commit {} says that it was made at {said}, which cannot be; nothing is decided by that", commit.id()),
+    ))
+}
+
+fn introduced(
+    repository: &git2::Repository,
+    head: Oid,
+    job: &Job,
+    content: &Revision,
+) -> Result<Arc<Introduced>, tree::TreeError> {
+    let of = Some((head, job.path.clone()));
+    if job.known.of == of {
+        return Ok(Arc::clone(&job.known));
+    }
+    let wanted = content
+        .objects
+        .values()
+        .filter(|object| object.kind == DEPLOYMENT)
+        .map(|object| (object.name.clone(), object.place.path.clone()))
+        .collect();
+    let mut history =
+        History::new(repository, &job.path, DEPLOYMENT, job.tree_limits, job.object_limits.document);
+    let objects = history.introductions(head, &wanted, job.request.now)?;
+    Ok(Arc::new(Introduced { of, objects }))
+}
+
+/// Why there is no reading.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// What the status says.
+    pub(super) failure: Failure,
+    /// Whether it is of the connection: then the server is left alone longer from try to try.
+    pub(super) of_connection: bool,
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self { failure, of_connection: false }
+    }
+}
+
+impl From<FetchError> for Unread {
     fn from(error: FetchError) -> Self {
         let reason = match &error {
             FetchError::Authentication(_) => reason::AUTHENTICATION_FAILED,
-            FetchError::Peer(_) => reason::VERIFICATION_ERROR,
             _ => reason::GIT_OPERATION_FAILED,
         };
-        Self::retry(reason, chain(&error))
+        Self { failure: Failure::retry(reason, chain(&error)), of_connection: error.is_of_connection() }
     }
 }
 
@@ -220,6 +316,7 @@ fn credentials(data: &BTreeMap<String, Vec<u8>>) -> Credentials {
         password: text("password").or_else(|| text("bearerToken")),
         identity: text("identity"),
         known_hosts: text("known_hosts"),
+        authorities: text("ca.crt"),
     }
 }
 

@@ -9,7 +9,7 @@ mod plan;
 mod settle;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use patchtide_crds::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-use self::dereference::Reading;
+use self::dereference::{Introduced, Reading, Unread};
 use crate::{
     cache::Cache,
     context::Context,
@@ -32,6 +32,8 @@ use crate::{
 
 /// How long one run waits for a fetch; a longer fetch goes on and a later run takes its result.
 const WAIT: Duration = Duration::from_secs(60);
+/// Longest wait after a failed connection, unless the interval is longer.
+const LONGEST_RETRY: Duration = Duration::from_mins(15);
 /// How soon a run looks again at a fetch that goes on.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -40,12 +42,19 @@ pub async fn run(ctx: Arc<Context>) {
     driver::run(ctx, GitSources::default()).await;
 }
 
-/// The reconciler. Schemas are read once; fetches that outlast a run are kept by the source's UID.
+/// The reconciler. Schemas are read once; the rest is kept by the source's UID.
 #[derive(Default)]
 pub struct GitSources {
     schemas: Arc<Schemas>,
-    reading: Mutex<BTreeMap<String, JoinHandle<Result<Reading, Failure>>>>,
+    /// Fetches that outlast a run, with the generation that they are of.
+    reading: Mutex<BTreeMap<String, (i64, Task)>>,
+    /// Since when deployments stand in the repository, as found last.
+    introduced: Mutex<BTreeMap<String, Arc<Introduced>>>,
+    /// Fetches in a row that the connection failed.
+    tries: Mutex<BTreeMap<String, u32>>,
 }
+
+type Task = JoinHandle<Result<Reading, Unread>>;
 
 impl Reconciler for GitSources {
     type Object = GitSource;
@@ -69,31 +78,39 @@ impl Reconciler for GitSources {
         }
         let started = ctx.clock.now();
         let interval = jittered(&object.spec.interval, object);
-        let again = |failure: Failure| failure.again(retry_interval(object).unwrap_or(interval));
-        let reading = match self.read(ctx, object).await {
+        let uid = object.uid().unwrap_or_default();
+        let reading = match self.read(ctx, object, &uid).await {
             Ok(Some(reading)) => reading,
             Ok(None) => {
                 return Ok(Outcome::Progressing { message: "fetching the repository".into(), again: Some(LOOK_AGAIN) });
             }
-            Err(failure) => {
+            Err(Unread { failure, of_connection }) => {
                 if failure.reason == reason::VERIFICATION_ERROR {
                     settle::verified(ctx, object, status, Err(&failure.message));
+                } else {
+                    settle::fetched(ctx, object, status, Some(&failure));
                 }
-                return Err(again(failure));
+                let tries = if of_connection { self.failed(&uid) } else { 0 };
+                return Err(failure.again(retry_after(object, interval, tries)));
             }
         };
+        lock(&self.tries).remove(&uid);
+        lock(&self.introduced).insert(uid, Arc::clone(&reading.introduced));
+        let before = status.clone();
         // Only with a new revision: a resync that finds nothing new must not write the status.
         if status.last_attempted_revision.as_deref() != Some(reading.revision.as_str()) {
             status.last_fetch_time = Some(ctx.clock.time());
         }
         status.last_attempted_revision = Some(reading.revision.clone());
+        settle::fetched(ctx, object, status, None);
         settle::verified(ctx, object, status, Ok(reading.signer.as_deref()));
         let live = dereference::live(ctx).await?;
-        let plan = plan::plan(object, &reading, &live, &ctx.namespace);
-        let applied = apply::apply(ctx, object, plan).await;
+        let plan = plan::plan(object, &reading, &live, &ctx.namespace, ctx.clock.now());
+        let applied = apply::apply(ctx, object, &reading, &live, plan).await;
         settle::settle(ctx, object, status, &reading, &applied, started);
+        settle::tell(ctx, object, &before, &reading, &applied).await;
         match applied.failure(&reading) {
-            Some(failure) => Err(again(failure)),
+            Some(failure) => Err(failure.again(retry_after(object, interval, 0))),
             None => Ok(Outcome::Ready {
                 reason: reason::RECONCILIATION_SUCCEEDED,
                 message: format!("applied revision {}", reading.revision),
@@ -101,38 +118,65 @@ impl Reconciler for GitSources {
             }),
         }
     }
+
+    async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
+        let here: BTreeSet<String> =
+            names.iter().filter_map(|name| ctx.caches.git_sources.get(name)?.uid()).collect();
+        lock(&self.reading).retain(|uid, _| here.contains(uid));
+        lock(&self.introduced).retain(|uid, _| here.contains(uid));
+        lock(&self.tries).retain(|uid, _| here.contains(uid));
+        Ok(())
+    }
 }
 
 impl GitSources {
     /// The revision as read, or none while the fetch goes on.
-    async fn read(&self, ctx: &Context, object: &GitSource) -> Result<Option<Reading>, Failure> {
-        let uid = object.uid().unwrap_or_default();
-        let key = format!("{uid}/{}", object.metadata.generation.unwrap_or_default());
-        let known = self.lock().remove(&key);
+    async fn read(&self, ctx: &Context, object: &GitSource, uid: &str) -> Result<Option<Reading>, Unread> {
+        let generation = object.metadata.generation.unwrap_or_default();
+        // A fetch for another spec is not the answer; it ends by itself.
+        let known = lock(&self.reading).remove(uid).filter(|(of, _)| *of == generation);
         let mut task = match known {
-            Some(task) => task,
-            None => dereference::start(ctx, object, Arc::clone(&self.schemas)).await?,
+            Some((_, task)) => task,
+            None => {
+                let introduced = lock(&self.introduced).get(uid).cloned().unwrap_or_default();
+                dereference::start(ctx, object, Arc::clone(&self.schemas), introduced).await?
+            }
         };
         match tokio::time::timeout(WAIT, &mut task).await {
             Ok(Ok(result)) => result.map(Some),
             Ok(Err(error)) => Err(Failure::retry(
                 reason::GIT_OPERATION_FAILED,
                 format!("reading the repository was broken off: {error}"),
-            )),
+            )
+            .into()),
             Err(_) => {
-                self.lock().insert(key, task);
+                lock(&self.reading).insert(uid.to_owned(), (generation, task));
                 Ok(None)
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, JoinHandle<Result<Reading, Failure>>>> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts a failed connection; returns how many failed before it.
+    fn failed(&self, uid: &str) -> u32 {
+        let mut tries = lock(&self.tries);
+        let count = tries.entry(uid.to_owned()).or_default();
+        let before = *count;
+        *count = before.saturating_add(1);
+        before
     }
 }
 
-fn retry_interval(object: &GitSource) -> Option<Duration> {
-    object.spec.retry_interval.as_ref().map(|text| seconds(text, 60))
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When to try again: as the spec says; else after the interval, and while the connection fails twice as long from try
+/// to try, at most 15 minutes (or the interval, where that is longer).
+fn retry_after(object: &GitSource, interval: Duration, tries: u32) -> Duration {
+    match &object.spec.retry_interval {
+        Some(text) => seconds(text, 60),
+        None => interval.saturating_mul(1 << tries.min(10)).min(LONGEST_RETRY).max(interval),
+    }
 }
 
 /// The interval, up to 5 percent longer or shorter by the object's UID, so that sources spread.
@@ -153,4 +197,24 @@ fn put(ctx: &Context, object: &GitSource, status: &mut GitSourceStatus, kind: &s
     let generation = object.metadata.generation.unwrap_or_default();
     let value = if value { "True" } else { "False" };
     conditions::put(status, kind, value, generation, &ctx.clock.time(), reason, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_input_38_a_failing_connection_is_left_alone_longer_from_try_to_try() {
+        let source = |more: &str| -> GitSource {
+            let yaml = format!(
+                "apiVersion: patchtide.dev/v1alpha1\nkind: GitSource\nmetadata: {{name: a}}\nspec: {{url: 'https://h/r', prune: true{more}}}\n"
+            );
+            serde_saphyr::from_str(&yaml).unwrap()
+        };
+        let minute = Duration::from_mins(1);
+        let waits = |source: &GitSource, base| [0, 1, 3, 4, 40].map(|n| retry_after(source, base, n).as_secs());
+        assert_eq!(waits(&source(""), minute), [60, 120, 480, 900, 900]);
+        assert_eq!(waits(&source(""), Duration::from_hours(1)), [3600; 5]);
+        assert_eq!(waits(&source(", retryInterval: 30s"), minute), [30; 5]);
+    }
 }

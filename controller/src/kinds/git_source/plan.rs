@@ -1,14 +1,18 @@
 //! Plan: what is written, what is left, what goes. Pure; every reason for doing nothing is data.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use kube::{ResourceExt as _, api::DynamicObject};
 use patchtide_crds::{GitSource, KINDS, annotations};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::dereference::{Live, Reading};
-use crate::git::{object::GitObject, verdict::Finding};
+use crate::git::{history::Introduction, object::GitObject, verdict::Finding};
 
 /// Annotation: SHA-256 of the document as it stood in Git. Tells a field that went from Git, which a comparison of
 /// values cannot.
@@ -25,11 +29,47 @@ pub(super) struct Plan {
     pub(super) prune: Vec<(String, String)>,
     /// A prune that needs a person.
     pub(super) blocked: Option<Blocked>,
-    /// Objects whose last good version is kept.
-    pub(super) kept: usize,
+    /// Objects that carry the source's owner labels now.
+    pub(super) owned: BTreeSet<(String, String)>,
+    /// What the source's failures leave in force, by place and object: told with the failure.
+    pub(super) last_good: Vec<LastGood>,
     /// Findings of this step.
     pub(super) findings: Vec<Finding>,
 }
+
+/// An object of the source in the cluster, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastGood {
+    /// `Kind/name`.
+    object: String,
+    /// File and number of its document.
+    origin: String,
+}
+
+impl Plan {
+    /// The finding, with what stays in force because of it.
+    pub(super) fn with_last_good(last_good: &[LastGood], mut finding: Finding) -> Finding {
+        let of_file = |known: &&LastGood| {
+            finding.object.is_empty()
+                && known.origin.rsplit_once('#').is_some_and(|(file, _)| file == finding.place.path)
+        };
+        let stay: Vec<&str> = last_good
+            .iter()
+            .filter(|known| known.object == finding.object || of_file(known))
+            .map(|known| known.object.as_str())
+            .collect();
+        if finding.is_failure() && !stay.is_empty() {
+            let more = stay.len().saturating_sub(NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and of {more} more") };
+            let named = stay[..stay.len().min(NAMED)].join(", ");
+            finding.message = format!("{}; the last good version of {named}{more} stays in force", finding.message);
+        }
+        finding
+    }
+}
+
+/// Objects that a failure names of those which stay.
+const NAMED: usize = 5;
 
 /// A prune that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +81,19 @@ pub(super) struct Blocked {
 }
 
 /// Decides.
-pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace: &str) -> Plan {
+pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace: &str, now: Timestamp) -> Plan {
     let name = source.name_any();
     let mut plan = Plan::default();
+    let owned = || live.iter().filter(|(_, object)| owner(object) == Some((name.as_str(), namespace)));
+    plan.owned = owned().map(|(key, _)| key.clone()).collect();
+    plan.last_good = owned().map(|((kind, name), object)| last_good(kind, name, object)).collect();
     for kind in KINDS {
         for object in reading.content.objects.values().filter(|object| object.kind == kind.kind) {
             let key = (object.kind.clone(), object.name.clone());
-            let body = body(object, &name, namespace);
+            let mut body = body(object, &name, namespace);
+            if let Some(introduction) = reading.introduced.objects.get(&key) {
+                introduce(&mut body, introduction, live.get(&key), now);
+            }
             match live.get(&key) {
                 Some(found) if found.metadata.deletion_timestamp.is_some() => plan.findings.push(
                     Finding::warning("OBJ-DELETING", object.place.clone(), "is being deleted in the cluster; applied when it is gone")
@@ -69,7 +115,6 @@ pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace
             }
         }
     }
-    let owned = || live.iter().filter(|(_, object)| owner(object) == Some((name.as_str(), namespace)));
     let gone: Vec<(String, String)> = owned()
         .filter(|(key, object)| {
             !reading.content.objects.contains_key(*key)
@@ -79,9 +124,7 @@ pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace
         .map(|(key, _)| key.clone())
         .collect();
     let failed = reading.content.findings.iter().chain(&plan.findings).any(Finding::is_failure);
-    if failed {
-        plan.kept = gone.len();
-    } else if source.spec.prune {
+    if !failed && source.spec.prune {
         decide_prune(source, reading, live, gone, &mut plan);
     }
     plan
@@ -145,6 +188,26 @@ fn body(object: &GitObject, source: &str, namespace: &str) -> Value {
     body
 }
 
+/// Since when the deployment stands in the repository. Where the commit's date cannot be, the moment at which it was
+/// first seen stands for it, and stays.
+fn introduce(body: &mut Value, introduction: &Introduction, live: Option<&DynamicObject>, now: Timestamp) {
+    let by = introduction.commit.to_string();
+    let seen = || {
+        let annotations = live?.annotations();
+        (annotations.get(annotations::INTRODUCED_BY)? == &by).then(|| annotations.get(annotations::INTRODUCED_AT).cloned())?
+    };
+    let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
+    let at = introduction.time.map_or_else(|| seen().unwrap_or_else(|| second(now)), second);
+    let annotations = &mut body["metadata"]["annotations"];
+    annotations[annotations::INTRODUCED_BY] = json!(by);
+    annotations[annotations::INTRODUCED_AT] = json!(at);
+}
+
+fn last_good(kind: &str, name: &str, object: &DynamicObject) -> LastGood {
+    let origin = object.annotations().get(annotations::ORIGIN_FILE).cloned().unwrap_or_default();
+    LastGood { object: format!("{kind}/{name}"), origin }
+}
+
 fn owner(object: &DynamicObject) -> Option<(&str, &str)> {
     let labels = object.labels();
     Some((labels.get(annotations::OWNER_NAME)?, labels.get(annotations::OWNER_NAMESPACE)?))
@@ -182,155 +245,5 @@ fn contains(live: &Value, wanted: &Value) -> bool {
         }
         (Value::Number(live), Value::Number(wanted)) => live.as_f64() == wanted.as_f64(),
         _ => live == wanted,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::git::{
-        object::Revision,
-        verdict::{Finding, Place},
-    };
-
-    use super::*;
-
-    fn source(max_deletions: u32) -> GitSource {
-        let spec = json!({ "url": "https://h/r", "prune": true, "maxDeletions": max_deletions });
-        let object = json!({
-            "apiVersion": "patchtide.dev/v1alpha1", "kind": "GitSource",
-            "metadata": { "name": "fleet", "namespace": "lab" }, "spec": spec,
-        });
-        serde_json::from_value(object).unwrap()
-    }
-
-    fn object(kind: &str, name: &str, spec: Value) -> GitObject {
-        let json = json!({
-            "apiVersion": "patchtide.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec,
-        });
-        GitObject {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            place: Place::file("a.yaml"),
-            origin: "a.yaml#0".to_owned(),
-            json,
-        }
-    }
-
-    fn reading(objects: &[GitObject]) -> Reading {
-        let objects = objects.iter().map(|o| ((o.kind.clone(), o.name.clone()), o.clone())).collect();
-        Reading {
-            revision: "main@sha1:1".to_owned(),
-            commit_time: None,
-            signer: None,
-            content: Revision { objects, findings: Vec::new(), files: 1 },
-        }
-    }
-
-    /// The cluster after `objects` were applied.
-    fn live(objects: &[GitObject]) -> Live {
-        objects
-            .iter()
-            .map(|object| {
-                let body = body(object, "fleet", "lab");
-                ((object.kind.clone(), object.name.clone()), serde_json::from_value(body).unwrap())
-            })
-            .collect()
-    }
-
-    fn names(count: usize) -> Vec<GitObject> {
-        (0..count).map(|n| object("Collection", &format!("c{n}"), json!({ "all": true }))).collect()
-    }
-
-    #[test]
-    fn an_applied_revision_needs_nothing_more() {
-        let objects = names(3);
-        let first = plan(&source(10), &reading(&objects), &Live::new(), "lab");
-        assert_eq!((first.apply.len(), first.unchanged), (3, 0));
-        let again = plan(&source(10), &reading(&objects), &live(&objects), "lab");
-        assert_eq!((again.apply.len(), again.unchanged, again.prune.len()), (0, 3, 0));
-    }
-
-    #[test]
-    fn a_field_that_went_from_git_is_written_although_all_others_agree() {
-        let before = [object("UpdateDeployment", "d", json!({ "collection": "all", "suspend": true }))];
-        let after = [object("UpdateDeployment", "d", json!({ "collection": "all" }))];
-        assert_eq!(plan(&source(10), &reading(&after), &live(&before), "lab").apply.len(), 1);
-    }
-
-    #[test]
-    fn drift_in_the_cluster_is_taken_back_and_defaults_are_not_drift() {
-        let objects = names(1);
-        let mut drifted = live(&objects);
-        for found in drifted.values_mut() {
-            found.data["spec"]["priority"] = json!(7);
-        }
-        assert_eq!(plan(&source(10), &reading(&objects), &drifted, "lab").unchanged, 1);
-        for found in drifted.values_mut() {
-            found.data["spec"]["all"] = json!(false);
-        }
-        assert_eq!(plan(&source(10), &reading(&objects), &drifted, "lab").apply.len(), 1);
-    }
-
-    #[test]
-    fn only_what_the_source_owns_is_pruned_dependants_first() {
-        let mut cluster = live(&[
-            object("Collection", "gone", json!({})),
-            object("UpdateDeployment", "gone", json!({})),
-            object("Collection", "kept", json!({})),
-        ]);
-        let keep = cluster.get_mut(&("Collection".to_owned(), "kept".to_owned())).unwrap();
-        keep.annotations_mut().insert(annotations::PRUNE.to_owned(), annotations::DISABLED.to_owned());
-        let mut foreign: DynamicObject = cluster.values().next().unwrap().clone();
-        foreign.metadata.labels = None;
-        foreign.metadata.name = Some("foreign".to_owned());
-        cluster.insert(("Collection".to_owned(), "foreign".to_owned()), foreign);
-        let plan = plan(&source(10), &reading(&[]), &cluster, "lab");
-        let pruned: Vec<_> = plan.prune.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
-        assert_eq!(pruned, ["UpdateDeployment/gone", "Collection/gone"]);
-    }
-
-    #[test]
-    fn more_deletions_than_allowed_wait_for_approval_of_this_revision() {
-        let cluster = live(&names(3));
-        let blocked = plan(&source(2), &reading(&[]), &cluster, "lab");
-        assert!(blocked.prune.is_empty());
-        assert_eq!(blocked.blocked.unwrap().objects.len(), 3);
-        let mut approved = source(2);
-        approved.annotations_mut().insert(annotations::APPROVE_PRUNE.to_owned(), "main@sha1:1".to_owned());
-        assert_eq!(plan(&approved, &reading(&[]), &cluster, "lab").prune.len(), 3);
-    }
-
-    #[test]
-    fn bad_input_44_a_revision_with_a_failure_prunes_nothing() {
-        let mut reading = reading(&names(1));
-        reading.content.findings.push(Finding::failure("YAML-SYNTAX", Place::file("b.yaml"), "no"));
-        let plan = plan(&source(10), &reading, &live(&names(3)), "lab");
-        assert_eq!((plan.prune.len(), plan.kept, plan.unchanged), (0, 2, 1));
-    }
-
-    #[test]
-    fn pruning_the_last_window_of_a_collection_is_guarded() {
-        let deployment = object("UpdateDeployment", "d", json!({ "collection": "servers" }));
-        let window = |name: &str| object("MaintenanceWindow", name, json!({ "collection": "servers" }));
-        let cluster = live(&[deployment.clone(), window("a"), window("b")]);
-        let one_left = plan(&source(10), &reading(&[deployment.clone(), window("a")]), &cluster, "lab");
-        assert_eq!(one_left.prune.len(), 1);
-        let none_left = plan(&source(10), &reading(&[deployment]), &cluster, "lab");
-        assert!(none_left.blocked.unwrap().why.contains("last maintenance window of servers"));
-    }
-
-    #[test]
-    fn objects_of_other_tools_are_left_alone_and_named() {
-        let objects = names(1);
-        for (label, value) in [(annotations::FLUX_OWNER, "apps"), (annotations::OWNER_NAME, "other")] {
-            let mut cluster = live(&objects);
-            for found in cluster.values_mut() {
-                found.labels_mut().insert(label.to_owned(), value.to_owned());
-            }
-            let plan = plan(&source(10), &reading(&objects), &cluster, "lab");
-            assert!(plan.apply.is_empty());
-            assert_eq!(plan.findings[0].code, "OWNED-BY-OTHER");
-            assert!(plan.findings[0].message.contains(value), "{}", plan.findings[0].message);
-        }
     }
 }

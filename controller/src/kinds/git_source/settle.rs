@@ -4,16 +4,20 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchtide_crds::{
     GitSource, GitSourceStatus,
-    conditions::{self, PRUNE_BLOCKED, VERIFIED, clip, reason},
+    conditions::{self, FETCH_FAILED, PRUNE_BLOCKED, READY, StatusContract as _, VERIFIED, clip, reason},
     git_source::{BlockedPrune, FileFailure, HistoryEntry, Inventory},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{apply::Applied, dereference::Reading, put};
-use crate::{context::Context, git::verdict::Finding};
+use crate::{context::Context, error::Failure, git::verdict::Finding};
 
 /// Failures and objects that a status shows.
 const SHOWN: usize = 20;
+/// Changes and warnings that an event names.
+const TOLD: usize = 8;
+/// Reason of the event that tells what was noticed in a revision and is no failure.
+const REVISION_WARNINGS: &str = "RevisionWarnings";
 /// Revisions that a status remembers.
 const HISTORY: usize = 5;
 
@@ -26,11 +30,51 @@ pub(super) fn verified(ctx: &Context, source: &GitSource, status: &mut GitSource
     }
     match verdict {
         Ok(signer) => {
-            status.signer = signer.map(str::to_owned);
+            status.signer = signer.map(|signer| clip(signer, 400));
             let message = format!("signed by {}", signer.unwrap_or_default());
             put(ctx, source, status, VERIFIED, true, reason::SUCCEEDED, &message);
         }
         Err(why) => put(ctx, source, status, VERIFIED, false, reason::VERIFICATION_ERROR, why),
+    }
+}
+
+/// Writes whether the repository could be read.
+pub(super) fn fetched(ctx: &Context, source: &GitSource, status: &mut GitSourceStatus, failure: Option<&Failure>) {
+    match failure {
+        Some(failure) => put(ctx, source, status, FETCH_FAILED, true, failure.reason, &failure.message),
+        None => {
+            conditions::remove_condition(&mut status.conditions, FETCH_FAILED);
+        }
+    }
+}
+
+/// Tells what is news of a run and what a change of `Ready` does not tell: another revision, or drift taken back.
+pub(super) async fn tell(ctx: &Context, source: &GitSource, before: &GitSourceStatus, reading: &Reading, applied: &Applied) {
+    let new_revision = before.last_attempted_revision.as_deref() != Some(reading.revision.as_str());
+    let failure = applied.failure(reading);
+    let reason = failure.as_ref().map_or(reason::RECONCILIATION_SUCCEEDED, |failure| failure.reason);
+    let told_by_ready = before.condition(READY).is_none_or(|ready| ready.reason != reason);
+    if !applied.changes.is_empty() || (new_revision && !told_by_ready) {
+        let changes = if applied.changes.is_empty() { "nothing changed".to_owned() } else { list(&applied.changes) };
+        let note = match &failure {
+            Some(failure) => format!("{}; {changes}", failure.message),
+            None => format!("applied revision {}: {changes}", reading.revision),
+        };
+        ctx.events.publish(source, failure.is_some(), reason, "Apply", &note).await;
+    }
+    let warnings: Vec<String> =
+        applied.findings.iter().filter(|finding| !finding.is_failure()).map(ToString::to_string).collect();
+    if new_revision && !warnings.is_empty() {
+        let note = format!("revision {}: {}", reading.revision, list(&warnings));
+        ctx.events.publish(source, true, REVISION_WARNINGS, "Read", &note).await;
+    }
+}
+
+fn list(items: &[String]) -> String {
+    let shown = items.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(TOLD) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -43,17 +87,18 @@ pub(super) fn settle(
     applied: &Applied,
     started: Timestamp,
 ) {
-    let failures: Vec<&Finding> =
-        reading.content.findings.iter().chain(&applied.findings).filter(|finding| finding.is_failure()).collect();
+    let (failures, warnings): (Vec<&Finding>, Vec<&Finding>) =
+        applied.findings.iter().partition(|finding| finding.is_failure());
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     status.inventory = Some(Inventory {
         files: count(reading.content.files),
-        objects: count(applied.applied + applied.unchanged + applied.kept),
+        objects: count(applied.owned.len()),
         applied: count(applied.applied),
         unchanged: count(applied.unchanged),
         pruned: count(applied.pruned.len()),
         failed: count(failures.len()),
-        kept: count(applied.kept),
+        warnings: count(warnings.len()),
+        kept: count(applied.kept()),
     });
     status.failures = failures.iter().take(SHOWN).map(|finding| failure(finding)).collect();
     status.prune = applied.blocked.as_ref().map(|blocked| BlockedPrune {
@@ -67,11 +112,12 @@ pub(super) fn settle(
             conditions::remove_condition(&mut status.conditions, PRUNE_BLOCKED);
         }
     }
-    if failures.is_empty() {
+    let whole = failures.is_empty() && applied.blocked.is_none();
+    if whole {
         status.last_applied_revision = Some(reading.revision.clone());
         status.last_applied_commit_time = reading.commit_time.map(Time);
     }
-    let outcome = if failures.is_empty() { reason::RECONCILIATION_SUCCEEDED } else { reason::PARTIALLY_APPLIED };
+    let outcome = applied.failure(reading).map_or(reason::RECONCILIATION_SUCCEEDED, |failure| failure.reason);
     remember(ctx, status, reading, outcome, started, applied.applied + applied.pruned.len() > 0);
 }
 
