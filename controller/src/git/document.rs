@@ -85,9 +85,9 @@ impl Node {
             Value::Float(value) => (*value).into(),
             Value::Text(value) => value.as_str().into(),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(map) => {
-                serde_json::Value::Object(map.iter().map(|(key, node)| (key.clone(), node.to_json())).collect())
-            }
+            Value::Map(map) => serde_json::Value::Object(
+                map.iter().map(|(key, node)| (key.clone(), node.to_json())).collect(),
+            ),
         }
     }
 }
@@ -95,7 +95,11 @@ impl Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { value: spanned.value, line: spanned.referenced.line(), column: spanned.referenced.column() })
+        Ok(Self {
+            value: spanned.value,
+            line: spanned.referenced.line(),
+            column: spanned.referenced.column(),
+        })
     }
 }
 
@@ -165,13 +169,21 @@ pub fn parse(path: &str, bytes: &[u8], limits: Limits) -> (Vec<Node>, Vec<Findin
     let mut findings = Vec::new();
     let file = || Place::file(path);
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map_or(bytes, |rest| {
-        findings.push(Finding::warning("YAML-ENCODING", file(), "a byte order mark is not needed; save as plain UTF-8"));
+        findings.push(Finding::warning(
+            "YAML-ENCODING",
+            file(),
+            "a byte order mark is not needed; save as plain UTF-8",
+        ));
         rest
     });
     let text = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => text,
         _ => {
-            findings.push(Finding::failure("YAML-ENCODING", file(), "is not plain UTF-8 text; save it as UTF-8"));
+            findings.push(Finding::failure(
+                "YAML-ENCODING",
+                file(),
+                "is not plain UTF-8 text; save it as UTF-8",
+            ));
             return (Vec::new(), findings);
         }
     };
@@ -219,7 +231,9 @@ fn explain(path: &str, error: &serde_saphyr::Error) -> Finding {
         E::Budget { .. } if text.contains("lias") || text.contains("nchor") => {
             ("YAML-ALIAS", "aliases and anchors are off: write the value out")
         }
-        E::Budget { .. } if text.contains("epth") || text.contains("nest") => ("YAML-DEPTH", "nest less deeply"),
+        E::Budget { .. } if text.contains("epth") || text.contains("nest") => {
+            ("YAML-DEPTH", "nest less deeply")
+        }
         E::Budget { .. } if text.contains("ocument") => ("YAML-DOCS", "split the file"),
         E::Budget { .. } => ("YAML-SIZE", "split the file"),
         E::UnknownAnchor { .. } | E::AliasError { .. } | E::MergeKeyNotAllowed { .. } => {
@@ -243,7 +257,8 @@ mod tests {
 
     #[test]
     fn positions_are_those_of_the_file() {
-        let (documents, findings) = parse("f.yaml", b"kind: A\n---\nkind: B\nspec:\n  list: [1, two]\n", Limits::default());
+        let (documents, findings) =
+            parse("f.yaml", b"kind: A\n---\nkind: B\nspec:\n  list: [1, two]\n", Limits::default());
         assert!(findings.is_empty());
         let list = documents[1].get("spec").unwrap().get("list").unwrap();
         assert_eq!((list.line, list.column), (5, 9));
@@ -276,7 +291,8 @@ mod tests {
 
     #[test]
     fn bad_input_10_only_yaml_1_2_words() {
-        let (documents, _) = parse("f.yaml", b"a: no\nb: on\nc: 12:30:45\nd: 1_000\ne: 0x10\n", Limits::default());
+        let (documents, _) =
+            parse("f.yaml", b"a: no\nb: on\nc: 12:30:45\nd: 1_000\ne: 0x10\n", Limits::default());
         assert_eq!(documents[0].get("a").unwrap().text(), Some("no"));
         assert_eq!(documents[0].get("b").unwrap().text(), Some("on"));
         assert_eq!(documents[0].get("c").unwrap().text(), Some("12:30:45"));

@@ -10,14 +10,14 @@ use std::{
 };
 
 use git2::{
-    AutotagOption, CertificateCheckStatus, Cred, CredentialType, Direction, ErrorClass, ErrorCode, FetchOptions, Oid,
-    ProxyOptions, RemoteCallbacks, RemoteRedirect, Repository,
+    AutotagOption, CertificateCheckStatus, Cred, CredentialType, Direction, ErrorClass, ErrorCode,
+    FetchOptions, Oid, RemoteCallbacks, RemoteRedirect, Repository,
 };
 use jiff::Timestamp;
 use url::Url;
 
 use super::{
-    peer::{self, Expected, Judgement},
+    peer::{self, Expected},
     relay::{Relay, Target, Verdict},
 };
 
@@ -117,19 +117,27 @@ pub enum FetchError {
     #[error("GIT-OPERATION: spec.url: the repository cannot be read; the last good revision stays in force")]
     Operation(#[source] git2::Error),
     /// There is no connection.
-    #[error("GIT-OPERATION: spec.url: the server cannot be reached: {0}; the last good revision stays in force")]
+    #[error(
+        "GIT-OPERATION: spec.url: the server cannot be reached: {0}; the last good revision stays in force"
+    )]
     Unreachable(String),
     /// The server names another host.
-    #[error("GIT-OPERATION: spec.url: the server redirects to {0}, where nothing is sent; if that is right, write it into spec.url")]
+    #[error(
+        "GIT-OPERATION: spec.url: the server redirects to {0}, which is not followed; if that is right, write it into spec.url"
+    )]
     Redirect(String),
     /// Credentials are missing or refused.
-    #[error("GIT-AUTH: spec.secretRef: the server wants other credentials (https: username, password; ssh: identity, known_hosts)")]
+    #[error(
+        "GIT-AUTH: spec.secretRef: the server wants other credentials (https: username, password; ssh: identity, known_hosts)"
+    )]
     Authentication(#[source] git2::Error),
     /// The server's key or certificate is not the expected one.
     #[error("GIT-PEER: the server is not the one that is expected: {0}; nothing was fetched")]
     Peer(String),
     /// The reference does not exist.
-    #[error("GIT-REF-NOTFOUND: spec.ref: {0} does not exist in the repository; the last good revision stays in force")]
+    #[error(
+        "GIT-REF-NOTFOUND: spec.ref: {0} does not exist in the repository; the last good revision stays in force"
+    )]
     NotFound(String),
     /// The branch was rewound or replaced.
     #[error(
@@ -216,7 +224,8 @@ impl Cache {
 
 /// A branch must go on from what is in force.
 fn descends(repository: &Repository, request: &Request, fetched: Fetched) -> Result<Fetched, FetchError> {
-    let (Reference::Branch(_), Some(applied), false) = (&request.reference, request.applied, request.allow_rewrite)
+    let (Reference::Branch(_), Some(applied), false) =
+        (&request.reference, request.applied, request.allow_rewrite)
     else {
         return Ok(fetched);
     };
@@ -234,66 +243,43 @@ fn connect(repository: &Repository, request: &Request) -> Result<Fetched, FetchE
     let url = Url::parse(&request.url).map_err(|error| unusable(&error.to_string()))?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port().unwrap_or(if url.scheme() == "ssh" { 22 } else { 443 });
-    let mut way = Way { url: request.url.clone(), proxy: None };
-    let relay = match url.scheme() {
+    let (way, relay) = match url.scheme() {
         scheme @ ("https" | "ssh") => {
-            let target = Target { host: host.clone(), port, connect: scheme == "https" };
-            let relay = Relay::start(target, limits.bytes, deadline).map_err(FetchError::Relay)?;
-            if scheme == "https" {
-                way.proxy = Some(format!("http://127.0.0.1:{}", relay.port()));
-            } else {
-                let mut through = url;
-                let moved = through.set_host(Some("127.0.0.1")).is_ok() && through.set_port(Some(relay.port())).is_ok();
-                if !moved {
-                    return Err(unusable("the URL has no place for a host"));
+            let tls = match scheme {
+                "https" => {
+                    let authorities = request.credentials.authorities.as_deref();
+                    Some(peer::tls(authorities, request.now).map_err(FetchError::Peer)?)
                 }
-                way.url = through.into();
-            }
-            Some(relay)
+                _ => None,
+            };
+            let relay = Relay::start(Target { host: host.clone(), port, tls }, limits.bytes, deadline)
+                .map_err(FetchError::Relay)?;
+            let user = if url.username().is_empty() { String::new() } else { format!("{}@", url.username()) };
+            let outer = if scheme == "https" { "http" } else { "ssh" };
+            (format!("{outer}://{user}127.0.0.1:{}{}", relay.port(), url.path()), Some(relay))
         }
-        _ => None,
+        _ => (request.url.clone(), None),
     };
     let credentials = &request.credentials;
     let session = Session {
         credentials,
         limits,
         deadline,
-        peer: Expected {
-            host: &host,
-            port,
-            authorities: credentials.authorities.as_deref(),
-            known_hosts: credentials.known_hosts.as_deref(),
-            now: request.now,
-        },
+        peer: Expected { host: &host, port, known_hosts: credentials.known_hosts.as_deref() },
         refused: RefCell::new(None),
     };
     let result = fetch(repository, &way, &request.reference, &session);
+    let verdict = relay.and_then(Relay::end);
     result.map_err(|error| {
-        let found = match relay.as_ref().and_then(Relay::verdict) {
-            Some(Verdict::Bytes) => Some(FetchError::Limit("bytes received (spec.limits.fetchSize)")),
-            Some(Verdict::Time) => Some(FetchError::Timeout(limits.time)),
-            Some(Verdict::Unreachable(why)) => Some(FetchError::Unreachable(why)),
-            Some(Verdict::Redirect(to)) => Some(FetchError::Redirect(to)),
-            None => None,
-        };
+        let found = verdict.map(|verdict| match verdict {
+            Verdict::Bytes => FetchError::Limit("bytes received (spec.limits.fetchSize)"),
+            Verdict::Time => FetchError::Timeout(limits.time),
+            Verdict::Unreachable(why) => FetchError::Unreachable(why),
+            Verdict::Peer(why) => FetchError::Peer(why),
+            Verdict::Redirect(to) => FetchError::Redirect(to),
+        });
         session.refused.into_inner().or(found).unwrap_or(error)
     })
-}
-
-/// How libgit2 is led to the server.
-struct Way {
-    url: String,
-    proxy: Option<String>,
-}
-
-impl Way {
-    fn proxy(&self) -> ProxyOptions<'static> {
-        let mut options = ProxyOptions::new();
-        if let Some(url) = &self.proxy {
-            options.url(url);
-        }
-        options
-    }
 }
 
 struct Session<'a> {
@@ -306,22 +292,26 @@ struct Session<'a> {
 
 fn fetch(
     repository: &Repository,
-    way: &Way,
+    way: &str,
     reference: &Reference,
     session: &Session<'_>,
 ) -> Result<Fetched, FetchError> {
     let limits = session.limits;
-    let mut remote = repository.remote_anonymous(&way.url).map_err(FetchError::Operation)?;
+    let mut remote = repository.remote_anonymous(way).map_err(FetchError::Operation)?;
     let oid = {
         let connection = remote
-            .connect_auth(Direction::Fetch, Some(callbacks(session)), Some(way.proxy()))
+            .connect_auth(Direction::Fetch, Some(callbacks(session)), None)
             .map_err(|error| classify(error, limits))?;
         let offered = connection.list().map_err(|error| classify(error, limits))?;
         if offered.len() > limits.references {
             return Err(FetchError::Limit("references offered by the server"));
         }
         let find = |full: &str, what: String| {
-            offered.iter().find(|head| head.name() == full).map(git2::RemoteHead::oid).ok_or(FetchError::NotFound(what))
+            offered
+                .iter()
+                .find(|head| head.name() == full)
+                .map(git2::RemoteHead::oid)
+                .ok_or(FetchError::NotFound(what))
         };
         match reference {
             Reference::Branch(name) => find(&format!("refs/heads/{name}"), format!("branch {name}"))?,
@@ -336,15 +326,17 @@ fn fetch(
             Reference::Branch(name) => vec![format!("+refs/heads/{name}:{FETCHED}")],
             Reference::Tag(name) => vec![format!("+refs/tags/{name}:{FETCHED}")],
             Reference::Commit(_) => {
-                vec!["+refs/heads/*:refs/patchtide/heads/*".to_owned(), "+refs/tags/*:refs/patchtide/tags/*".to_owned()]
+                vec![
+                    "+refs/heads/*:refs/patchtide/heads/*".to_owned(),
+                    "+refs/tags/*:refs/patchtide/tags/*".to_owned(),
+                ]
             }
         };
         let mut options = FetchOptions::new();
         options
             .remote_callbacks(callbacks(session))
-            .proxy_options(way.proxy())
             .download_tags(AutotagOption::None)
-            .follow_redirects(RemoteRedirect::Initial);
+            .follow_redirects(RemoteRedirect::None);
         let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
         remote.fetch(&specs, Some(&mut options), None).map_err(|error| classify(error, limits))?;
     }
@@ -375,8 +367,7 @@ fn callbacks<'a>(session: &'a Session<'a>) -> RemoteCallbacks<'a> {
         answer(session.credentials, user, allowed, asked)
     });
     callbacks.certificate_check(move |cert, _| match peer::judge(cert, session.peer) {
-        Ok(Judgement::Trusted) => Ok(CertificateCheckStatus::CertificateOk),
-        Ok(Judgement::System) => Ok(CertificateCheckStatus::CertificatePassthrough),
+        Ok(()) => Ok(CertificateCheckStatus::CertificateOk),
         Err(why) => {
             let error = git2::Error::new(ErrorCode::Certificate, ErrorClass::Callback, &why);
             session.refused.replace(Some(FetchError::Peer(why)));

@@ -173,7 +173,8 @@ impl<'a> History<'a> {
             Ok(size) if size <= self.tree.file_bytes => self.repository.find_blob(blob).ok(),
             _ => None,
         };
-        let names = content.and_then(|content| names_in(content.content(), self.kind, self.document)).map(Rc::new);
+        let names =
+            content.and_then(|content| names_in(content.content(), self.kind, self.document)).map(Rc::new);
         self.blobs.insert(blob, names.clone());
         names
     }
@@ -210,7 +211,8 @@ fn names_in(bytes: &[u8], kind: &str, limits: document::Limits) -> Option<BTreeS
     if findings.iter().any(super::verdict::Finding::is_failure) {
         return None;
     }
-    let of_kind = documents.iter().filter(|document| document.get("kind").and_then(document::Node::text) == Some(kind));
+    let of_kind =
+        documents.iter().filter(|document| document.get("kind").and_then(document::Node::text) == Some(kind));
     let name = |document: &document::Node| {
         document.get("metadata")?.get("name").and_then(document::Node::text).map(str::to_owned)
     };
@@ -253,7 +255,9 @@ mod tests {
     }
 
     fn deployment(name: &str, note: &str) -> String {
-        format!("apiVersion: patchtide.dev/v1alpha1\nkind: UpdateDeployment\nmetadata:\n  name: {name}\nspec: {{note: {note}}}\n")
+        format!(
+            "apiVersion: patchtide.dev/v1alpha1\nkind: UpdateDeployment\nmetadata:\n  name: {name}\nspec: {{note: {note}}}\n"
+        )
     }
 
     impl Bed {
@@ -305,11 +309,20 @@ mod tests {
         bed.commit("2026-01-01T00:00:00Z", &[("readme.md", Some("x".into()))]);
         let first = bed.commit("2026-01-02T00:00:00Z", &[("a.yaml", Some(deployment("march", "one")))]);
         bed.commit("2026-01-03T00:00:00Z", &[("a.yaml", Some(deployment("march", "two")))]);
-        bed.commit("2026-01-04T00:00:00Z", &[("a.yaml", Some("kind: UpdateDeployment\nkind: twice\n".into()))]);
-        bed.commit("2026-01-05T00:00:00Z", &[
-            ("a.yaml", None),
-            ("b/c.yaml", Some(format!("{}---\n{}", deployment("april", "x"), deployment("march", "three")))),
-        ]);
+        bed.commit(
+            "2026-01-04T00:00:00Z",
+            &[("a.yaml", Some("kind: UpdateDeployment\nkind: twice\n".into()))],
+        );
+        bed.commit(
+            "2026-01-05T00:00:00Z",
+            &[
+                ("a.yaml", None),
+                (
+                    "b/c.yaml",
+                    Some(format!("{}---\n{}", deployment("april", "x"), deployment("march", "three"))),
+                ),
+            ],
+        );
         let found = bed.introduction("march", "b/c.yaml");
         assert_eq!(found, Introduction { commit: first, time: at("2026-01-02T00:00:00Z") });
         assert_eq!(bed.introduction("april", "b/c.yaml").time, at("2026-01-05T00:00:00Z"));
@@ -332,7 +345,9 @@ mod tests {
         bed.commit("2026-01-02T00:00:00Z", &[("a.yaml", Some(deployment("march", "one")))]);
         bed.worktree.git(&["checkout", "-q", "main"]).unwrap();
         let mut command = bed.worktree.command();
-        command.env("GIT_COMMITTER_DATE", "2026-02-01T00:00:00Z").env("GIT_AUTHOR_DATE", "2026-02-01T00:00:00Z");
+        command
+            .env("GIT_COMMITTER_DATE", "2026-02-01T00:00:00Z")
+            .env("GIT_AUTHOR_DATE", "2026-02-01T00:00:00Z");
         assert!(command.args(["merge", "-q", "--no-ff", "-m", "merge", "work"]).status().unwrap().success());
         assert_eq!(bed.introduction("march", "a.yaml").time, at("2026-02-01T00:00:00Z"));
     }
@@ -346,6 +361,10 @@ mod tests {
         bed.commit("2010-01-01T00:00:00Z", &[("back.yaml", Some(deployment("back", "x")))]);
         assert_eq!(bed.introduction("future", "future.yaml").time, None);
         assert_eq!(bed.introduction("past", "past.yaml").time, None);
-        assert_eq!(bed.introduction("back", "back.yaml").time, at("2026-01-01T00:00:00Z"), "raised to its parents'");
+        assert_eq!(
+            bed.introduction("back", "back.yaml").time,
+            at("2026-01-01T00:00:00Z"),
+            "raised to its parents'"
+        );
     }
 }

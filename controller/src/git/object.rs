@@ -87,7 +87,10 @@ pub fn collect(files: Files, namespace: &str, schemas: &Schemas, limits: Limits)
         revision.findings.push(Finding::failure(
             "GIT-LIMIT",
             Place::file(""),
-            format!("the revision holds {many} objects, more than the {} of spec.limits.objects", limits.objects),
+            format!(
+                "the revision holds {many} objects, more than the {} of spec.limits.objects",
+                limits.objects
+            ),
         ));
     }
     revision
@@ -106,7 +109,11 @@ fn object(
     };
     let text = |field: &str| document.get(field).and_then(Node::text).unwrap_or_default();
     if !matches!(document.value, Value::Map(_)) {
-        return Err(fail("KIND-UNKNOWN", None, "is not an object: it needs apiVersion, kind and metadata".into()));
+        return Err(fail(
+            "KIND-UNKNOWN",
+            None,
+            "is not an object: it needs apiVersion, kind and metadata".into(),
+        ));
     }
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let metadata = document.get("metadata");
@@ -146,9 +153,17 @@ fn object(
     if let Value::Map(map) = &document.value {
         for (field, node) in map {
             if field == "status" {
-                findings.extend(fail("FIELD-UNKNOWN", Some(node), "status is written by the controller; remove it".into()));
+                findings.extend(fail(
+                    "FIELD-UNKNOWN",
+                    Some(node),
+                    "status is written by the controller; remove it".into(),
+                ));
             } else if !matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
-                findings.extend(fail("FIELD-UNKNOWN", Some(node), format!("{field} is not a field of an object; did you mean spec.{field}?")));
+                findings.extend(fail(
+                    "FIELD-UNKNOWN",
+                    Some(node),
+                    format!("{field} is not a field of an object; did you mean spec.{field}?"),
+                ));
             }
         }
     }
@@ -158,7 +173,11 @@ fn object(
     }
     let json = document.to_json();
     if json.to_string().len() > OBJECT_BYTES {
-        findings.extend(fail("OBJ-SIZE", None, format!("the object is larger than {OBJECT_BYTES} bytes; split it")));
+        findings.extend(fail(
+            "OBJ-SIZE",
+            None,
+            format!("the object is larger than {OBJECT_BYTES} bytes; split it"),
+        ));
     }
     if findings.is_empty() {
         let origin = format!("{path}#{number}");
@@ -176,7 +195,11 @@ fn check_metadata(path: &str, metadata: Option<&Node>) -> Vec<Finding> {
             "name" | "namespace" => {}
             "labels" | "annotations" => {
                 let Value::Map(entries) = &node.value else {
-                    findings.push(Finding::failure("TYPE", node.place(path), format!("metadata.{field} must be a map of texts")));
+                    findings.push(Finding::failure(
+                        "TYPE",
+                        node.place(path),
+                        format!("metadata.{field} must be a map of texts"),
+                    ));
                     continue;
                 };
                 for (key, value) in entries {
@@ -222,8 +245,10 @@ fn valid_label(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { objects: 5_000, document: super::super::document::Limits { depth: 32, documents: 200, aliases: 0 } };
+    const LIMITS: Limits = Limits {
+        objects: 5_000,
+        document: super::super::document::Limits { depth: 32, documents: 200, aliases: 0 },
+    };
 
     fn revision(files: &[(&str, &str)]) -> Revision {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
@@ -238,7 +263,9 @@ mod tests {
 
     #[test]
     fn a_good_object_comes_through_with_its_origin() {
-        let text = format!("---\napiVersion: {API_VERSION}\nkind: Collection\nmetadata: {{name: all}}\nspec: {{all: true}}\n");
+        let text = format!(
+            "---\napiVersion: {API_VERSION}\nkind: Collection\nmetadata: {{name: all}}\nspec: {{all: true}}\n"
+        );
         let revision = revision(&[("c/all.yaml", &text)]);
         assert_eq!(revision.findings, []);
         let object = &revision.objects[&("Collection".to_owned(), "all".to_owned())];
@@ -249,25 +276,38 @@ mod tests {
     fn bad_input_13_unknown_fields_get_the_nearest_name_and_their_line() {
         let found = findings("UpdateDeployment", "  colection: all\n");
         assert!(found[0].starts_with("a.yaml:6:"), "{found:?}");
-        assert!(found[0].contains("FIELD-UNKNOWN UpdateDeployment/x") && found[0].contains("\"collection\""), "{found:?}");
+        assert!(
+            found[0].contains("FIELD-UNKNOWN UpdateDeployment/x") && found[0].contains("\"collection\""),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn bad_input_10_11_21_types_and_ranges_name_the_field() {
         let found = findings("UpdateDeployment", "  collection: 1.10\n  suspend: yes\n");
-        assert!(found.iter().any(|f| f.contains("TYPE-VERSION") && f.contains("spec.collection")), "{found:?}");
+        assert!(
+            found.iter().any(|f| f.contains("TYPE-VERSION") && f.contains("spec.collection")),
+            "{found:?}"
+        );
         assert!(found.iter().any(|f| f.contains("spec.suspend must be true or false")), "{found:?}");
         let found = findings("GitSource", "  url: https://h/r\n  prune: true\n  maxDeletions: -1\n");
         assert!(found[0].contains("RANGE") && found[0].contains("0 to 100000"), "{found:?}");
-        let found = findings("GitSource", "  url: https://h/r\n  prune: true\n  maxDeletions: 9223372036854775808\n");
+        let found =
+            findings("GitSource", "  url: https://h/r\n  prune: true\n  maxDeletions: 9223372036854775808\n");
         assert!(found[0].contains("RANGE") || found[0].contains("TYPE"), "{found:?}");
     }
 
     #[test]
     fn bad_input_14_unknown_kinds_do_not_take_the_others_along() {
         let revision = revision(&[
-            ("a.yaml", "apiVersion: patchtide.dev/v1alpha1\nkind: Colection\nmetadata: {name: a}\nspec: {}\n"),
-            ("b.yaml", "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: b}\nspec: {all: true}\n"),
+            (
+                "a.yaml",
+                "apiVersion: patchtide.dev/v1alpha1\nkind: Colection\nmetadata: {name: a}\nspec: {}\n",
+            ),
+            (
+                "b.yaml",
+                "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: b}\nspec: {all: true}\n",
+            ),
             ("c.yaml", "- just\n- a list\n"),
         ]);
         assert_eq!(revision.objects.len(), 1);
@@ -277,11 +317,15 @@ mod tests {
 
     #[test]
     fn bad_input_15_duplicates_name_both_places_and_neither_is_applied() {
-        let text = "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: a}\nspec: {all: true}\n";
+        let text =
+            "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata: {name: a}\nspec: {all: true}\n";
         let revision = revision(&[("a.yaml", text), ("b.yaml", text)]);
         assert!(revision.objects.is_empty());
         assert_eq!(revision.findings[0].code, "OBJ-DUP");
-        assert!(revision.findings[0].to_string().contains("a.yaml") && revision.findings[0].to_string().contains("b.yaml"));
+        assert!(
+            revision.findings[0].to_string().contains("a.yaml")
+                && revision.findings[0].to_string().contains("b.yaml")
+        );
     }
 
     #[test]
@@ -294,7 +338,9 @@ mod tests {
             assert_eq!(found.first().map(|f| f.code), Some("NAME-INVALID"), "{name} {found:?}");
         }
         let metadata = format!("{{name: a, namespace: other, labels: {{x: {}}}, uid: u}}", "v".repeat(64));
-        let text = format!("apiVersion: {API_VERSION}\nkind: Collection\nmetadata: {metadata}\nspec: {{all: true}}\n");
+        let text = format!(
+            "apiVersion: {API_VERSION}\nkind: Collection\nmetadata: {metadata}\nspec: {{all: true}}\n"
+        );
         let codes: Vec<_> = revision(&[("a.yaml", &text)]).findings.iter().map(|f| f.code).collect();
         assert_eq!(codes, ["NAMESPACE", "LABEL-INVALID", "FIELD-UNKNOWN"]);
     }

@@ -1,81 +1,70 @@
 //! Whether the server is the one that is meant: its TLS certificate or its ssh host key (bad-input catalogue #39).
 //! There is no fallback: what is not shown to be right is refused.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use git2::cert::Cert;
 use jiff::Timestamp;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use ssh_key::{
     HashAlg, PublicKey,
     known_hosts::{Entry, HostPatterns, Marker},
 };
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-/// What is known of the server beforehand.
+/// What is known of an ssh server beforehand.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// Host of the URL, without brackets.
     pub host: &'a str,
     /// Port of the URL.
     pub port: u16,
-    /// Certificate authorities, PEM; none: those of the system.
-    pub authorities: Option<&'a str>,
     /// Lines of `known_hosts`.
     pub known_hosts: Option<&'a str>,
-    /// The time.
-    pub now: Timestamp,
 }
 
-/// What to do with what the server showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
-    /// It is the one.
-    Trusted,
-    /// The TLS library's own judgement, by the authorities of the system, stands.
-    System,
-}
-
-/// Judges what the server showed; the error says why it is refused and what to do.
-pub fn judge(cert: &Cert<'_>, expected: Expected<'_>) -> Result<Judgement, String> {
-    if let Some(x509) = cert.as_x509() {
-        return match expected.authorities {
-            None => Ok(Judgement::System),
-            Some(pem) => tls(x509.data(), pem, expected).map(|()| Judgement::Trusted),
-        };
-    }
+/// Judges what the server showed to libgit2: a host key. The error says why it is refused and what to do.
+pub fn judge(cert: &Cert<'_>, expected: Expected<'_>) -> Result<(), String> {
     let key = cert.as_hostkey().and_then(git2::cert::CertHostkey::hostkey);
     let key = key.and_then(|raw| PublicKey::from_bytes(raw).ok());
-    let key = key.ok_or("the server showed no host key that can be read")?;
-    ssh(&key, expected).map(|()| Judgement::Trusted)
+    ssh(&key.ok_or("it showed no host key that can be read")?, expected)
 }
 
-/// The leaf certificate against the authorities of the Secret. An intermediate certificate counts when it stands there.
-fn tls(leaf: &[u8], pem: &str, expected: Expected<'_>) -> Result<(), String> {
-    let given: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("ca.crt of the Secret is not PEM: {error:?}"))?;
-    let now = expected.now.as_second();
-    // The verifier takes a trust anchor's word for ever, so an expired authority is taken out here.
-    let valid = |der: &CertificateDer<'_>| {
-        x509_parser::parse_x509_certificate(der).is_ok_and(|(_, certificate)| {
-            let validity = certificate.validity();
-            (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
-        })
+/// How TLS is spoken to a server: by the authorities given (PEM), or by those of the system.
+pub fn tls(authorities: Option<&str>, now: Timestamp) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let given = match authorities {
+        Some(pem) => CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("ca.crt of the Secret is not PEM: {error:?}"))?
+            .into_iter()
+            .filter(|der| in_force(der, now))
+            .collect(),
+        None => rustls_native_certs::load_native_certs().certs,
     };
-    let given: Vec<CertificateDer<'_>> = given.into_iter().filter(valid).collect();
-    let anchors: Vec<_> = given.iter().filter_map(|der| anchor_from_trusted_cert(der).ok()).collect();
-    if anchors.is_empty() {
-        return Err("ca.crt of the Secret holds no certificate authority that is in force; put the present one in".into());
+    // One that cannot be read is no authority; the others stay.
+    roots.add_parsable_certificates(given);
+    if roots.is_empty() {
+        return Err(match authorities {
+            Some(_) => "ca.crt of the Secret holds no certificate authority that is in force; put the present one in".into(),
+            None => "this system knows no certificate authority; install its ca-certificates, or put ca.crt into the Secret".into(),
+        });
     }
-    let leaf = CertificateDer::from(leaf);
-    let leaf = EndEntityCert::try_from(&leaf).map_err(|error| format!("its certificate cannot be read: {error}"))?;
-    let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or_default()));
-    leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &given, time, KeyUsage::server_auth(), None, None)
-        .map_err(|error| format!("its certificate is not good by ca.crt of the Secret: {error}"))?;
-    let name = ServerName::try_from(expected.host).map_err(|_| "the host of spec.url is no name".to_owned())?;
-    leaf.verify_is_valid_for_subject_name(&name)
-        .map_err(|_| format!("its certificate is for another name than {}", expected.host))
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// A verifier takes an authority's word for ever, so an expired one is taken out beforehand.
+fn in_force(der: &CertificateDer<'_>, now: Timestamp) -> bool {
+    x509_parser::parse_x509_certificate(der).is_ok_and(|(_, certificate)| {
+        let validity = certificate.validity();
+        (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now.as_second())
+    })
 }
 
 /// The host key against the lines of `known_hosts`, as OpenSSH reads them: by name, or by `[name]:port` for another
@@ -93,8 +82,13 @@ fn ssh(key: &PublicKey, expected: Expected<'_>) -> Result<(), String> {
     if entries.iter().filter(same).any(|entry| entry.marker() == Some(&Marker::Revoked)) {
         return Err(format!("known_hosts of the Secret says that the host key {shown} is revoked"));
     }
-    let name = if expected.port == 22 { expected.host.to_owned() } else { format!("[{}]:{}", expected.host, expected.port) };
-    let mut of_host = entries.iter().filter(|entry| entry.marker().is_none() && names(entry.host_patterns(), &name));
+    let name = if expected.port == 22 {
+        expected.host.to_owned()
+    } else {
+        format!("[{}]:{}", expected.host, expected.port)
+    };
+    let mut of_host =
+        entries.iter().filter(|entry| entry.marker().is_none() && names(entry.host_patterns(), &name));
     if of_host.any(|entry| same(&entry)) {
         return Ok(());
     }
@@ -147,13 +141,7 @@ mod tests {
 
     fn judged(known_hosts: &str, port: u16) -> Result<(), String> {
         let key: PublicKey = KEY.parse().unwrap();
-        let expected = Expected {
-            host: "git.example",
-            port,
-            authorities: None,
-            known_hosts: Some(known_hosts),
-            now: Timestamp::UNIX_EPOCH,
-        };
+        let expected = Expected { host: "git.example", port, known_hosts: Some(known_hosts) };
         ssh(&key, expected)
     }
 

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use patchtide_catalog::openpgp::{Keyring, Refusal, SignatureError as PgpError};
 use ssh_key::{Algorithm, HashAlg, SshSig};
 
-pub use self::rules::{PathRule, Rules};
 use self::allowed::Trusted;
+pub use self::rules::{PathRule, Rules};
 
 const SSH_MARK: &str = "-----BEGIN SSH SIGNATURE-----";
 const PGP_MARK: &str = "-----BEGIN PGP SIGNATURE-----";
@@ -76,7 +76,9 @@ pub enum SignatureError {
         why: String,
     },
     /// The signature does not fit.
-    #[error("SIG-WRONG: the signature of {what} does not hold: {why}; the repository may have been tampered with")]
+    #[error(
+        "SIG-WRONG: the signature of {what} does not hold: {why}; the repository may have been tampered with"
+    )]
     Wrong {
         /// What.
         what: String,
@@ -84,7 +86,9 @@ pub enum SignatureError {
         why: String,
     },
     /// Too few people signed.
-    #[error("SIG-THRESHOLD: {what} is signed by {have} of the {need} different keys that spec.verify.threshold asks for; let somebody else sign it too")]
+    #[error(
+        "SIG-THRESHOLD: {what} is signed by {have} of the {need} different keys that spec.verify.threshold asks for; let somebody else sign it too"
+    )]
     Threshold {
         /// What.
         what: String,
@@ -94,7 +98,9 @@ pub enum SignatureError {
         need: usize,
     },
     /// Somebody changed what is not theirs.
-    #[error("SIG-PATH: commit {commit} changes {path} and is signed by {who}, who is not in spec.verify.paths for it; let one of those who are make the change")]
+    #[error(
+        "SIG-PATH: commit {commit} changes {path} and is signed by {who}, who is not in spec.verify.paths for it; let one of those who are make the change"
+    )]
     Path {
         /// The commit.
         commit: Oid,
@@ -142,7 +148,9 @@ impl Signers {
         let what = format!("commit {commit}");
         let (signature, content) = match repository.extract_signature(&commit, None) {
             Ok(parts) => parts,
-            Err(error) if error.code() == git2::ErrorCode::NotFound => return Err(SignatureError::Missing(what)),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => {
+                return Err(SignatureError::Missing(what));
+            }
             Err(error) => return Err(SignatureError::Read(what, error)),
         };
         self.verify(&what, &content, &signature, now)
@@ -165,7 +173,8 @@ impl Signers {
             return Err(SignatureError::Missing(what));
         }
         let data = object.data();
-        let named = data.split(|byte| *byte == b'\n').take(4).any(|line| line == format!("tag {name}").as_bytes());
+        let named =
+            data.split(|byte| *byte == b'\n').take(4).any(|line| line == format!("tag {name}").as_bytes());
         if !named {
             return Err(SignatureError::Wrong { what, why: "it was made for another name".into() });
         }
@@ -182,7 +191,9 @@ impl Signers {
         now: Timestamp,
     ) -> Result<BTreeSet<String>, SignatureError> {
         if signature.starts_with(SSH_MARK.as_bytes()) {
-            return self.verify_ssh(what.to_owned(), content, signature, now).map(|signer| BTreeSet::from([signer]));
+            return self
+                .verify_ssh(what.to_owned(), content, signature, now)
+                .map(|signer| BTreeSet::from([signer]));
         }
         let mut good = BTreeSet::new();
         let mut worst: Option<SignatureError> = None;

@@ -58,10 +58,14 @@ pub enum TreeError {
         source: git2::Error,
     },
     /// The path is not in the commit.
-    #[error("GIT-PATH: spec.path: {0:?} is not a folder of the commit; give the folder that holds the objects")]
+    #[error(
+        "GIT-PATH: spec.path: {0:?} is not a folder of the commit; give the folder that holds the objects"
+    )]
     NoPath(String),
     /// The path leads through a link.
-    #[error("GIT-SYMLINK: spec.path: {0:?} is a symbolic link, and links are not followed; give the folder itself")]
+    #[error(
+        "GIT-SYMLINK: spec.path: {0:?} is a symbolic link, and links are not followed; give the folder itself"
+    )]
     Link(String),
     /// The path leads into another repository.
     #[error("GIT-UNSUPPORTED: spec.path: {0:?} is a submodule; give its repository a GitSource of its own")]
@@ -70,7 +74,9 @@ pub enum TreeError {
     #[error("GIT-PATH: spec.path: {0:?} must be relative, without .., empty or . parts")]
     BadPath(String),
     /// Too much.
-    #[error("GIT-LIMIT: the commit exceeds the limit of {limit} {what}; split the repository or set spec.path")]
+    #[error(
+        "GIT-LIMIT: the commit exceeds the limit of {limit} {what}; split the repository or set spec.path"
+    )]
     Limit {
         /// Of what.
         what: &'static str,
@@ -156,7 +162,8 @@ impl Reader<'_> {
             }
             let shown = clean(&String::from_utf8_lossy(entry.name_bytes()));
             let place = Place::file(&format!("{prefix}{shown}"));
-            let Some(name) = std::str::from_utf8(entry.name_bytes()).ok().filter(|name| acceptable(name)) else {
+            let Some(name) = std::str::from_utf8(entry.name_bytes()).ok().filter(|name| acceptable(name))
+            else {
                 self.out.findings.push(Finding::failure(
                     "GIT-PATH",
                     place,
@@ -328,7 +335,8 @@ mod tests {
     }
 
     fn commit_of(repository: &Repository, tree: Oid, message: &[u8]) -> Oid {
-        let mut text = format!("tree {tree}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\n").into_bytes();
+        let mut text =
+            format!("tree {tree}\nauthor a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\n").into_bytes();
         text.extend_from_slice(message);
         repository.odb().unwrap().write(ObjectType::Commit, &text).unwrap()
     }
@@ -339,11 +347,14 @@ mod tests {
         let repository = Repository::init_bare(dir.path()).unwrap();
         let inside = tree(&repository, &[("100644", b"a.yaml", repository.blob(b"kind: X\n").unwrap())]);
         let link = repository.blob(b"../../etc").unwrap();
-        let root = tree(&repository, &[
-            ("120000", b"fleet", link),
-            ("40000", b"fleet", inside),
-            ("120000", b"loop", repository.blob(b"loop").unwrap()),
-        ]);
+        let root = tree(
+            &repository,
+            &[
+                ("120000", b"fleet", link),
+                ("40000", b"fleet", inside),
+                ("120000", b"loop", repository.blob(b"loop").unwrap()),
+            ],
+        );
         let head = commit_of(&repository, root, b"x");
         // 33: a link in the read path.
         let error = read(&repository, head, "loop", Limits::default()).unwrap_err();
@@ -351,7 +362,10 @@ mod tests {
         // 34: a link and a folder of the same name: neither leads out, and the twin is told.
         let read = read(&repository, head, "", Limits::default()).unwrap();
         assert!(read.files.is_empty(), "{:?}", read.files.keys());
-        assert_eq!(read.findings.iter().map(|f| (f.code, f.place.path.as_str())).collect::<Vec<_>>(), [("GIT-PATH", "fleet")]);
+        assert_eq!(
+            read.findings.iter().map(|f| (f.code, f.place.path.as_str())).collect::<Vec<_>>(),
+            [("GIT-PATH", "fleet")]
+        );
     }
 
     #[test]
@@ -360,12 +374,19 @@ mod tests {
         let repository = Repository::init_bare(dir.path()).unwrap();
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
         let other = Oid::from_str("00000000000000000000000000000000000000aa").unwrap();
-        let root = tree(&repository, &[
-            ("100644", b".gitattributes", repository.blob(b"*.yaml filter=evil text eol=crlf\n").unwrap()),
-            ("100644", b"big.yaml", repository.blob(pointer).unwrap()),
-            ("100644", b"plain.yaml", repository.blob(b"kind: X\n").unwrap()),
-            ("160000", b"vendor", other),
-        ]);
+        let root = tree(
+            &repository,
+            &[
+                (
+                    "100644",
+                    b".gitattributes",
+                    repository.blob(b"*.yaml filter=evil text eol=crlf\n").unwrap(),
+                ),
+                ("100644", b"big.yaml", repository.blob(pointer).unwrap()),
+                ("100644", b"plain.yaml", repository.blob(b"kind: X\n").unwrap()),
+                ("160000", b"vendor", other),
+            ],
+        );
         let head = commit_of(&repository, root, b"x");
         let read_all = read(&repository, head, "", Limits::default()).unwrap();
         // No filter and no line end of gitattributes: the bytes as they were committed.
@@ -389,7 +410,10 @@ mod tests {
         assert_eq!(read(&repository, odd, "", Limits::default()).unwrap().files.len(), 1);
         let huge = commit_of(&repository, root, &vec![b'x'; 100 << 20]);
         let error = read(&repository, huge, "", Limits::default()).unwrap_err();
-        assert!(error.to_string().starts_with("GIT-LIMIT") && error.to_string().contains("commit"), "{error}");
+        assert!(
+            error.to_string().starts_with("GIT-LIMIT") && error.to_string().contains("commit"),
+            "{error}"
+        );
         // 37: a zlib bomb is refused by its header.
         let bomb = repository.blob(&vec![0; 200 << 20]).unwrap();
         let root = tree(&repository, &[("100644", b"bomb.yaml", bomb)]);
@@ -405,7 +429,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let repository = Repository::init_bare(dir.path()).unwrap();
         let names = [".gitlab-ci.yml", "a.yaml", "kustomization.yaml", "kustomization.yml", "package.json"];
-        let entries: Vec<(&str, &[u8], u32)> = names.iter().map(|name| ("100644", name.as_bytes(), 0)).collect();
+        let entries: Vec<(&str, &[u8], u32)> =
+            names.iter().map(|name| ("100644", name.as_bytes(), 0)).collect();
         let read = read(&repository, commit(&repository, &entries), "", Limits::default()).unwrap();
         assert_eq!(read.files.keys().collect::<Vec<_>>(), ["a.yaml"]);
         assert!(read.findings.is_empty());

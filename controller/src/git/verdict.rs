@@ -22,7 +22,11 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 { f.write_str(&self.path) } else { write!(f, "{}:{}:{}", self.path, self.line, self.column) }
+        if self.line == 0 {
+            f.write_str(&self.path)
+        } else {
+            write!(f, "{}:{}:{}", self.path, self.line, self.column)
+        }
     }
 }
 
@@ -53,7 +57,13 @@ pub struct Finding {
 impl Finding {
     /// A failure.
     pub fn failure(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Failure, place, object: String::new(), message: clean(&message.into()) }
+        Self {
+            code,
+            severity: Severity::Failure,
+            place,
+            object: String::new(),
+            message: clean(&message.into()),
+        }
     }
 
     /// A warning.
@@ -91,7 +101,10 @@ pub fn clean(text: &str) -> String {
         .chars()
         .take(1_000)
         .flat_map(|c| {
-            if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) {
+            if c.is_control()
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || ('\u{2066}'..='\u{2069}').contains(&c)
+            {
                 c.escape_default().collect::<Vec<_>>()
             } else {
                 vec![c]
@@ -122,6 +135,9 @@ mod tests {
             "no field colection",
         )
         .of("UpdateDeployment", "march");
-        assert_eq!(finding.to_string(), "a.yaml:3:5 FIELD-UNKNOWN UpdateDeployment/march: no field colection");
+        assert_eq!(
+            finding.to_string(),
+            "a.yaml:3:5 FIELD-UNKNOWN UpdateDeployment/march: no field colection"
+        );
     }
 }

@@ -46,10 +46,16 @@ fn line(line: &str) -> Result<Option<Trusted>, String> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let value = value.trim_matches('"');
         match name.to_lowercase().as_str() {
-            "namespaces" => for_git = value.split(',').any(|namespace| namespace == SSH_NAMESPACE || namespace == "*"),
+            "namespaces" => {
+                for_git = value.split(',').any(|namespace| namespace == SSH_NAMESPACE || namespace == "*")
+            }
             "valid-after" => trusted.after = Some(time(value)?),
             "valid-before" => trusted.before = Some(time(value)?),
-            other => return Err(format!("the option {other} of a line is not supported; write the keys themselves, one a line")),
+            other => {
+                return Err(format!(
+                    "the option {other} of a line is not supported; write the keys themselves, one a line"
+                ));
+            }
         }
     }
     Ok(for_git.then_some(trusted))
@@ -76,7 +82,9 @@ fn time(text: &str) -> Result<Timestamp, String> {
         let shape = matches!(digits.len(), 8 | 12 | 14) && digits.bytes().all(|byte| byte.is_ascii_digit());
         let year: i16 = digits.get(..4).filter(|_| shape)?.parse().ok()?;
         let of_day = |from| if digits.len() >= from + 2 { part(from, from + 2) } else { Some(0) };
-        let time = civil::DateTime::new(year, part(4, 6)?, part(6, 8)?, of_day(8)?, of_day(10)?, of_day(12)?, 0).ok()?;
+        let time =
+            civil::DateTime::new(year, part(4, 6)?, part(6, 8)?, of_day(8)?, of_day(10)?, of_day(12)?, 0)
+                .ok()?;
         time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
     })();
     parsed.ok_or_else(|| format!("{text:?} is not a time: write YYYYMMDD or YYYYMMDDHHMMSS"))

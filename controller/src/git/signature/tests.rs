@@ -79,7 +79,8 @@ fn bad_input_41_weak_rsa() {
 fn a_secret_without_a_key_is_named() {
     let error = Signers::parse(&BTreeMap::from([("notes.txt".to_owned(), vec![1])])).err().unwrap();
     assert!(error.to_string().contains("*.asc"), "{error}");
-    let error = Signers::parse(&BTreeMap::from([("a.sshpub".to_owned(), b"ssh-ed25519 AAAA".to_vec())])).err();
+    let error =
+        Signers::parse(&BTreeMap::from([("a.sshpub".to_owned(), b"ssh-ed25519 AAAA".to_vec())])).err();
     assert!(error.unwrap().to_string().contains("a.sshpub"));
 }
 
@@ -199,7 +200,14 @@ fn bad_input_40_openpgp_unknown_expired_and_revoked_keys() {
     let alice = gpg.key("alice", "ed25519", &[], "never");
     gpg.key("mallory", "ed25519", &[], "never");
     let code = |signers: &Signers, commit| {
-        signers.verify_commit(&repository, commit, now()).unwrap_err().to_string().split(':').next().unwrap().to_owned()
+        signers
+            .verify_commit(&repository, commit, now())
+            .unwrap_err()
+            .to_string()
+            .split(':')
+            .next()
+            .unwrap()
+            .to_owned()
     };
     let commit = gpg.commit(&repository, &[("a", "1")], &[], &["-u", "alice"]);
     let by = ring(gpg.export(&["alice"])).verify_commit(&repository, commit, now()).unwrap();
@@ -228,7 +236,8 @@ fn bad_input_40_one_of_two_signatures() {
     gpg.key("bob", "ed25519", &[], "never");
     let signers = ring(gpg.export(&["alice", "bob"]));
     let two = Rules { threshold: 2, paths: Vec::new() };
-    let judged = |commit| two.enough("revision".into(), &signers.verify_commit(&repository, commit, now()).unwrap());
+    let judged =
+        |commit| two.enough("revision".into(), &signers.verify_commit(&repository, commit, now()).unwrap());
     let both = gpg.commit(&repository, &[("a", "1")], &[], &["-u", "alice", "-u", "bob"]);
     judged(both).unwrap();
     let one = gpg.commit(&repository, &[("a", "2")], &[], &["-u", "alice"]);
@@ -271,7 +280,8 @@ fn bad_input_41_openpgp_weak_keys_and_digests() {
     {
         gpg.key(name, algorithm, &[], "never");
         let commit = gpg.commit(&repository, &[("a", name)], &[], &["--digest-algo", digest, "-u", name]);
-        let error = ring(gpg.export(&[name])).verify_commit(&repository, commit, now()).unwrap_err().to_string();
+        let error =
+            ring(gpg.export(&[name])).verify_commit(&repository, commit, now()).unwrap_err().to_string();
         assert!(error.starts_with("SIG-WEAK"), "{name}: {error}");
     }
 }
@@ -282,8 +292,10 @@ fn an_ssh_key_signs_only_while_allowed_signers_says_so() {
     let alice = key(dir.path(), "alice", &["ed25519"]);
     let (repository, head) = signed(dir.path(), Some("alice"));
     let line = format!("alice@b.c valid-before=\"20260101\" {}", String::from_utf8(alice).unwrap());
-    let signers = Signers::parse(&BTreeMap::from([("allowed_signers".to_owned(), line.into_bytes())])).unwrap();
+    let signers =
+        Signers::parse(&BTreeMap::from([("allowed_signers".to_owned(), line.into_bytes())])).unwrap();
     signers.verify_commit(&repository, head, "2025-12-31T00:00:00Z".parse().unwrap()).unwrap();
-    let error = signers.verify_commit(&repository, head, "2026-01-01T00:00:00Z".parse().unwrap()).unwrap_err();
+    let error =
+        signers.verify_commit(&repository, head, "2026-01-01T00:00:00Z".parse().unwrap()).unwrap_err();
     assert!(error.to_string().starts_with("SIG-EXPIRED"), "{error}");
 }

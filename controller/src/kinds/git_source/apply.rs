@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, ValidationDirective},
+    api::{
+        DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
+        ValidationDirective,
+    },
 };
 use patchtide_crds::{
     GitSource, KINDS,
@@ -58,7 +61,10 @@ impl Applied {
         }
         // What Git says is not in force as long as what it no longer says is.
         let blocked = self.blocked.as_ref()?;
-        Some(Failure::retry(reason::TOO_MANY_DELETIONS, format!("revision {}: {}", reading.revision, blocked.why)))
+        Some(Failure::retry(
+            reason::TOO_MANY_DELETIONS,
+            format!("revision {}: {}", reading.revision, blocked.why),
+        ))
     }
 
     /// Objects whose last good version stays because the one in Git failed.
@@ -69,7 +75,13 @@ impl Applied {
 }
 
 /// Carries the plan out. The findings of the reading come first in what is told.
-pub(super) async fn apply(ctx: &Context, source: &GitSource, reading: &Reading, live: &Live, plan: Plan) -> Applied {
+pub(super) async fn apply(
+    ctx: &Context,
+    source: &GitSource,
+    reading: &Reading,
+    live: &Live,
+    plan: Plan,
+) -> Applied {
     let Plan { apply, unchanged, prune, blocked, owned, last_good, findings } = plan;
     let findings = reading.content.findings.iter().cloned().chain(findings).collect();
     let mut done = Applied { unchanged, blocked, owned, findings, ..Applied::default() };
@@ -79,7 +91,10 @@ pub(super) async fn apply(ctx: &Context, source: &GitSource, reading: &Reading, 
     let manager: String = manager.chars().take(128).collect();
     for (object, body) in apply {
         let Some(api) = api(&client, &ctx.namespace, &object.kind) else { continue };
-        let params = PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(&manager).force() };
+        let params = PatchParams {
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::apply(&manager).force()
+        };
         let key = (object.kind.clone(), object.name.clone());
         match api.patch(&object.name, &params, &Patch::Apply(&body)).await {
             Ok(_) => {
@@ -110,7 +125,8 @@ pub(super) async fn apply(ctx: &Context, source: &GitSource, reading: &Reading, 
             }
         }
     }
-    done.findings = done.findings.into_iter().map(|finding| Plan::with_last_good(&last_good, finding)).collect();
+    done.findings =
+        done.findings.into_iter().map(|finding| Plan::with_last_good(&last_good, finding)).collect();
     done
 }
 
@@ -140,7 +156,11 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
 /// The API server's refusal in our words.
 fn refusal(error: &kube::Error, place: Place, live: Option<&DynamicObject>, body: &Value) -> Finding {
     let kube::Error::Api(status) = error else {
-        return Finding::failure("API-UNREACHABLE", place, format!("{}; it is tried again", crate::error::chain(error)));
+        return Finding::failure(
+            "API-UNREACHABLE",
+            place,
+            format!("{}; it is tried again", crate::error::chain(error)),
+        );
     };
     let message = &status.message;
     let immutable = immutable(status, live, body);
@@ -148,7 +168,9 @@ fn refusal(error: &kube::Error, place: Place, live: Option<&DynamicObject>, body
         return Finding::failure(
             "FIELD-IMMUTABLE",
             place,
-            format!("{fields}: {message}; put the old value back, or delete the object and let it be made anew"),
+            format!(
+                "{fields}: {message}; put the old value back, or delete the object and let it be made anew"
+            ),
         );
     }
     let (code, remedy) = if status.is_forbidden() {
@@ -173,7 +195,12 @@ fn immutable(status: &kube::core::Status, live: Option<&DynamicObject>, body: &V
         .map(|cause| {
             let pointer = format!("/{}", cause.field.replace(['.', '['], "/").replace(']', ""));
             let show = |value: Option<&Value>| clip(&value.unwrap_or(&Value::Null).to_string(), 120);
-            format!("{} is {} and cannot become {}", cause.field, show(old.pointer(&pointer)), show(body.pointer(&pointer)))
+            format!(
+                "{} is {} and cannot become {}",
+                cause.field,
+                show(old.pointer(&pointer)),
+                show(body.pointer(&pointer))
+            )
         })
         .collect();
     (!fields.is_empty()).then(|| fields.join("; "))

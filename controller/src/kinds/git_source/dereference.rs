@@ -133,7 +133,9 @@ pub(super) async fn start(
     let work = tokio::task::spawn_blocking(move || read(&job, &schemas));
     // The relay ends every connection at spec.timeout, so the thread comes back by itself.
     Ok(tokio::spawn(async move {
-        work.await.unwrap_or_else(|error| Err(Failure::retry(reason::GIT_OPERATION_FAILED, error.to_string()).into()))
+        work.await.unwrap_or_else(|error| {
+            Err(Failure::retry(reason::GIT_OPERATION_FAILED, error.to_string()).into())
+        })
     }))
 }
 
@@ -182,7 +184,11 @@ fn verify(
     rules: &Rules,
 ) -> Result<String, Failure> {
     let now = job.request.now;
-    let seen = job.received.as_ref().filter(|(revision, _)| *revision == fetched.revision).map_or(now, |(_, at)| *at);
+    let seen = job
+        .received
+        .as_ref()
+        .filter(|(revision, _)| *revision == fetched.revision)
+        .map_or(now, |(_, at)| *at);
     let failed = |error: SignatureError| Failure::retry(reason::VERIFICATION_ERROR, chain(&error));
     let mut by = BTreeSet::new();
     match (mode, &job.request.reference) {
@@ -220,11 +226,15 @@ fn received(source: &GitSource) -> Option<(String, Timestamp)> {
 fn doubts(commit: &git2::Commit<'_>, now: Timestamp) -> Option<Finding> {
     let dates = [commit.author().when().seconds(), commit.time().seconds()];
     let wrong = dates.into_iter().find(|seconds| !history::plausible(*seconds, now))?;
-    let said = Timestamp::from_second(wrong).map_or_else(|_| format!("second {wrong}"), |time| time.to_string());
+    let said =
+        Timestamp::from_second(wrong).map_or_else(|_| format!("second {wrong}"), |time| time.to_string());
     Some(Finding::warning(
         "GIT-DATE",
         Place::file(""),
-        format!("commit {} says that it was made at {said}, which cannot be; nothing is decided by that", commit.id()),
+        format!(
+            "commit {} says that it was made at {said}, which cannot be; nothing is decided by that",
+            commit.id()
+        ),
     ))
 }
 
@@ -311,9 +321,11 @@ async fn secret_data(ctx: &Context, name: &str, field: &str) -> Result<BTreeMap<
 
 fn credentials(data: &BTreeMap<String, Vec<u8>>) -> Credentials {
     let text = |key: &str| data.get(key).and_then(|value| String::from_utf8(value.clone()).ok());
+    // `echo` and YAML blocks leave a line end, which no password has.
+    let word = |key: &str| text(key).map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
     Credentials {
-        username: text("username"),
-        password: text("password").or_else(|| text("bearerToken")),
+        username: word("username"),
+        password: word("password").or_else(|| word("bearerToken")),
         identity: text("identity"),
         known_hosts: text("known_hosts"),
         authorities: text("ca.crt"),
@@ -348,7 +360,8 @@ fn bytes(value: Option<u64>, default: usize) -> usize {
 pub(super) async fn live(ctx: &Context) -> Result<Live, Failure> {
     let mut live = Live::new();
     for kind in KINDS {
-        let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &ctx.namespace, &resource(kind.kind, kind.plural));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(ctx.client.clone(), &ctx.namespace, &resource(kind.kind, kind.plural));
         let list = api
             .list(&ListParams::default())
             .await

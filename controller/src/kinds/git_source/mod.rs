@@ -74,7 +74,9 @@ impl Reconciler for GitSources {
         status: &mut GitSourceStatus,
     ) -> Result<Outcome, Failure> {
         if object.spec.suspend {
-            return Ok(Outcome::Suspended { message: "suspended by spec.suspend; what is applied stays".into() });
+            return Ok(Outcome::Suspended {
+                message: "suspended by spec.suspend; what is applied stays".into(),
+            });
         }
         let started = ctx.clock.now();
         let interval = jittered(&object.spec.interval, object);
@@ -82,7 +84,10 @@ impl Reconciler for GitSources {
         let reading = match self.read(ctx, object, &uid).await {
             Ok(Some(reading)) => reading,
             Ok(None) => {
-                return Ok(Outcome::Progressing { message: "fetching the repository".into(), again: Some(LOOK_AGAIN) });
+                return Ok(Outcome::Progressing {
+                    message: "fetching the repository".into(),
+                    again: Some(LOOK_AGAIN),
+                });
             }
             Err(Unread { failure, of_connection }) => {
                 if failure.reason == reason::VERIFICATION_ERROR {
@@ -193,7 +198,15 @@ fn seconds(text: &patchtide_crds::DurationText, default: u64) -> Duration {
 }
 
 /// Conditions of the common contract are the driver's; these are the source's own.
-fn put(ctx: &Context, object: &GitSource, status: &mut GitSourceStatus, kind: &str, value: bool, reason: &str, message: &str) {
+fn put(
+    ctx: &Context,
+    object: &GitSource,
+    status: &mut GitSourceStatus,
+    kind: &str,
+    value: bool,
+    reason: &str,
+    message: &str,
+) {
     let generation = object.metadata.generation.unwrap_or_default();
     let value = if value { "True" } else { "False" };
     conditions::put(status, kind, value, generation, &ctx.clock.time(), reason, message);
@@ -212,7 +225,8 @@ mod tests {
             serde_saphyr::from_str(&yaml).unwrap()
         };
         let minute = Duration::from_mins(1);
-        let waits = |source: &GitSource, base| [0, 1, 3, 4, 40].map(|n| retry_after(source, base, n).as_secs());
+        let waits =
+            |source: &GitSource, base| [0, 1, 3, 4, 40].map(|n| retry_after(source, base, n).as_secs());
         assert_eq!(waits(&source(""), minute), [60, 120, 480, 900, 900]);
         assert_eq!(waits(&source(""), Duration::from_hours(1)), [3600; 5]);
         assert_eq!(waits(&source(", retryInterval: 30s"), minute), [30; 5]);

@@ -62,7 +62,8 @@ impl Plan {
             let more = stay.len().saturating_sub(NAMED);
             let more = if more == 0 { String::new() } else { format!(" and of {more} more") };
             let named = stay[..stay.len().min(NAMED)].join(", ");
-            finding.message = format!("{}; the last good version of {named}{more} stays in force", finding.message);
+            finding.message =
+                format!("{}; the last good version of {named}{more} stays in force", finding.message);
         }
         finding
     }
@@ -81,7 +82,13 @@ pub(super) struct Blocked {
 }
 
 /// Decides.
-pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace: &str, now: Timestamp) -> Plan {
+pub(super) fn plan(
+    source: &GitSource,
+    reading: &Reading,
+    live: &Live,
+    namespace: &str,
+    now: Timestamp,
+) -> Plan {
     let name = source.name_any();
     let mut plan = Plan::default();
     let owned = || live.iter().filter(|(_, object)| owner(object) == Some((name.as_str(), namespace)));
@@ -96,8 +103,12 @@ pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace
             }
             match live.get(&key) {
                 Some(found) if found.metadata.deletion_timestamp.is_some() => plan.findings.push(
-                    Finding::warning("OBJ-DELETING", object.place.clone(), "is being deleted in the cluster; applied when it is gone")
-                        .of(&object.kind, &object.name),
+                    Finding::warning(
+                        "OBJ-DELETING",
+                        object.place.clone(),
+                        "is being deleted in the cluster; applied when it is gone",
+                    )
+                    .of(&object.kind, &object.name),
                 ),
                 Some(found) if foreign_owner(found, &name, namespace).is_some() => {
                     let owner = foreign_owner(found, &name, namespace).unwrap_or_default();
@@ -130,11 +141,18 @@ pub(super) fn plan(source: &GitSource, reading: &Reading, live: &Live, namespace
     plan
 }
 
-fn decide_prune(source: &GitSource, reading: &Reading, live: &Live, gone: Vec<(String, String)>, plan: &mut Plan) {
+fn decide_prune(
+    source: &GitSource,
+    reading: &Reading,
+    live: &Live,
+    gone: Vec<(String, String)>,
+    plan: &mut Plan,
+) {
     let approved = source.annotations().get(annotations::APPROVE_PRUNE) == Some(&reading.revision);
     let limit = usize::try_from(source.spec.max_deletions).unwrap_or(usize::MAX);
     let opened = last_windows(live, &gone);
-    let approve = format!("approve it with the annotation {}: {}", annotations::APPROVE_PRUNE, reading.revision);
+    let approve =
+        format!("approve it with the annotation {}: {}", annotations::APPROVE_PRUNE, reading.revision);
     let why = if approved {
         None
     } else if gone.len() > limit {
@@ -159,7 +177,8 @@ fn decide_prune(source: &GitSource, reading: &Reading, live: &Live, gone: Vec<(S
 
 /// Collections that a deployment would still target and whose last allowing window is among `gone`.
 fn last_windows(live: &Live, gone: &[(String, String)]) -> BTreeSet<String> {
-    let collection = |object: &DynamicObject| object.data["spec"]["collection"].as_str().unwrap_or_default().to_owned();
+    let collection =
+        |object: &DynamicObject| object.data["spec"]["collection"].as_str().unwrap_or_default().to_owned();
     let of = |kind: &'static str| live.iter().filter(move |((found, _), _)| found == kind);
     let mut left: BTreeMap<String, usize> = BTreeMap::new();
     let mut lost = BTreeSet::new();
@@ -194,7 +213,8 @@ fn introduce(body: &mut Value, introduction: &Introduction, live: Option<&Dynami
     let by = introduction.commit.to_string();
     let seen = || {
         let annotations = live?.annotations();
-        (annotations.get(annotations::INTRODUCED_BY)? == &by).then(|| annotations.get(annotations::INTRODUCED_AT).cloned())?
+        (annotations.get(annotations::INTRODUCED_BY)? == &by)
+            .then(|| annotations.get(annotations::INTRODUCED_AT).cloned())?
     };
     let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
     let at = introduction.time.map_or_else(|| seen().unwrap_or_else(|| second(now)), second);

@@ -22,7 +22,12 @@ const REVISION_WARNINGS: &str = "RevisionWarnings";
 const HISTORY: usize = 5;
 
 /// Writes the verdict on the signature.
-pub(super) fn verified(ctx: &Context, source: &GitSource, status: &mut GitSourceStatus, verdict: Result<Option<&str>, &str>) {
+pub(super) fn verified(
+    ctx: &Context,
+    source: &GitSource,
+    status: &mut GitSourceStatus,
+    verdict: Result<Option<&str>, &str>,
+) {
     if source.spec.verify.is_none() {
         status.signer = None;
         conditions::remove_condition(&mut status.conditions, VERIFIED);
@@ -39,7 +44,12 @@ pub(super) fn verified(ctx: &Context, source: &GitSource, status: &mut GitSource
 }
 
 /// Writes whether the repository could be read.
-pub(super) fn fetched(ctx: &Context, source: &GitSource, status: &mut GitSourceStatus, failure: Option<&Failure>) {
+pub(super) fn fetched(
+    ctx: &Context,
+    source: &GitSource,
+    status: &mut GitSourceStatus,
+    failure: Option<&Failure>,
+) {
     match failure {
         Some(failure) => put(ctx, source, status, FETCH_FAILED, true, failure.reason, &failure.message),
         None => {
@@ -49,13 +59,20 @@ pub(super) fn fetched(ctx: &Context, source: &GitSource, status: &mut GitSourceS
 }
 
 /// Tells what is news of a run and what a change of `Ready` does not tell: another revision, or drift taken back.
-pub(super) async fn tell(ctx: &Context, source: &GitSource, before: &GitSourceStatus, reading: &Reading, applied: &Applied) {
+pub(super) async fn tell(
+    ctx: &Context,
+    source: &GitSource,
+    before: &GitSourceStatus,
+    reading: &Reading,
+    applied: &Applied,
+) {
     let new_revision = before.last_attempted_revision.as_deref() != Some(reading.revision.as_str());
     let failure = applied.failure(reading);
     let reason = failure.as_ref().map_or(reason::RECONCILIATION_SUCCEEDED, |failure| failure.reason);
     let told_by_ready = before.condition(READY).is_none_or(|ready| ready.reason != reason);
     if !applied.changes.is_empty() || (new_revision && !told_by_ready) {
-        let changes = if applied.changes.is_empty() { "nothing changed".to_owned() } else { list(&applied.changes) };
+        let changes =
+            if applied.changes.is_empty() { "nothing changed".to_owned() } else { list(&applied.changes) };
         let note = match &failure {
             Some(failure) => format!("{}; {changes}", failure.message),
             None => format!("applied revision {}: {changes}", reading.revision),
@@ -107,7 +124,9 @@ pub(super) fn settle(
         objects: blocked.objects.iter().take(SHOWN).map(|(kind, name)| format!("{kind}/{name}")).collect(),
     });
     match &applied.blocked {
-        Some(blocked) => put(ctx, source, status, PRUNE_BLOCKED, true, reason::TOO_MANY_DELETIONS, &blocked.why),
+        Some(blocked) => {
+            put(ctx, source, status, PRUNE_BLOCKED, true, reason::TOO_MANY_DELETIONS, &blocked.why)
+        }
         None => {
             conditions::remove_condition(&mut status.conditions, PRUNE_BLOCKED);
         }
@@ -122,7 +141,14 @@ pub(super) fn settle(
 }
 
 /// Folds the run into the history. A run that changed nothing leaves it alone, so that the status is not written.
-fn remember(ctx: &Context, status: &mut GitSourceStatus, reading: &Reading, outcome: &str, started: Timestamp, changed: bool) {
+fn remember(
+    ctx: &Context,
+    status: &mut GitSourceStatus,
+    reading: &Reading,
+    outcome: &str,
+    started: Timestamp,
+    changed: bool,
+) {
     let digest = digest(reading);
     let now = ctx.clock.time();
     let took = format!("{:.1}s", ctx.clock.now().duration_since(started).as_secs_f64());

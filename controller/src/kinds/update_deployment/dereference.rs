@@ -71,7 +71,8 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
     // A deployment that was taken out and comes back is another one: its UID is in the key.
     let key =
         format!("{}/{}/{}", super::UPDATE_DEPLOYMENT, object.name_any(), object.uid().unwrap_or_default());
-    let anchor = ctx.store.anchor(&key, begun(object, ctx.clock.now())).await.map_err(|error| database(&error))?;
+    let anchor =
+        ctx.store.anchor(&key, begun(object, ctx.clock.now())).await.map_err(|error| database(&error))?;
     Ok(Inputs { template, members, memory, known, own, anchor, collections: ctx.caches.collections.names() })
 }
 
@@ -81,7 +82,9 @@ fn begun(object: &UpdateDeployment, now: Timestamp) -> Timestamp {
     let created = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let from_git = object.labels().contains_key(annotations::OWNER_NAME);
     let introduced = object.annotations().get(annotations::INTRODUCED_AT).filter(|_| from_git);
-    introduced.and_then(|text| text.parse::<Timestamp>().ok()).map_or(created, |introduced| introduced.min(created))
+    introduced
+        .and_then(|text| text.parse::<Timestamp>().ok())
+        .map_or(created, |introduced| introduced.min(created))
 }
 
 fn missing(what: &str, name: &str) -> Failure {

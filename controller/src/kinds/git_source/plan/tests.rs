@@ -182,7 +182,9 @@ fn a_failure_says_which_last_good_versions_stay() {
     let told = Plan::with_last_good(&plan.last_good, broken).message;
     assert_eq!(told, "no; the last good version of Collection/c0, Collection/c1 stays in force");
     let other = Finding::failure("TYPE", Place::file("b.yaml"), "no").of("Collection", "c1");
-    assert!(Plan::with_last_good(&plan.last_good, other).message.ends_with("of Collection/c1 stays in force"));
+    assert!(
+        Plan::with_last_good(&plan.last_good, other).message.ends_with("of Collection/c1 stays in force")
+    );
     let unknown = Finding::failure("TYPE", Place::file("b.yaml"), "no").of("Collection", "c9");
     assert_eq!(Plan::with_last_good(&plan.last_good, unknown).message, "no");
 }
