@@ -274,7 +274,7 @@ mod tests {
         assert!(code("a: &x [1]\nb: [*x, *x]\n").starts_with("YAML-ALIAS f.yaml:"));
         assert!(code("a: &x [*x]\n").starts_with("YAML-ALIAS"));
         assert!(code(&"[".repeat(10_000)).starts_with("YAML-DEPTH"));
-        let deep: String = (0..40).map(|n| format!("{}k:\n", " ".repeat(n))).collect();
+        let deep = (0..40).fold(String::new(), |text, n| text + &" ".repeat(n) + "k:\n");
         assert!(code(&deep).starts_with("YAML-DEPTH"));
         assert!(code(&"a: 1\n---\n".repeat(201)).starts_with("YAML-DOCS"));
     }

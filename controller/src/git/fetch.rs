@@ -69,7 +69,7 @@ impl Default for Limits {
             objects: 200_000,
             references: 100_000,
             commit_bytes: 1 << 20,
-            time: Duration::from_secs(120),
+            time: Duration::from_mins(2),
         }
     }
 }

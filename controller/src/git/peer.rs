@@ -139,6 +139,7 @@ mod tests {
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 
+    #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
     fn judged(known_hosts: &str, port: u16) -> Result<(), String> {
         let key: PublicKey = KEY.parse().unwrap();
         let expected = Expected { host: "git.example", port, known_hosts: Some(known_hosts) };

@@ -62,7 +62,7 @@ fn walk(node: &Node, schema: &Json, path: &str, field: &str, findings: &mut Vec<
     }
     let wanted = schema["type"].as_str().unwrap_or_default();
     match (&node.value, wanted) {
-        (Value::Null, _) | (_, "") => {}
+        (Value::Null, _) | (_, "") | (Value::Text(_), "string") | (Value::Bool(_), "boolean") => {}
         (Value::Map(map), "object") => {
             let properties = schema["properties"].as_object();
             for (key, child) in map {
@@ -90,7 +90,6 @@ fn walk(node: &Node, schema: &Json, path: &str, field: &str, findings: &mut Vec<
                 walk(item, &schema["items"], path, &format!("{field}[{index}]"), findings);
             }
         }
-        (Value::Text(_), "string") | (Value::Bool(_), "boolean") => {}
         (Value::Integer(number), "integer" | "number") => {
             #[expect(clippy::cast_precision_loss, reason = "bounds of the schemas are far below 2^52")]
             range(*number as f64, node, schema, path, field, findings);

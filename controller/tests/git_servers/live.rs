@@ -13,11 +13,12 @@ const COLLECTION: &str =
     "apiVersion: patchtide.dev/v1alpha1\nkind: Collection\nmetadata:\n  name: NAME\nspec:\n  all: true\n";
 
 fn indented(text: &str) -> String {
-    text.trim().lines().map(|line| format!("    {line}\n")).collect()
+    text.trim().lines().fold(String::new(), |text, line| text + "    " + line + "\n")
 }
 
 fn secret(ground: &Ground, name: &str, data: &[(&str, &str)]) {
-    let fields: String = data.iter().map(|(key, value)| format!("  {key}: |\n{}", indented(value))).collect();
+    let fields =
+        data.iter().fold(String::new(), |text, (key, value)| text + "  " + key + ": |\n" + &indented(value));
     ground.apply(&format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\nstringData:\n{fields}"));
 }
 

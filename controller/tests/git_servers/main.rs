@@ -33,8 +33,9 @@ impl Bed {
         let folder = tempfile::tempdir().unwrap();
         let repository = Repository::init(&folder.path().join("fleet")).unwrap();
         // Enough bytes, and none that deflate to nothing, for a pack whose middle is data.
-        let noise: String =
-            (0_u64..4_000).map(|n| format!("{:x}\n", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+        let noise: Vec<String> =
+            (0_u64..4_000).map(|n| format!("{:x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+        let noise = noise.join("\n");
         let head = repository.commit("one", &[("noise.txt", &noise), ("a.yaml", "kind: X\n")]).unwrap();
         Self { folder, repository, head }
     }

@@ -118,7 +118,7 @@ impl Server {
 
 fn serve(stream: TcpStream, config: &Arc<ServerConfig>, root: &Path, manner: &Manner) -> std::io::Result<()> {
     if *manner == Manner::Silent {
-        thread::sleep(Duration::from_secs(600));
+        thread::sleep(Duration::from_mins(10));
         return Ok(());
     }
     let tls = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;

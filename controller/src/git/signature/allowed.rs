@@ -47,7 +47,7 @@ fn line(line: &str) -> Result<Option<Trusted>, String> {
         let value = value.trim_matches('"');
         match name.to_lowercase().as_str() {
             "namespaces" => {
-                for_git = value.split(',').any(|namespace| namespace == SSH_NAMESPACE || namespace == "*")
+                for_git = value.split(',').any(|namespace| namespace == SSH_NAMESPACE || namespace == "*");
             }
             "valid-after" => trusted.after = Some(time(value)?),
             "valid-before" => trusted.before = Some(time(value)?),

@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// Objects written.
-    pub(super) applied: usize,
+    pub(super) written: usize,
     /// What was done to which object, for people: `Collection/web created`.
     pub(super) changes: Vec<String>,
     /// Objects left as they were.
@@ -70,7 +70,7 @@ impl Applied {
     /// Objects whose last good version stays because the one in Git failed.
     pub(super) fn kept(&self) -> usize {
         let failed = self.findings.iter().any(Finding::is_failure);
-        if failed { self.owned.len().saturating_sub(self.applied + self.unchanged) } else { 0 }
+        if failed { self.owned.len().saturating_sub(self.written + self.unchanged) } else { 0 }
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn apply(
         let key = (object.kind.clone(), object.name.clone());
         match api.patch(&object.name, &params, &Patch::Apply(&body)).await {
             Ok(_) => {
-                done.applied += 1;
+                done.written += 1;
                 let what = if live.contains_key(&key) { "configured" } else { "created" };
                 done.changes.push(format!("{}/{} {what}", object.kind, object.name));
                 done.owned.insert(key);

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long one run waits for a fetch; a longer fetch goes on and a later run takes its result.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 /// Longest wait after a failed connection, unless the interval is longer.
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
 /// How soon a run looks again at a fetch that goes on.
@@ -140,12 +140,11 @@ impl GitSources {
         let generation = object.metadata.generation.unwrap_or_default();
         // A fetch for another spec is not the answer; it ends by itself.
         let known = lock(&self.reading).remove(uid).filter(|(of, _)| *of == generation);
-        let mut task = match known {
-            Some((_, task)) => task,
-            None => {
-                let introduced = lock(&self.introduced).get(uid).cloned().unwrap_or_default();
-                dereference::start(ctx, object, Arc::clone(&self.schemas), introduced).await?
-            }
+        let mut task = if let Some((_, task)) = known {
+            task
+        } else {
+            let introduced = lock(&self.introduced).get(uid).cloned().unwrap_or_default();
+            dereference::start(ctx, object, Arc::clone(&self.schemas), introduced).await?
         };
         match tokio::time::timeout(WAIT, &mut task).await {
             Ok(Ok(result)) => result.map(Some),

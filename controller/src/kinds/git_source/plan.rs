@@ -91,9 +91,9 @@ pub(super) fn plan(
 ) -> Plan {
     let name = source.name_any();
     let mut plan = Plan::default();
-    let owned = || live.iter().filter(|(_, object)| owner(object) == Some((name.as_str(), namespace)));
-    plan.owned = owned().map(|(key, _)| key.clone()).collect();
-    plan.last_good = owned().map(|((kind, name), object)| last_good(kind, name, object)).collect();
+    let mine = || live.iter().filter(|(_, object)| owner(object) == Some((name.as_str(), namespace)));
+    plan.owned = mine().map(|(key, _)| key.clone()).collect();
+    plan.last_good = mine().map(|((kind, name), object)| last_good(kind, name, object)).collect();
     for kind in KINDS {
         for object in reading.content.objects.values().filter(|object| object.kind == kind.kind) {
             let key = (object.kind.clone(), object.name.clone());
@@ -126,7 +126,7 @@ pub(super) fn plan(
             }
         }
     }
-    let gone: Vec<(String, String)> = owned()
+    let gone: Vec<(String, String)> = mine()
         .filter(|(key, object)| {
             !reading.content.objects.contains_key(*key)
                 && !annotations::prune_disabled(object.metadata.annotations.as_ref())
@@ -165,13 +165,12 @@ fn decide_prune(
             opened.into_iter().collect::<Vec<_>>().join(", ")
         ))
     };
-    match why {
-        Some(why) => plan.blocked = Some(Blocked { why, objects: gone }),
-        None => {
-            plan.prune = gone;
-            let order = |kind: &str| KINDS.iter().position(|known| known.kind == kind);
-            plan.prune.sort_by_key(|(kind, _)| std::cmp::Reverse(order(kind)));
-        }
+    if let Some(why) = why {
+        plan.blocked = Some(Blocked { why, objects: gone });
+    } else {
+        plan.prune = gone;
+        let order = |kind: &str| KINDS.iter().position(|known| known.kind == kind);
+        plan.prune.sort_by_key(|(kind, _)| std::cmp::Reverse(order(kind)));
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) fn settle(
     status.inventory = Some(Inventory {
         files: count(reading.content.files),
         objects: count(applied.owned.len()),
-        applied: count(applied.applied),
+        applied: count(applied.written),
         unchanged: count(applied.unchanged),
         pruned: count(applied.pruned.len()),
         failed: count(failures.len()),
@@ -125,7 +125,7 @@ pub(super) fn settle(
     });
     match &applied.blocked {
         Some(blocked) => {
-            put(ctx, source, status, PRUNE_BLOCKED, true, reason::TOO_MANY_DELETIONS, &blocked.why)
+            put(ctx, source, status, PRUNE_BLOCKED, true, reason::TOO_MANY_DELETIONS, &blocked.why);
         }
         None => {
             conditions::remove_condition(&mut status.conditions, PRUNE_BLOCKED);
@@ -137,7 +137,7 @@ pub(super) fn settle(
         status.last_applied_commit_time = reading.commit_time.map(Time);
     }
     let outcome = applied.failure(reading).map_or(reason::RECONCILIATION_SUCCEEDED, |failure| failure.reason);
-    remember(ctx, status, reading, outcome, started, applied.applied + applied.pruned.len() > 0);
+    remember(ctx, status, reading, outcome, started, applied.written + applied.pruned.len() > 0);
 }
 
 /// Folds the run into the history. A run that changed nothing leaves it alone, so that the status is not written.

@@ -18,6 +18,7 @@ fn source(max_deletions: u32) -> GitSource {
     serde_json::from_value(object).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "tests hand over what json! makes")]
 fn object(kind: &str, name: &str, spec: Value) -> GitObject {
     let json = json!({
         "apiVersion": "patchtide.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec,
