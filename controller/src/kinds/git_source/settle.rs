@@ -77,14 +77,20 @@ pub(super) async fn tell(
             Some(failure) => format!("{}; {changes}", failure.message),
             None => format!("applied revision {}: {changes}", reading.revision),
         };
-        ctx.events.publish(source, failure.is_some(), reason, "Apply", &note).await;
+        ctx.events.publish(source, failure.is_some(), reason, &action("Apply", reading), &note).await;
     }
     let warnings: Vec<String> =
         applied.findings.iter().filter(|finding| !finding.is_failure()).map(ToString::to_string).collect();
     if new_revision && !warnings.is_empty() {
         let note = format!("revision {}: {}", reading.revision, list(&warnings));
-        ctx.events.publish(source, true, REVISION_WARNINGS, "Read", &note).await;
+        ctx.events.publish(source, true, REVISION_WARNINGS, &action("Read", reading), &note).await;
     }
+}
+
+/// Events of one action are folded into a series that keeps the first note, so each revision is an action of its own.
+fn action(what: &str, reading: &Reading) -> String {
+    let commit = reading.revision.rsplit(':').next().unwrap_or_default();
+    format!("{what}-{}", commit.get(..12).unwrap_or(commit))
 }
 
 fn list(items: &[String]) -> String {
