@@ -73,21 +73,31 @@ pub(crate) async fn suspend(
     say(&format!("{kind}/{name}: {}", if hold { "suspended" } else { "resumed" }));
     let labels = object.metadata.labels.unwrap_or_default();
     if let Some(source) = labels.get(annotations::OWNER_NAME) {
-        say(&format!("it comes from GitSource/{source}: commit `suspend: {hold}` there too, or the next sync may undo this"));
+        say(&format!(
+            "it comes from GitSource/{source}: commit `suspend: {hold}` there too, or the next sync may undo this"
+        ));
     }
     Ok(())
 }
 
-async fn merge(api: &Api<DynamicObject>, kind: &str, name: &str, patch: &serde_json::Value) -> anyhow::Result<()> {
+async fn merge(
+    api: &Api<DynamicObject>,
+    kind: &str,
+    name: &str,
+    patch: &serde_json::Value,
+) -> anyhow::Result<()> {
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(name, &params, &Patch::Merge(patch)).await.with_context(|| format!("{kind} {name} cannot be changed"))?;
+    api.patch(name, &params, &Patch::Merge(patch))
+        .await
+        .with_context(|| format!("{kind} {name} cannot be changed"))?;
     Ok(())
 }
 
 /// The condition of a type, or null.
 pub(crate) fn condition<'a>(status: &'a serde_json::Value, kind: &str) -> &'a serde_json::Value {
     let all = status["conditions"].as_array();
-    all.and_then(|all| all.iter().find(|condition| condition["type"] == kind)).unwrap_or(&serde_json::Value::Null)
+    all.and_then(|all| all.iter().find(|condition| condition["type"] == kind))
+        .unwrap_or(&serde_json::Value::Null)
 }
 
 /// A line on standard output.

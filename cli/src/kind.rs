@@ -8,7 +8,11 @@ use kube::{
 };
 
 /// The API of a kind given by its name, plural or short name in any case.
-pub(crate) fn api(client: &Client, namespace: &str, typed: &str) -> anyhow::Result<(Api<DynamicObject>, String)> {
+pub(crate) fn api(
+    client: &Client,
+    namespace: &str,
+    typed: &str,
+) -> anyhow::Result<(Api<DynamicObject>, String)> {
     let wanted = typed.to_lowercase();
     for crd in patchtide_crds::crds() {
         let names = crd.spec.names;

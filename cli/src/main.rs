@@ -78,7 +78,9 @@ async fn main() -> anyhow::Result<()> {
     let options = KubeConfigOptions { context: arguments.context, ..KubeConfigOptions::default() };
     let config = match Config::from_kubeconfig(&options).await {
         Ok(config) => config,
-        Err(error) => Config::incluster().map_err(|_| error).context("no cluster: set KUBECONFIG or --context")?,
+        Err(error) => {
+            Config::incluster().map_err(|_| error).context("no cluster: set KUBECONFIG or --context")?
+        }
     };
     let namespace = arguments.namespace.unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).context("the cluster's address or certificates cannot be used")?;

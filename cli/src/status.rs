@@ -20,10 +20,17 @@ pub(crate) enum Output {
 }
 
 /// Prints one deployment or all of them.
-pub(crate) async fn print(client: &Client, namespace: &str, name: Option<&str>, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn print(
+    client: &Client,
+    namespace: &str,
+    name: Option<&str>,
+    output: Output,
+) -> anyhow::Result<()> {
     let api: Api<UpdateDeployment> = Api::namespaced(client.clone(), namespace);
     let deployments = match name {
-        Some(name) => vec![api.get(name).await.with_context(|| format!("UpdateDeployment {name} cannot be read"))?],
+        Some(name) => {
+            vec![api.get(name).await.with_context(|| format!("UpdateDeployment {name} cannot be read"))?]
+        }
         None => api.list(&ListParams::default()).await.context("deployments cannot be listed")?.items,
     };
     match output {
@@ -75,7 +82,8 @@ fn text(deployment: &UpdateDeployment) -> String {
         let _ = writeln!(out, "  next window {window}");
     }
     for error in &status.errors {
-        let _ = writeln!(out, "  {:>6} failed {} {}: {}", error.clients, error.code, error.symbol, error.message);
+        let _ =
+            writeln!(out, "  {:>6} failed {} {}: {}", error.clients, error.code, error.symbol, error.message);
     }
     out.trim_end().to_owned()
 }
@@ -102,8 +110,11 @@ mod tests {
             compliant: Some("3/4".to_owned()),
             compliant_percent: Some(75),
             updates: Some(7),
-            enforcement: vec![count(4, "Successfully installed update(s)", 3), count(7, "Downloading update(s)", 0),
-                count(10, "Waiting for maintenance window before installing", 1)],
+            enforcement: vec![
+                count(4, "Successfully installed update(s)", 3),
+                count(7, "Downloading update(s)", 0),
+                count(10, "Waiting for maintenance window before installing", 1),
+            ],
             ..UpdateDeploymentStatus::default()
         });
         let text = text(&deployment);

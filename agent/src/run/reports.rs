@@ -49,6 +49,7 @@ impl Engine {
                 sending.backoff.reset();
                 sending.limit = patchtide_protocol::limits::STATE_ITEMS;
                 sending.last_at = now;
+                self.contact.last = Some(now);
                 if self.outbox.waiting() <= sending.sent {
                     sending.last = Instant::now();
                 }

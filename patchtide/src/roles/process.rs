@@ -107,7 +107,7 @@ impl Process {
         name: &'static str,
         address: SocketAddr,
         tls: &Tls,
-        routes: &'static [&'static str],
+        paths: &'static [&'static str],
         version: VersionRule,
         router: Router,
     ) -> anyhow::Result<SocketAddr> {
@@ -120,7 +120,7 @@ impl Process {
             tls: server_config(Arc::clone(&tls.slot), &tls.client_ca, certificate_required)?,
             limits: Limits::default(),
             version,
-            routes,
+            routes: paths,
             metrics: self.metrics.clone(),
             clock: Arc::clone(&self.clock),
         };

@@ -93,7 +93,8 @@ impl Line {
             run(Command::new("dpkg").arg(format!("--root={}", host.root().display())).arg("--audit"))?;
         ensure!(audit.trim().is_empty(), "dpkg --audit says: {audit}");
         wait::until("the agent to answer", Duration::from_secs(10), || {
-            host.exec(&["patchtide-agent", "status"]).map_err(|error| format!("{error:#}"))
+            let text = host.exec(&["patchtide-agent", "status"]).map_err(|error| format!("{error:#}"))?;
+            if text.contains("contact     never") { Err(text) } else { Ok(()) }
         })?;
         Ok(HostOutcome { name: host.name().to_owned(), replaced, restart_asked_by, boots })
     }
