@@ -18,6 +18,8 @@ use crate::{
 
 /// A row of `seg_state` costs about as much as this many bytes beside its states, and a row of `sparse_state` in all.
 const ROW: usize = 20;
+/// Single rows are smaller for more than these, but each takes as long to write as a segment does.
+const SPARSE_ROWS: usize = 4;
 
 macro_rules! forget {
     ($($table:literal),*) => {
@@ -239,10 +241,10 @@ fn sorted(values: Vec<Value>, columns: usize) -> Vec<Value> {
     rows.into_iter().flat_map(|(_, row)| row).collect()
 }
 
-/// Whether a client has so little in a segment that single rows are smaller.
+/// Whether a client has so little in a segment that single rows are smaller, and few.
 pub(crate) fn is_sparse(states: &[u8]) -> bool {
     let used = states.iter().filter(|byte| **byte != 0).count();
-    used * ROW < ROW + states.len()
+    used <= SPARSE_ROWS && used * ROW < ROW + states.len()
 }
 
 /// Segments in which a client has only a few states, and the change from one form to the other.
