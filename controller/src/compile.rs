@@ -18,6 +18,7 @@ use patchtide_model::{
     ClientId, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef},
     client::Client,
+    object::SiteObjects,
     policy::{LinePolicy, LineRelease, POLICY_VERSION, Policy},
 };
 use patchtide_planner::{
@@ -32,12 +33,9 @@ use crate::{
     context::Context,
     error::chain,
     kinds::{
-        deployment_package::{
-            PACKAGE_CONTENT,
-            plan::{self, Content},
-        },
+        deployment_package::{PACKAGE_CONTENT, plan::Content},
         site::enrolment::add_token_members,
-        software_update_point::{active::offered_sources, memory},
+        software_update_point::{active, memory},
     },
 };
 
@@ -198,10 +196,11 @@ pub async fn run(ctx: Arc<Context>) {
 
 /// Compiles, signs and stores once.
 pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
-    if let Some(object) = whole::not_taken_in(ctx).await? {
+    let (objects, behind) = whole::objects(ctx).await?;
+    if let Some(object) = behind {
         return Ok(Run::Behind { object });
     }
-    let input = load(ctx).await?;
+    let input = load(ctx, objects).await?;
     let plan = site::compile(&input);
     // Fails closed: what cannot be proved is a defect, and no policy goes out that may ignore a restriction.
     let violations = check::check(&input, &plan);
@@ -287,9 +286,8 @@ fn sign(ctx: &Context, next: &Next<'_>, epoch: u64, now: Timestamp) -> Result<St
     })
 }
 
-/// Everything the planner needs, from the site database.
-pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
-    let mut objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
+/// Everything the planner needs beside the objects, from the site database.
+async fn load(ctx: &Context, mut objects: SiteObjects) -> Result<SiteInput, CompileError> {
     add_token_members(ctx, &mut objects).await.map_err(store("load members by token"))?;
     let clients = ctx.store.clients().await.map_err(store("load clients"))?;
     let lines = ctx.store.lines().await.map_err(store("load lines"))?;
@@ -322,7 +320,7 @@ pub async fn load(ctx: &Context) -> Result<SiteInput, CompileError> {
             .iter()
             .filter(|leaf| packages.iter().any(|content| content.files.contains_key(&leaf.file.sha256)));
         for leaf in held {
-            required_leaves.entry(update.id.clone()).or_default().insert(plan::name(leaf));
+            required_leaves.entry(update.id.clone()).or_default().insert(leaf.reference());
         }
     }
     let dependencies = if ids.is_empty() { Vec::new() } else { dependencies(ctx, &packages).await? };
@@ -340,15 +338,9 @@ async fn packages(ctx: &Context) -> Result<Vec<Content>, CompileError> {
 async fn offered_lines(ctx: &Context) -> Result<BTreeMap<String, Option<LineRelease>>, CompileError> {
     let points = ctx.caches.software_update_points.all();
     let mut offered = BTreeMap::new();
-    for source in offered_sources(&points) {
-        let (name, Some(apt)) = (&source.name, &source.apt) else { continue };
-        let releases = memory::releases(ctx, name).await.map_err(store("load releases"))?;
-        for suite in &apt.suites {
-            for component in &apt.components {
-                let line = format!("{name}/{suite}/{component}");
-                offered.insert(line, releases.get(suite).cloned());
-            }
-        }
+    for source in active::offered_sources(&points) {
+        let releases = memory::releases(ctx, &source.name).await.map_err(store("load releases"))?;
+        offered.extend(active::lines(source).map(|(suite, line)| (line, releases.get(suite).cloned())));
     }
     Ok(offered)
 }

@@ -95,6 +95,17 @@ pub struct Leaf {
     pub stanza: String,
 }
 
+impl Leaf {
+    /// What a client calls it.
+    pub fn reference(&self) -> LeafRef {
+        LeafRef {
+            package: self.package.clone(),
+            architecture: self.architecture.clone(),
+            version: self.version.clone(),
+        }
+    }
+}
+
 /// A software update (bundle).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {

@@ -49,6 +49,13 @@ pub struct DeploymentSettings {
     pub restart_countdown: Option<SignedDuration>,
 }
 
+impl DeploymentSettings {
+    /// Whether a machine of this role must not be restarted because of the deployment (R-DEPL-13).
+    pub const fn suppresses_restart(&self, workstation: bool) -> bool {
+        if workstation { self.suppress_restart_workstations } else { self.suppress_restart_servers }
+    }
+}
+
 /// When a deployment becomes available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Available {

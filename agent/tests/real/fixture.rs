@@ -18,7 +18,7 @@ use patchtide_agent::{
 };
 use patchtide_model::{
     Digest, LineId, UpdateId,
-    catalogue::{ContentFile, Leaf, LeafRef, LineCatalogue, RestartRule, ScanLeaf, ScanUpdate},
+    catalogue::{ContentFile, Leaf, LineCatalogue, RestartRule, ScanLeaf, ScanUpdate},
     object::ClientSettings,
     policy::{LinePolicy, PolicyBody, UpdatePolicy},
 };
@@ -232,14 +232,6 @@ pub(crate) fn scan_update((source, version): &(String, String), leaves: &[Leaf])
     ScanUpdate { source: source.clone(), version: version.clone(), leaves }
 }
 
-pub(crate) fn reference(leaf: &Leaf) -> LeafRef {
-    LeafRef {
-        package: leaf.package.clone(),
-        architecture: leaf.architecture.clone(),
-        version: leaf.version.clone(),
-    }
-}
-
 pub(crate) fn line_policies(catalogues: &BTreeMap<LineId, Vec<u8>>) -> Vec<LinePolicy> {
     catalogues
         .iter()
@@ -371,7 +363,7 @@ impl Ground {
         let leaves = || self.updates.values().flatten();
         InstallBatch {
             updates: self.updates.keys().map(|id| (id.clone(), RestartRule::Auto)).collect(),
-            leaves: leaves().map(reference).collect(),
+            leaves: leaves().map(Leaf::reference).collect(),
             files: leaves().chain(&self.dependencies).map(|leaf| leaf.file.sha256).collect(),
             ..InstallBatch::default()
         }
@@ -380,7 +372,7 @@ impl Ground {
     pub(crate) fn leaves_of(&self) -> LeavesOf {
         self.updates
             .iter()
-            .map(|(id, leaves)| (id.clone(), leaves.iter().map(reference).collect::<BTreeSet<_>>()))
+            .map(|(id, leaves)| (id.clone(), leaves.iter().map(Leaf::reference).collect::<BTreeSet<_>>()))
             .collect()
     }
 

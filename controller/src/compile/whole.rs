@@ -7,6 +7,7 @@ use kube::{
     api::{ListParams, PartialObjectMeta},
 };
 use patchtide_crds::annotations::{DISABLED, RECONCILE};
+use patchtide_model::object::SiteObjects;
 use patchtide_store::ObjectRow;
 
 use super::{CompileError, store};
@@ -17,15 +18,17 @@ use crate::{
     status::Object,
 };
 
-/// A window or collection that the watches have seen and that is neither in the database in its newest generation nor
-/// marked as blocking.
-pub(super) async fn not_taken_in(ctx: &Context) -> Result<Option<String>, CompileError> {
-    let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
+/// The objects of the site, and a window or collection that the watches have seen and that is neither in the database in
+/// its newest generation nor marked as blocking.
+pub(super) async fn objects(ctx: &Context) -> Result<(SiteObjects, Option<String>), CompileError> {
     let windows = ctx.store.objects(MAINTENANCE_WINDOW).await.map_err(store("load windows"))?;
     let collections = ctx.store.objects(COLLECTION).await.map_err(store("load collections"))?;
+    // After the rows: what is found to be in the database is in the objects too.
+    let objects = ctx.store.load_objects().await.map_err(store("load objects"))?;
     let blocked: BTreeSet<&str> = objects.blocked.keys().map(String::as_str).collect();
     let window = missing(MAINTENANCE_WINDOW, &ctx.caches.maintenance_windows, &windows, &blocked);
-    Ok(window.or_else(|| missing(COLLECTION, &ctx.caches.collections, &collections, &blocked)))
+    let behind = window.or_else(|| missing(COLLECTION, &ctx.caches.collections, &collections, &blocked));
+    Ok((objects, behind))
 }
 
 fn missing<K: Object>(

@@ -184,6 +184,8 @@ pub struct Cache {
 }
 
 const FETCHED: &str = "refs/patchtide/fetched";
+/// Told by the relay, and by libgit2 where there is none.
+const BYTES: &str = "bytes received (spec.limits.fetchSize)";
 
 impl Cache {
     /// The cache in `dir`, made when absent.
@@ -272,7 +274,7 @@ fn connect(repository: &Repository, request: &Request) -> Result<Fetched, FetchE
     let verdict = relay.and_then(Relay::end);
     result.map_err(|error| {
         let found = verdict.map(|verdict| match verdict {
-            Verdict::Bytes => FetchError::Limit("bytes received (spec.limits.fetchSize)"),
+            Verdict::Bytes => FetchError::Limit(BYTES),
             Verdict::Time => FetchError::Timeout(limits.time),
             Verdict::Unreachable(why) => FetchError::Unreachable(why),
             Verdict::Peer(why) => FetchError::Peer(why),
@@ -376,7 +378,7 @@ fn callbacks<'a>(session: &'a Session<'a>) -> RemoteCallbacks<'a> {
     });
     callbacks.transfer_progress(move |progress| {
         let verdict = if progress.received_bytes() > session.limits.bytes {
-            Some(FetchError::Limit("bytes received (spec.limits.fetchSize)"))
+            Some(FetchError::Limit(BYTES))
         } else if progress.total_objects() > session.limits.objects {
             Some(FetchError::Limit("objects"))
         } else if Instant::now() > session.deadline {

@@ -94,11 +94,7 @@ async fn report(ground: &Ground, client: ClientId, line: &LineId, detected: Dete
         .flat_map(|update| update.leaves.iter().map(move |leaf| (update, leaf)))
         .min_by_key(|(_, leaf)| leaf.file.size)
         .unwrap();
-    let leaf = patchtide_model::catalogue::LeafRef {
-        package: leaf.package.clone(),
-        architecture: leaf.architecture.clone(),
-        version: leaf.version.clone(),
-    };
+    let leaf = leaf.reference();
     let state = DetectedUpdate {
         source: update.id.source.clone(),
         version: update.id.version.clone(),

@@ -7,7 +7,6 @@ use std::{
 
 use patchtide_model::{
     ClientId, ObjectName, UpdateId,
-    catalogue::LeafRef,
     deployment::Deployment,
     object::ClientSettings,
     policy::{DeploymentPolicy, PolicyBody, UpdatePolicy},
@@ -156,12 +155,7 @@ fn update(input: &SiteInput, id: &UpdateId, in_policy: &UpdatePolicy, named: boo
     let Some(object) = input.updates.get(id) else { return Some("not in the catalogue") };
     let required = input.required_leaves.get(id);
     let approved = |leaf: &patchtide_model::catalogue::Leaf| {
-        let name = LeafRef {
-            package: leaf.package.clone(),
-            architecture: leaf.architecture.clone(),
-            version: leaf.version.clone(),
-        };
-        object.leaves.contains(leaf) && required.is_some_and(|required| required.contains(&name))
+        object.leaves.contains(leaf) && required.is_some_and(|required| required.contains(&leaf.reference()))
     };
     [
         ("no deployment names it", named),

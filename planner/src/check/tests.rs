@@ -6,7 +6,6 @@ use std::{
 use jiff::SignedDuration;
 use patchtide_model::{
     ClientId,
-    catalogue::LeafRef,
     client::{Client, ClientState},
     object::{Blocked, ClientSettings, Collection, FactOperator, FactRequirement},
     policy::PolicyBody,
@@ -35,9 +34,7 @@ fn client(number: u128, role: &str) -> Client {
 fn setting() -> SiteInput {
     let mut site = site(vec![update("a", 2), update("b", 2)]);
     for source in ["a", "b"] {
-        let leaf = leaf(source, 2);
-        let name = LeafRef { package: leaf.package, architecture: leaf.architecture, version: leaf.version };
-        site.required_leaves.insert(id(source, 2), [name].into());
+        site.required_leaves.insert(id(source, 2), [leaf(source, 2).reference()].into());
     }
     site.clients = vec![client(1, "web-a"), client(2, "web-b"), client(3, "db")];
     site.clients.push(Client { state: ClientState::Pending, ..client(4, "web-c") });

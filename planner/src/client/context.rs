@@ -259,12 +259,7 @@ impl<'a> Context<'a> {
 
     /// Whether a deployment suppresses restarts of this kind of machine.
     pub(super) fn suppresses_restart(&self, reach: &Reach<'a>) -> bool {
-        let settings = &reach.policy.settings;
-        if self.view.workstation {
-            settings.suppress_restart_workstations
-        } else {
-            settings.suppress_restart_servers
-        }
+        reach.policy.settings.suppresses_restart(self.view.workstation)
     }
 
     /// Time that has to be left for a restart after these updates (domain.md 4.3): countdown and turnaround, unless

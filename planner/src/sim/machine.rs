@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::{
     Digest, UpdateId,
-    catalogue::{LeafRef, Update},
+    catalogue::Update,
     policy::Policy,
     state::{Detection, StateError},
 };
@@ -216,11 +216,7 @@ impl Machine {
             let Some(installed) = self.packages.get(&leaf.package) else { continue };
             any = true;
             if *installed < version(&leaf.version) {
-                leaves.insert(LeafRef {
-                    package: leaf.package.clone(),
-                    architecture: leaf.architecture.clone(),
-                    version: leaf.version.clone(),
-                });
+                leaves.insert(leaf.reference());
             }
         }
         let state = if !any {

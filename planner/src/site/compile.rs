@@ -8,7 +8,7 @@ use std::{
 use jiff::SignedDuration;
 use patchtide_model::{
     ClientId, Digest, ObjectName, UpdateId,
-    catalogue::{LeafRef, Update},
+    catalogue::{Leaf, LeafRef, Update},
     client::ClientState,
     deployment::Deployment,
     object::ClientSettings,
@@ -130,21 +130,8 @@ fn offers<'a>(input: &'a SiteInput, notes: &mut BTreeSet<Note>) -> BTreeMap<&'a 
 }
 
 fn offer(update: &Update, required: Option<&BTreeSet<LeafRef>>) -> UpdatePolicy {
-    let needed = |package: &str, architecture: &str, version: &str| {
-        required.is_some_and(|required| {
-            required.contains(&LeafRef {
-                package: package.to_owned(),
-                architecture: architecture.to_owned(),
-                version: version.to_owned(),
-            })
-        })
-    };
-    let mut leaves: Vec<_> = update
-        .leaves
-        .iter()
-        .filter(|leaf| needed(&leaf.package, &leaf.architecture, &leaf.version))
-        .cloned()
-        .collect();
+    let needed = |leaf: &Leaf| required.is_some_and(|required| required.contains(&leaf.reference()));
+    let mut leaves: Vec<_> = update.leaves.iter().filter(|leaf| needed(leaf)).cloned().collect();
     leaves.sort();
     leaves.dedup();
     UpdatePolicy {

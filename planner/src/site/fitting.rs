@@ -87,10 +87,6 @@ fn allowance<'a>(
     holding: &mut (impl Iterator<Item = &'a DeploymentPolicy> + Clone),
     workstation: bool,
 ) -> SignedDuration {
-    let suppressed = |deployment: &DeploymentPolicy| {
-        let settings = &deployment.settings;
-        if workstation { settings.suppress_restart_workstations } else { settings.suppress_restart_servers }
-    };
     let own_windows = body
         .windows
         .iter()
@@ -99,7 +95,8 @@ fn allowance<'a>(
         || own_windows
         || holding
             .clone()
-            .any(|deployment| suppressed(deployment) || deployment.settings.restart_outside_windows);
+            .map(|deployment| &deployment.settings)
+            .any(|settings| settings.suppresses_restart(workstation) || settings.restart_outside_windows);
     if none_follows {
         return SignedDuration::ZERO;
     }

@@ -6,7 +6,6 @@ use std::{
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use patchtide_model::{
     ClientId, ObjectName,
-    catalogue::LeafRef,
     client::{Client, ClientState, Facts},
     deployment::{Available, Deadline},
     object::{Blocked, ClientSettings, Collection, FactOperator, FactRequirement},
@@ -149,11 +148,7 @@ fn two_groups() -> SiteInput {
     let mut window = daily("night", 2, minutes(60));
     window.collection = name("web");
     add_window(&mut input, window);
-    let leaf = leaf("a", 2);
-    input.required_leaves.insert(
-        id("a", 2),
-        [LeafRef { package: leaf.package, architecture: leaf.architecture, version: leaf.version }].into(),
-    );
+    input.required_leaves.insert(id("a", 2), [leaf("a", 2).reference()].into());
     input
 }
 

@@ -1,9 +1,8 @@
 //! Bodies with limits that hold before anything is parsed.
 
 use std::{
-    future::Future as _,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,9 +11,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use crate::Refusal;
+use crate::{Refusal, paced::Alarm};
 
 /// How slowly a body may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +45,20 @@ pub(crate) struct Paced {
     end: Instant,
     window: Instant,
     came: u64,
-    /// Made when first needed: most bodies are there with their heads.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Paced {
     pub(crate) fn new(inner: Incoming, pace: Pace) -> Self {
         let now = Instant::now();
-        Self { inner, pace, end: now + pace.whole, window: now + pace.window, came: 0, alarm: None }
+        Self {
+            inner,
+            pace,
+            end: now + pace.whole,
+            window: now + pace.window,
+            came: 0,
+            alarm: Alarm::default(),
+        }
     }
 }
 
@@ -74,11 +79,9 @@ impl hyper::body::Body for Paced {
         }
         loop {
             let next = this.end.min(this.window);
-            let alarm = this.alarm.get_or_insert_with(|| Box::pin(sleep_until(next)));
-            if alarm.deadline() != next {
-                alarm.as_mut().reset(next);
+            if !this.alarm.poll(cx, next) {
+                return Poll::Pending;
             }
-            ready!(alarm.as_mut().poll(cx));
             if next == this.end || this.came < this.pace.least {
                 return Poll::Ready(Some(Err(Late(this.pace).into())));
             }

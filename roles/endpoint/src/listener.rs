@@ -10,7 +10,6 @@ use patchtide_protocol::{
     certificate::read_identity,
     identity::{ClientIdentity, SiteName},
 };
-use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,7 +23,7 @@ use crate::{
     Clock, Metrics, Peer, Unidentified, VersionRule,
     admission::Admission,
     body::Pace,
-    metrics::{ListenerLabel, RefusedLabel},
+    metrics::{Held, ListenerLabel, RefusedLabel},
     paced::{self, Activity, Outgoing, Quiet},
     service::Gate,
 };
@@ -223,7 +222,8 @@ impl Server {
         let Some(place) = self.admission.source(source.ip(), self.limits.per_source) else {
             return self.refused("source");
         };
-        let _open = Open::new(&self.metrics, self.name);
+        let listener = ListenerLabel { listener: self.name };
+        let _open = Held::new(self.metrics.connections.get_or_create_owned(&listener));
         // Without it, an answer in two segments waits for the other side's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let activity = Arc::new(Activity::default());
@@ -293,22 +293,5 @@ impl Server {
             tracing::debug!(listener = self.name, %source, %error, "connection ended with an error");
             self.refused("protocol");
         }
-    }
-}
-
-/// One open connection in the metrics, also when serving it ends by a defect.
-struct Open(Gauge);
-
-impl Open {
-    fn new(metrics: &Metrics, listener: &'static str) -> Self {
-        let open = metrics.connections.get_or_create_owned(&ListenerLabel { listener });
-        open.inc();
-        Self(open)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -26,6 +26,25 @@ impl Names<'_> {
     }
 }
 
+/// One more in a gauge for as long as it lives, also when what it stands for ends by a defect.
+#[derive(Debug)]
+pub struct Held(Gauge);
+
+impl Held {
+    /// Counts one.
+    #[must_use]
+    pub fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Metrics of all listeners of a process. Labels are the listener, the route and the status: never a client.
 #[derive(Debug, Clone)]
 pub struct Metrics {

@@ -64,13 +64,13 @@ impl Drop for Working {
     }
 }
 
-/// A timer that is cheap to move: it sleeps until some earlier deadline and looks again then.
+/// A timer that is made when first needed and is cheap to move: it sleeps until some earlier deadline and looks again then.
 #[derive(Debug, Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     /// Whether `deadline` has passed; wakes the task when it may have.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use axum::{Json, body::Body, extract::State};
 use http::{HeaderMap, StatusCode, header};
-use patchtide_endpoint::{AuthenticatedClient, Refusal, body, standing::Standing};
+use patchtide_endpoint::{AuthenticatedClient, Refusal, body, metrics::Held, standing::Standing};
 use patchtide_protocol::{
     JSON, STATE_BINARY, ZSTD, binary, check, encoding,
     encoding::EncodingError,
@@ -12,12 +12,7 @@ use patchtide_protocol::{
     state::{Acknowledgement, StateReport, Text},
 };
 
-use crate::{
-    ManagementPoint, convert,
-    error::refusal,
-    metrics::{Held, Outcome},
-    parse_json,
-};
+use crate::{ManagementPoint, convert, error::refusal, metrics::Outcome, parse_json};
 
 /// `POST /v1/state-messages`.
 pub(crate) async fn report(
@@ -74,7 +69,7 @@ async fn keep<S: AsRef<str> + Ord>(
     report.check().map_err(|violation| value(&violation))?;
     let messages = report.messages.len();
     let report = convert::report(client.id, (point.clock)(), report);
-    let waiting = Held::new(&point.metrics.waiting);
+    let waiting = Held::new(point.metrics.waiting.clone());
     let kept = point.store.intake(report).await;
     drop(waiting);
     let acknowledged = kept.map_err(|error| refusal("state messages", &error))?;

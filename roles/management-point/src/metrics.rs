@@ -20,22 +20,6 @@ pub(crate) struct Outcome {
     pub(crate) outcome: &'static str,
 }
 
-/// One more for as long as it lives.
-pub(crate) struct Held<'a>(&'a Gauge);
-
-impl<'a> Held<'a> {
-    pub(crate) fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 impl Metrics {
     /// Registers them; the registry gives the prefix `patchtide`.
     pub fn register(registry: &mut Registry) -> Self {

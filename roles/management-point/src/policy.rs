@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use patchtide_endpoint::{AuthenticatedClient, Draining, Refusal};
+use patchtide_endpoint::{AuthenticatedClient, Draining, Refusal, metrics::Held};
 use patchtide_model::ClientId;
 use patchtide_protocol::{JSON, limits::LONGEST_POLL};
 use patchtide_store::SiteStore;
@@ -86,7 +86,7 @@ pub(crate) async fn policy(
     let held = held(&headers);
     let deadline = Instant::now() + Duration::from_secs(wait).min(LONGEST_POLL);
     let mut numbers = point.policies.0.clone();
-    let waiting = Waiting::new(&point);
+    let waiting = Held::new(point.metrics.long_polls.clone());
     let found = loop {
         let current = numbers.borrow_and_update().clone();
         match current.as_ref().map(|numbers| numbers.get(&client.id).copied()) {
@@ -144,20 +144,4 @@ fn held(headers: &HeaderMap) -> Option<Number> {
     let text = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
     let (epoch, number) = text.trim().strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
     Some((epoch.parse().ok()?, number.parse().ok()?))
-}
-
-/// Counts a client that waits, also when its connection ends meanwhile.
-struct Waiting<'a>(&'a ManagementPoint);
-
-impl<'a> Waiting<'a> {
-    fn new(point: &'a ManagementPoint) -> Self {
-        point.metrics.long_polls.inc();
-        Self(point)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.long_polls.dec();
-    }
 }

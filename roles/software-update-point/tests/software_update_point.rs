@@ -9,7 +9,7 @@ mod site;
 
 use std::time::{Duration, Instant};
 
-use bed::{Bed, Options};
+use bed::{Bed, Device, Options, Running};
 use patchtide_endpoint::VersionRule;
 use patchtide_model::Digest;
 use patchtide_protocol::Problem;
@@ -17,9 +17,17 @@ use patchtide_software_update_point::SoftwareUpdatePoint;
 use patchtide_store::library::Library;
 use site::Site;
 
-/// Names that exist nowhere, asked for by many at once, keep nobody from the catalogue for long.
-#[tokio::test]
-async fn asking_for_what_does_not_exist_holds_nobody_up() {
+/// A point that serves, and a device that may ask it.
+struct Ground {
+    bed: Bed,
+    site: Site,
+    library: Library,
+    server: Running,
+    device: Device,
+    _folder: tempfile::TempDir,
+}
+
+async fn ground() -> Ground {
     let bed = Bed::new("lab");
     let folder = tempfile::tempdir().unwrap();
     let site = Site::open(&bed, folder.path()).await;
@@ -30,6 +38,13 @@ async fn asking_for_what_does_not_exist_holds_nobody_up() {
     let server = bed.serve(point.router(), options).await;
     let device = bed.device(1);
     site.activate(&device).await;
+    Ground { bed, site, library, server, device, _folder: folder }
+}
+
+/// Names that exist nowhere, asked for by many at once, keep nobody from the catalogue for long.
+#[tokio::test]
+async fn asking_for_what_does_not_exist_holds_nobody_up() {
+    let Ground { bed, site, library, server, device, _folder } = ground().await;
     let client = bed.client_with(Some(&device), |builder| builder.pool_max_idle_per_host(8));
     let get = |digest: Digest| {
         let request = client.get(server.url(&format!("/v1/catalogues/{digest}")));
@@ -52,16 +67,7 @@ async fn asking_for_what_does_not_exist_holds_nobody_up() {
 
 #[tokio::test]
 async fn published_catalogues_are_served_and_nothing_else() {
-    let bed = Bed::new("lab");
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(&bed, folder.path()).await;
-    let library = Library::open(folder.path().join("library")).unwrap();
-    let point = SoftwareUpdatePoint::new(site.store.clone(), library.clone());
-    let options =
-        Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
-    let server = bed.serve(point.router(), options).await;
-    let device = bed.device(1);
-    site.activate(&device).await;
+    let Ground { bed, site, library, server, device, _folder } = ground().await;
     let client = bed.client(Some(&device));
     let get = async |digest: Digest| {
         client.get(server.url(&format!("/v1/catalogues/{digest}"))).send().await.unwrap()

@@ -15,6 +15,11 @@ use crate::{
 /// or (-line, catalogue version of the watermark).
 pub(crate) type Key = (i64, i64);
 
+/// One step of a quick hash; its best bits are the upper ones.
+pub(crate) const fn mix(state: u64, word: u64) -> u64 {
+    (state.rotate_left(5) ^ word).wrapping_mul(0xf135_7aea_2e62_a9c5)
+}
+
 /// A quick hash of keys: slots are ours to give, so nobody can choose them to collide.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHasher(u64);
@@ -27,7 +32,7 @@ impl Hasher for KeyHasher {
     }
 
     fn write_i64(&mut self, value: i64) {
-        self.0 = (self.0.rotate_left(5) ^ value.cast_unsigned()).wrapping_mul(0xf135_7aea_2e62_a9c5);
+        self.0 = mix(self.0, value.cast_unsigned());
     }
 
     fn finish(&self) -> u64 {

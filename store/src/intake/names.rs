@@ -9,6 +9,7 @@ use std::{
 
 use patchtide_model::{SiteName, catalogue::LeafRef};
 
+use super::counts::mix;
 use crate::{Result, codec::Encoder, core::Core, sql::sql};
 
 /// Leaf sets remembered at most, per site.
@@ -118,7 +119,7 @@ fn hash(source: &str, version: &str) -> u64 {
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
         for word in words.iter().chain([&last]) {
-            state = (state.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0xf135_7aea_2e62_a9c5);
+            state = mix(state, u64::from_le_bytes(*word));
         }
     }
     state.rotate_left(26)

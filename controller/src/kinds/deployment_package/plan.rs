@@ -67,7 +67,7 @@ pub fn plan(object: &DeploymentPackage, inputs: &Inputs) -> Result<Next, Failure
     if !files.is_empty() {
         for (update, leaf) in &inputs.dependencies {
             add(&object.spec, inputs, update, leaf, &mut files)?;
-            dependencies.insert(name(leaf));
+            dependencies.insert(leaf.reference());
         }
     }
     let updates: Vec<UpdateId> =
@@ -97,17 +97,8 @@ fn wanted(spec: &DeploymentPackageSpec, inputs: &Inputs, update: &Update, leaf: 
         // that comes later needs it too.
         ContentScope::Required => {
             inputs.before.as_ref().is_some_and(|before| before.files.contains_key(&leaf.file.sha256))
-                || inputs.required.get(&update.id).is_some_and(|needed| needed.contains(&name(leaf)))
+                || inputs.required.get(&update.id).is_some_and(|needed| needed.contains(&leaf.reference()))
         }
-    }
-}
-
-/// A leaf's name.
-pub fn name(leaf: &Leaf) -> LeafRef {
-    LeafRef {
-        package: leaf.package.clone(),
-        architecture: leaf.architecture.clone(),
-        version: leaf.version.clone(),
     }
 }
 
@@ -175,7 +166,10 @@ mod tests {
     fn inputs() -> Inputs {
         let openssl = update(OPENSSL);
         Inputs {
-            required: BTreeMap::from([(openssl.id.clone(), openssl.leaves.iter().map(name).collect())]),
+            required: BTreeMap::from([(
+                openssl.id.clone(),
+                openssl.leaves.iter().map(Leaf::reference).collect(),
+            )]),
             updates: BTreeMap::from([(openssl.id.clone(), openssl)]),
             archives: BTreeMap::from([("debian".into(), "http://archive.example/debian".into())]),
             points: BTreeSet::from([ObjectName::new("dp1").unwrap()]),

@@ -51,16 +51,19 @@ pub fn offered_sources(points: &[Arc<SoftwareUpdatePoint>]) -> impl Iterator<Ite
     serving.flat_map(|point| &point.spec.sources)
 }
 
-/// Their lines.
-pub fn offered_lines(points: &[Arc<SoftwareUpdatePoint>]) -> BTreeSet<String> {
-    offered_sources(points)
-        .filter_map(|source| source.apt.as_ref().map(|apt| (&source.name, apt)))
-        .flat_map(|(name, apt)| {
-            apt.suites.iter().flat_map(move |suite| {
-                apt.components.iter().map(move |component| format!("{name}/{suite}/{component}"))
-            })
+/// The lines of a source, each with its suite.
+pub fn lines(source: &UpdateSource) -> impl Iterator<Item = (&str, String)> {
+    source.apt.iter().flat_map(move |apt| {
+        apt.suites.iter().flat_map(move |suite| {
+            let line = move |component| (suite.as_str(), format!("{}/{suite}/{component}", source.name));
+            apt.components.iter().map(line)
         })
-        .collect()
+    })
+}
+
+/// The lines of the points in force.
+pub fn offered_lines(points: &[Arc<SoftwareUpdatePoint>]) -> BTreeSet<String> {
+    offered_sources(points).flat_map(lines).map(|(_, line)| line).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::{
     ClientId,
-    catalogue::{Leaf, LeafRef},
     policy::{POLICY_VERSION, Policy},
     state::{Detection, Evaluation, StateError, UpdateEnforcement},
 };
@@ -20,19 +19,11 @@ use crate::{
 
 const NOW: &str = "2026-11-21T10:00:00Z";
 
-fn reference(leaf: &Leaf) -> LeafRef {
-    LeafRef {
-        package: leaf.package.clone(),
-        architecture: leaf.architecture.clone(),
-        version: leaf.version.clone(),
-    }
-}
-
 /// Updates `a` and `b` deployed to one client that requires both and has scanned a minute ago.
 fn setting(change: impl FnOnce(&mut SiteInput)) -> (Policy, ClientView) {
     let mut site = site(vec![update("a", 2), update("b", 2)]);
     for source in ["a", "b"] {
-        site.required_leaves.insert(id(source, 2), [reference(&leaf(source, 2))].into());
+        site.required_leaves.insert(id(source, 2), [leaf(source, 2).reference()].into());
     }
     site.clients = vec![patchtide_model::client::Client {
         id: ClientId(Uuid::from_u128(1)),
@@ -60,7 +51,7 @@ fn setting(change: impl FnOnce(&mut SiteInput)) -> (Policy, ClientView) {
     let mut view = ClientView::new(Uuid::from_u128(9), false);
     let required = |source: &str| Detected {
         state: Detection::Required,
-        leaves: [reference(&leaf(source, 2))].into(),
+        leaves: [leaf(source, 2).reference()].into(),
         needs: BTreeSet::new(),
     };
     view.scan_completed(
@@ -120,7 +111,7 @@ fn what_the_site_has_not_approved_is_named_and_not_installed() {
     let (policy, mut view) = setting(|_| {});
     present(&mut view);
     let missing = leaf("libnew", 7);
-    view.detected.get_mut(&id("a", 2)).unwrap().needs.insert(reference(&missing));
+    view.detected.get_mut(&id("a", 2)).unwrap().needs.insert(missing.reference());
     let decision = now_for(&policy, &view);
     assert_eq!(batch_of(&decision), None, "the site gets two minutes to approve it");
     assert_eq!(decision.next_wake, Some(at("2026-11-21T10:01:00Z")));
@@ -150,7 +141,7 @@ fn what_has_to_come_along_comes_along_or_both_wait() {
     let (policy, mut view) = setting(change);
     present(&mut view);
     assert_eq!(batch_of(&now_for(&policy, &view)).unwrap().updates.len(), 1);
-    view.detected.get_mut(&id("a", 2)).unwrap().needs.insert(reference(&leaf("b", 2)));
+    view.detected.get_mut(&id("a", 2)).unwrap().needs.insert(leaf("b", 2).reference());
     assert_eq!(batch_of(&now_for(&policy, &view)).unwrap().updates.len(), 2, "pulled in before its deadline");
     let (policy, _) = setting(|site| {
         change(site);
@@ -197,17 +188,19 @@ fn a_lock_a_running_batch_and_a_broken_dpkg_are_waited_for() {
     );
 }
 
+/// The scan that is due, if one is.
+fn scan(policy: &Policy, view: &ClientView, now: &str) -> Option<(ScanKind, ScanPurpose)> {
+    decide(policy, view, at(now), &TimeZone::UTC).actions.into_iter().find_map(|action| match action {
+        Action::Scan(request) => Some((request.kind, request.purpose)),
+        _ => None,
+    })
+}
+
 /// R-SCAN-07 to R-SCAN-12: which row of table 3.
 #[test]
 fn scans_are_of_the_right_kind() {
     let (mut policy, mut view) = setting(|_| {});
     present(&mut view);
-    let scan = |policy: &Policy, view: &ClientView, now: &str| {
-        decide(policy, view, at(now), &TimeZone::UTC).actions.into_iter().find_map(|action| match action {
-            Action::Scan(request) => Some((request.kind, request.purpose)),
-            _ => None,
-        })
-    };
     assert_eq!(scan(&policy, &view, NOW), None);
     let evening = "2026-11-21T20:00:00Z";
     assert_eq!(scan(&policy, &view, evening), Some((ScanKind::NonForcedOffline, ScanPurpose::BeforeInstall)));

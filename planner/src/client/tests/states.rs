@@ -215,12 +215,6 @@ fn a_client_that_may_not_take_from_others_waits() {
 fn the_cycles_scan_and_by_hand_is_forced() {
     let (mut policy, mut view) = setting(|_| {});
     present(&mut view);
-    let scan = |policy: &Policy, view: &ClientView, now: &str| {
-        decide(policy, view, at(now), &TimeZone::UTC).actions.into_iter().find_map(|action| match action {
-            Action::Scan(request) => Some((request.kind, request.purpose)),
-            _ => None,
-        })
-    };
     policy.body.deployments.clear();
     view.scan.last_evaluation = Some(at("2026-11-28T12:00:00Z"));
     view.scan.last_online = Some(at("2026-11-28T11:00:00Z"));
