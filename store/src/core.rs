@@ -28,7 +28,8 @@ pub(crate) struct Core {
     pub(crate) counts: Mutex<Counts>,
     signals: Mutex<HashMap<SiteName, [watch::Sender<u64>; 2]>>,
     pub(crate) contacts: Mutex<HashMap<(SiteName, ClientId), (Timestamp, IpAddr)>>,
-    shared: Mutex<HashMap<SiteName, Arc<Shared>>>,
+    /// By site, and the collection of leaf sets in which new ones begin.
+    shared: Mutex<(i64, HashMap<SiteName, Arc<Shared>>)>,
 }
 
 impl fmt::Debug for Core {
@@ -103,11 +104,21 @@ impl Core {
 
     /// What reports of a site are looked up in.
     pub(crate) fn shared(&self, site: &SiteName) -> Arc<Shared> {
-        let mut shared = lock(&self.shared);
-        match shared.get(site) {
-            Some(known) => Arc::clone(known),
-            None => Arc::clone(shared.entry(site.clone()).or_default()),
+        let (epoch, shared) = &mut *lock(&self.shared);
+        if let Some(known) = shared.get(site) {
+            return Arc::clone(known);
         }
+        let new = Arc::new(Shared::default());
+        new.forget_sets(*epoch);
+        shared.insert(site.clone(), Arc::clone(&new));
+        new
+    }
+
+    /// Leaf sets are being collected: no id that any task knows is good any more.
+    pub(crate) fn forget_sets(&self, epoch: i64) {
+        let mut shared = lock(&self.shared);
+        shared.0 = epoch;
+        shared.1.values().for_each(|site| site.forget_sets(epoch));
     }
 
     /// The sender of a signal.

@@ -23,6 +23,8 @@ pub(crate) struct Writer {
     token: String,
     /// Number of the last row of `count_delta`.
     deltas: i64,
+    /// The last collection of leaf sets that is known here.
+    set_epoch: i64,
     closed: bool,
     pub(crate) cache: Cache,
 }
@@ -34,6 +36,7 @@ impl Writer {
             open: false,
             token: Uuid::new_v4().to_string(),
             deltas: 0,
+            set_epoch: 0,
             closed: false,
             cache: Cache::default(),
         }
@@ -102,9 +105,9 @@ impl Tx {
             committed: false,
             counts: Deltas::default(),
         };
-        let row = tx.row(sql("SELECT owner, deltas FROM writer WHERE id = 1")).await?;
-        let (owner, deltas) = match row {
-            Some(row) => (row.text(0)?, row.int(1)?),
+        let row = tx.row(sql("SELECT owner, deltas, set_epoch FROM writer WHERE id = 1")).await?;
+        let (owner, deltas, set_epoch) = match row {
+            Some(row) => (row.text(0)?, row.int(1)?, row.int(2)?),
             None => {
                 return Err(StoreError::Damaged { what: "writer row", detail: "it is missing".to_owned() });
             }
@@ -115,12 +118,28 @@ impl Tx {
             tx.execute(sql("UPDATE writer SET owner = $1 WHERE id = 1").bind(token)).await?;
         }
         tx.writer.deltas = deltas;
+        if set_epoch != tx.writer.set_epoch {
+            // Another process collects, or this one has just been opened.
+            tx.sets_are_collected(set_epoch);
+        }
         Ok(tx)
     }
 
     /// What is known about the data; only true as long as this transaction is not given up.
     pub(crate) fn cache(&mut self) -> &mut Cache {
         &mut self.writer.cache
+    }
+
+    /// The collection of leaf sets in force: what was looked up in an earlier one may be gone.
+    pub(crate) fn set_epoch(&self) -> i64 {
+        self.writer.set_epoch
+    }
+
+    /// Forgets every id of a leaf set that was looked up before.
+    pub(crate) fn sets_are_collected(&mut self, epoch: i64) {
+        self.writer.cache = Cache::default();
+        self.writer.set_epoch = epoch;
+        self.core.forget_sets(epoch);
     }
 
     fn conn(&mut self) -> Result<&mut Conn> {

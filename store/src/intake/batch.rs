@@ -41,7 +41,7 @@ pub(crate) struct Submitted {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Taken(IntakeAck),
-    /// It was looked up in a catalogue that is no longer the line's: nothing of it was kept.
+    /// It was looked up in a catalogue that is no longer the line's, or its leaf sets may be gone: nothing of it was kept.
     Again,
 }
 
@@ -108,7 +108,8 @@ async fn one_site(
     load::segments(tx, segments).await?;
     load::clients(tx, site, known, reports.iter().map(|report| report.client)).await?;
     load::lines(tx, site, known, reports.iter().flat_map(lines).collect()).await?;
-    let stale: Vec<bool> = reports.iter().map(|report| is_stale(report, &known.lines)).collect();
+    let stale: Vec<bool> =
+        reports.iter().map(|report| is_stale(report, &known.lines, tx.set_epoch())).collect();
     let new_sets =
         reports.iter().zip(&stale).filter(|(_, stale)| !**stale).flat_map(|(report, _)| found(report));
     load::leaf_sets(tx, site, known, new_sets.flat_map(|found| &found.new_sets).map(Vec::as_slice).collect())
@@ -183,11 +184,12 @@ fn lines(report: &IntakeReport<Found>) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether anything of a report was looked up in another catalogue than the line has now.
-fn is_stale(report: &IntakeReport<Found>, lines: &HashMap<String, LineEntry>) -> bool {
+/// Whether anything of a report was looked up in another catalogue than the line has now, or before leaf sets were collected.
+fn is_stale(report: &IntakeReport<Found>, lines: &HashMap<String, LineEntry>, set_epoch: i64) -> bool {
     found(report).any(|found| {
         let used = found.names.as_ref().map(|names| (names.line, names.version));
-        used != lines.get(found.line.as_str()).map(|line| (line.id, line.version))
+        found.set_epoch != set_epoch
+            || used != lines.get(found.line.as_str()).map(|line| (line.id, line.version))
     })
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) unknown: Vec<DetectedUpdate>,
     /// Leaf set of what is newly depended on.
     pub(crate) needs: i64,
+    /// The collection of leaf sets in which their ids were looked up: in a later one they may be gone.
+    pub(crate) set_epoch: i64,
     /// Leaf sets that had no id yet.
     pub(crate) new_sets: Vec<Vec<LeafRef>>,
 }
@@ -124,6 +126,7 @@ pub(crate) fn find<S: AsRef<str>>(
 
 fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Found {
     let names = shared.line(report.line.as_str());
+    let (sets, mut key) = (shared.sets(), Vec::new());
     let mut found = Found {
         line: report.line.clone(),
         catalogue_version: report.catalogue_version,
@@ -133,9 +136,9 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Foun
         states: Vec::with_capacity(report.states.len()),
         unknown: Vec::new(),
         needs: 0,
+        set_epoch: sets.epoch,
         new_sets: Vec::new(),
     };
-    let (sets, mut key) = (shared.sets(), Vec::new());
     for state in &report.states {
         let bits = match state.state {
             Detection::Required => REQUIRED,
@@ -153,11 +156,14 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Foun
             });
             continue;
         }
-        let set =
-            if bits == REQUIRED { set_of(&state.leaves, &sets, &mut key, &mut found.new_sets) } else { 0 };
+        let set = if bits == REQUIRED {
+            set_of(&state.leaves, &sets.ids, &mut key, &mut found.new_sets)
+        } else {
+            0
+        };
         found.states.push(State { place, bits, set });
     }
-    found.needs = set_of(&report.needs, &sets, &mut key, &mut found.new_sets);
+    found.needs = set_of(&report.needs, &sets.ids, &mut key, &mut found.new_sets);
     found.names = names;
     found
 }

@@ -238,10 +238,18 @@ async fn catalogue(tx: &mut Tx, line: i64, version: u64) -> Result<Names> {
     Ok(names)
 }
 
-const FIND_SETS: Many =
-    Many { head: "SELECT id, digest FROM leaf_set WHERE (site, digest) IN (VALUES ", columns: 2, tail: ")" };
+const FIND_SETS: Many = Many {
+    head: "SELECT id, digest, epoch FROM leaf_set WHERE (site, digest) IN (VALUES ",
+    columns: 2,
+    tail: ")",
+};
 const PUT_SETS: Many =
-    Many { head: "INSERT INTO leaf_set (id, site, digest, leaves) VALUES ", columns: 4, tail: "" };
+    Many { head: "INSERT INTO leaf_set (id, site, digest, leaves, epoch) VALUES ", columns: 5, tail: "" };
+const GIVEN_OUT: Many = Many {
+    head: "UPDATE leaf_set SET epoch = (SELECT set_epoch FROM writer) WHERE id IN (VALUES ",
+    columns: 1,
+    tail: ")",
+};
 
 /// Makes sure that each of `sets` (sorted) has an id.
 pub(crate) async fn leaf_sets(
@@ -263,20 +271,26 @@ pub(crate) async fn leaf_sets(
         return Ok(());
     }
     let keys = missing.keys().flat_map(|digest| [site.as_str().into(), digest.clone().into()]).collect();
+    let epoch = tx.set_epoch();
+    let mut given_out = Vec::new();
     for row in tx.rows_many(FIND_SETS, keys).await? {
         if let Some((key, _)) = missing.remove(&row.blob(1)?) {
             cache.sets.put(key, row.int(0)?);
+            if row.int(2)? < epoch {
+                given_out.push(row.int(0)?.into());
+            }
         }
     }
+    tx.execute_many(GIVEN_OUT, given_out).await?;
     if missing.is_empty() {
         return Ok(());
     }
     let last = tx.row(sql("SELECT COALESCE(MAX(id), 0) FROM leaf_set")).await?;
     let mut id = last.map_or(Ok(0), |row| row.int(0))?;
-    let mut values = Vec::with_capacity(missing.len() * 4);
+    let mut values = Vec::with_capacity(missing.len() * 5);
     for (digest, (key, text)) in missing {
         id += 1;
-        values.extend([id.into(), site.as_str().into(), digest.into(), Value::from(text)]);
+        values.extend([id.into(), site.as_str().into(), digest.into(), Value::from(text), epoch.into()]);
         cache.sets.put(key, id);
     }
     tx.execute_many(PUT_SETS, values).await.map(drop)

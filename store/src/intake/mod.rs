@@ -10,6 +10,7 @@ pub(crate) mod details;
 pub(crate) mod dirty;
 pub(crate) mod found;
 mod history;
+mod leaf_sets;
 pub(crate) mod load;
 pub(crate) mod names;
 mod parked;

@@ -149,7 +149,7 @@ impl Hasher for Same {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     lines: RwLock<HashMap<String, Arc<Names>>>,
-    sets: RwLock<HashMap<Vec<u8>, i64>>,
+    sets: RwLock<SetIds>,
     /// Held by who reads a catalogue that is not in `lines`: the others wait for it.
     reading: tokio::sync::Mutex<()>,
 }
@@ -187,17 +187,30 @@ impl Shared {
     }
 
     /// The ids of leaf sets by their keys, for several questions at once.
-    pub(crate) fn sets(&self) -> RwLockReadGuard<'_, HashMap<Vec<u8>, i64>> {
+    pub(crate) fn sets(&self) -> RwLockReadGuard<'_, SetIds> {
         self.sets.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_sets(&self, fresh: impl IntoIterator<Item = (Vec<u8>, i64)>) {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-        if sets.len() > LEAF_SETS {
-            sets.clear();
+        if sets.ids.len() > LEAF_SETS {
+            sets.ids.clear();
         }
-        sets.extend(fresh);
+        sets.ids.extend(fresh);
     }
+
+    /// Leaf sets are being collected: every id known so far may be gone. See [`super::leaf_sets`].
+    pub(crate) fn forget_sets(&self, epoch: i64) {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        *sets = SetIds { epoch, ids: HashMap::new() };
+    }
+}
+
+/// Ids of leaf sets by their keys, and the collection since which they are known.
+#[derive(Debug, Default)]
+pub(crate) struct SetIds {
+    pub(crate) epoch: i64,
+    pub(crate) ids: HashMap<Vec<u8>, i64>,
 }
 
 /// Ids of leaf sets as the writer knows them: the shared ones, and those of its own last transactions.
@@ -213,7 +226,7 @@ impl Sets {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
-        self.fresh.get(key).copied().or_else(|| self.shared.sets().get(key).copied())
+        self.fresh.get(key).copied().or_else(|| self.shared.sets().ids.get(key).copied())
     }
 
     pub(crate) fn put(&mut self, key: Vec<u8>, id: i64) {

@@ -39,6 +39,12 @@ impl Parts {
         Ok(true)
     }
 
+    /// The leaf sets that they refer to.
+    pub(super) fn sets(&self) -> Result<Vec<i64>> {
+        let (states, _, needs) = self.read(None)?;
+        Ok(states.into_iter().map(|state| state.set).chain(needs).filter(|set| *set > 0).collect())
+    }
+
     /// What all parts name, by places of `names`; and the leaf sets of what is newly depended on, one a part.
     pub(super) fn read(&self, names: Option<&Names>) -> Result<(Vec<State>, Vec<DetectedUpdate>, Vec<i64>)> {
         let mut decoder = Decoder::new(WHAT, &self.body);

@@ -14,6 +14,7 @@ mod common;
 mod content;
 mod durability;
 mod intake;
+mod leaf_sets;
 mod property;
 mod schema;
 mod small;
