@@ -5,46 +5,27 @@
 //! taken into the database in its newest generation, or be marked as blocking. Otherwise a deployment that is applied
 //! together with its window could reach clients before the window does.
 
+mod input;
+mod sign;
 mod whole;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use patchtide_model::{
-    ClientId, ObjectName, UpdateId,
-    catalogue::{Leaf, LeafRef},
-    client::Client,
-    object::SiteObjects,
-    policy::{LinePolicy, LineRelease, POLICY_VERSION, Policy},
-};
+use patchtide_model::{ClientId, ObjectName, client::Client};
 use patchtide_planner::{
     check,
     site::{self, SiteInput, SitePlan, Verdict},
 };
 use patchtide_signer::SignerError;
-use patchtide_store::{StoreError, clients::StoredPolicy};
+use patchtide_store::StoreError;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
-    context::Context,
-    error::chain,
-    kinds::{
-        deployment_package::{PACKAGE_CONTENT, plan::Content},
-        site::enrolment::add_token_members,
-        software_update_point::{active, memory},
-    },
-};
+use crate::{context::Context, error::chain, pace};
 
 /// Changes that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// The compiler runs this often although nothing woke it.
 const RESYNC: Duration = Duration::from_mins(1);
-/// Longest time between a change and the next run.
-const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 /// An object that is not in the database for longer than this is named in the log.
@@ -179,8 +160,7 @@ pub async fn run(ctx: Arc<Context>) {
                 RETRY
             }
         };
-        // State messages of a large fleet wake it all the time: it takes at most a sixth of one core.
-        let rest = DEBOUNCE.max(started.elapsed() * 5).min(LONGEST_REST);
+        let rest = pace::rest(started.elapsed()).max(DEBOUNCE);
         let wake = async {
             tokio::select! {
                 _ = changes.changed() => {}
@@ -200,7 +180,7 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     if let Some(object) = behind {
         return Ok(Run::Behind { object });
     }
-    let input = load(ctx, objects).await?;
+    let input = input::load(ctx, objects).await?;
     let plan = site::compile(&input);
     // Fails closed: what cannot be proved is a defect, and no policy goes out that may ignore a restriction.
     let violations = check::check(&input, &plan);
@@ -210,7 +190,7 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     }
     let known = ctx.store.policy_digests().await.map_err(store("read policy numbers"))?;
     let epoch = ctx.store.epoch().await.map_err(store("read the epoch"))?;
-    let new = changed(&plan, &known, epoch);
+    let new = sign::changed(&plan, &known, epoch);
     let withheld =
         plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
     if !new.is_empty()
@@ -221,138 +201,13 @@ pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
     let now = ctx.clock.now();
     let mut signed = 0;
     for batch in new.chunks(BATCH) {
-        let rows = batch.iter().map(|next| sign(ctx, next, epoch, now)).collect::<Result<Vec<_>, _>>()?;
+        let rows =
+            batch.iter().map(|next| sign::sign(ctx, next, epoch, now)).collect::<Result<Vec<_>, _>>()?;
         ctx.store.put_policies(rows).await.map_err(store("store policies"))?;
         signed += batch.len();
     }
     publish(ctx, input, plan);
     Ok(Run::Done { signed, withheld })
-}
-
-/// A policy to be signed.
-struct Next<'a> {
-    client: ClientId,
-    number: u64,
-    body: &'a Arc<patchtide_model::policy::PolicyBody>,
-    digest: patchtide_model::Digest,
-}
-
-/// The policies whose body is not the one the client has.
-fn changed<'a>(
-    plan: &'a SitePlan,
-    known: &BTreeMap<ClientId, (u64, u64, patchtide_model::Digest)>,
-    epoch: u64,
-) -> Vec<Next<'a>> {
-    // Clients share bodies; each is hashed once.
-    let mut digests: BTreeMap<*const patchtide_model::policy::PolicyBody, patchtide_model::Digest> =
-        BTreeMap::new();
-    let mut new = Vec::new();
-    for (client, verdict) in &plan.policies {
-        let Verdict::Policy(body) = verdict else {
-            continue;
-        };
-        let digest = *digests.entry(Arc::as_ptr(body)).or_insert_with(|| site::body_digest(body));
-        let number = match known.get(client) {
-            Some((of, _, old)) if *of == epoch && *old == digest => continue,
-            Some((of, number, _)) if *of == epoch => number + 1,
-            _ => 1,
-        };
-        new.push(Next { client: *client, number, body, digest });
-    }
-    new
-}
-
-fn sign(ctx: &Context, next: &Next<'_>, epoch: u64, now: Timestamp) -> Result<StoredPolicy, CompileError> {
-    let policy = Policy {
-        version: POLICY_VERSION,
-        site: ctx.site.clone(),
-        client: next.client,
-        epoch,
-        number: next.number,
-        issued_at: now,
-        body: next.body.as_ref().clone(),
-    };
-    let envelope = ctx
-        .signer
-        .sign_policy(&policy)
-        .map_err(|source| CompileError::Sign { client: next.client, source })?;
-    Ok(StoredPolicy {
-        client: next.client,
-        epoch,
-        number: next.number,
-        body_digest: next.digest,
-        envelope,
-        issued_at: now,
-    })
-}
-
-/// Everything the planner needs beside the objects, from the site database.
-async fn load(ctx: &Context, mut objects: SiteObjects) -> Result<SiteInput, CompileError> {
-    add_token_members(ctx, &mut objects).await.map_err(store("load members by token"))?;
-    let clients = ctx.store.clients().await.map_err(store("load clients"))?;
-    let lines = ctx.store.lines().await.map_err(store("load lines"))?;
-    let mut offered = offered_lines(ctx).await?;
-    let lines = lines
-        .into_iter()
-        .filter_map(|line| {
-            let release = offered.remove(line.line.as_str())?;
-            let catalogue = line.catalogue?;
-            Some(LinePolicy {
-                release,
-                line: line.line,
-                catalogue_version: catalogue.version,
-                digest: catalogue.digest,
-                size: catalogue.size,
-            })
-        })
-        .collect();
-    let ids: BTreeSet<UpdateId> =
-        objects.deployments.values().flat_map(|deployment| deployment.updates.iter().cloned()).collect();
-    let list: Vec<UpdateId> = ids.iter().cloned().collect();
-    let updates = ctx.store.updates(&list).await.map_err(store("load updates"))?;
-    let mut required_leaves = ctx.store.required_leaves(&ids).await.map_err(store("load required leaves"))?;
-    let packages = packages(ctx).await?;
-    // What a package holds stays approved with its update when nobody requires it any more: it heals what falls below
-    // it again, and the end of an installation is no reason for another policy.
-    for update in updates.values() {
-        let held = update
-            .leaves
-            .iter()
-            .filter(|leaf| packages.iter().any(|content| content.files.contains_key(&leaf.file.sha256)));
-        for leaf in held {
-            required_leaves.entry(update.id.clone()).or_default().insert(leaf.reference());
-        }
-    }
-    let dependencies = if ids.is_empty() { Vec::new() } else { dependencies(ctx, &packages).await? };
-    Ok(SiteInput { site: ctx.site.clone(), objects, clients, lines, updates, required_leaves, dependencies })
-}
-
-/// What the packages hold.
-async fn packages(ctx: &Context) -> Result<Vec<Content>, CompileError> {
-    let rows = ctx.store.objects(PACKAGE_CONTENT).await.map_err(store("load packages"))?;
-    Ok(rows.iter().filter_map(|row| serde_json::from_str(&row.json).ok()).collect())
-}
-
-/// Lines of the sources of software update points in force, with who their release says it is: a line whose source is
-/// gone, or only a spare one's, is kept but not scanned.
-async fn offered_lines(ctx: &Context) -> Result<BTreeMap<String, Option<LineRelease>>, CompileError> {
-    let points = ctx.caches.software_update_points.all();
-    let mut offered = BTreeMap::new();
-    for source in active::offered_sources(&points) {
-        let releases = memory::releases(ctx, &source.name).await.map_err(store("load releases"))?;
-        offered.extend(active::lines(source).map(|(suite, line)| (line, releases.get(suite).cloned())));
-    }
-    Ok(offered)
-}
-
-/// Packages that updates newly depend on, as clients named them, where the catalogue knows them.
-async fn dependencies(ctx: &Context, packages: &[Content]) -> Result<Vec<Leaf>, CompileError> {
-    let mut needed = ctx.store.needed_leaves().await.map_err(store("load new dependencies"))?;
-    needed.extend(packages.iter().flat_map(|content| content.dependencies.iter().cloned()));
-    let needed: Vec<LeafRef> = needed.into_iter().collect();
-    let found = ctx.store.find_leaves(&needed).await.map_err(store("find new dependencies"))?;
-    let leaves: BTreeSet<Leaf> = found.into_values().map(|(_, leaf)| leaf).collect();
-    Ok(leaves.into_iter().collect())
 }
 
 fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
@@ -373,54 +228,5 @@ fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
         && old.clients.iter().map(|client| client.id).eq(new.clients.iter().map(|client| client.id));
     if !same {
         ctx.compiled_version.send_modify(|version| *version += 1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use patchtide_model::{Digest, object::ClientSettings, policy::PolicyBody};
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn plan(clients: u128) -> SitePlan {
-        let body = Arc::new(PolicyBody {
-            settings: ClientSettings::default(),
-            lines: vec![],
-            windows: vec![],
-            deployments: vec![],
-            updates: BTreeMap::new(),
-            dependencies: vec![],
-            provenance: BTreeMap::new(),
-        });
-        let verdicts =
-            (1..=clients).map(|n| (ClientId(Uuid::from_u128(n)), Verdict::Policy(Arc::clone(&body))));
-        let mut policies: BTreeMap<_, _> = verdicts.collect();
-        let held = Verdict::Withheld { reason: "MaintenanceWindow/mars".to_owned() };
-        policies.insert(ClientId(Uuid::from_u128(99)), held);
-        SitePlan { membership: BTreeMap::new(), targets: BTreeMap::new(), policies, notes: vec![] }
-    }
-
-    #[test]
-    fn only_another_body_gets_a_number_and_numbers_only_rise() {
-        let plan = plan(3);
-        let id = |n| ClientId(Uuid::from_u128(n));
-        let first = changed(&plan, &BTreeMap::new(), 1);
-        assert_eq!(
-            first.iter().map(|next| next.number).collect::<Vec<_>>(),
-            [1, 1, 1],
-            "the held one gets none"
-        );
-        let same = first[0].digest;
-        let known = BTreeMap::from([
-            (id(1), (1, 7, same)),
-            (id(2), (1, 7, Digest::of(b"another body"))),
-            (id(3), (1, 7, same)),
-        ]);
-        let next: Vec<_> = changed(&plan, &known, 1).iter().map(|next| (next.client, next.number)).collect();
-        assert_eq!(next, [(id(2), 8)]);
-        // A restored site has another epoch: everybody is told again, from the beginning.
-        let next: Vec<_> = changed(&plan, &known, 2).iter().map(|next| next.number).collect();
-        assert_eq!(next, [1, 1, 1]);
     }
 }

@@ -13,7 +13,10 @@ use std::{
 
 use futures::{StreamExt as _, future, stream};
 use kube::{Resource as _, ResourceExt as _, core::object::HasStatus as _};
-use patchtide_crds::{StatusContract, annotations, conditions::reason};
+use patchtide_crds::{
+    StatusContract, annotations,
+    conditions::{READY, reason},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -23,19 +26,20 @@ use crate::{
     cache::Cache,
     context::Context,
     error::{Failure, Outcome, conclude},
+    events::ready_event,
+    pace::Pace,
     status::{self, Object},
 };
 
-/// Changes that come within this time are one.
-const DEBOUNCE: Duration = Duration::from_millis(150);
-/// Longest time between a change of what objects depend on and the look at them.
-const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Objects of a kind that are reconciled at the same time.
 const CONCURRENCY: usize = 8;
 /// A reconcile that takes longer is broken off. Long work (synchronising, fetching) runs in tasks of its own.
 const LONGEST_RUN: Duration = Duration::from_mins(2);
 /// Numbers in a status are written at most this often; conditions at once.
 const COUNTS_PERIOD: Duration = Duration::from_secs(5);
+/// What is applied together settles within this time: an object that waits for another one no longer than this is no
+/// warning.
+const SETTLING: Duration = Duration::from_secs(30);
 /// Every object is looked at this often whatever happens.
 const RESYNC: Duration = Duration::from_mins(10);
 
@@ -104,52 +108,15 @@ pub async fn run<R: Reconciler>(ctx: Arc<Context>, reconciler: R) {
         }
         pace.ends(Instant::now());
         let resync = Instant::now() + RESYNC;
-        let next = [queue.next(), pace.due].into_iter().flatten().min().unwrap_or(resync);
+        let next = [queue.next(), pace.due()].into_iter().flatten().min().unwrap_or(resync);
         tokio::select! {
             _ = events.changed() => {
                 for name in cache.take_touched() {
                     queue.at(name, Instant::now());
                 }
             }
-            () = any(&mut wakes), if pace.due.is_none() => pace.wake(Instant::now()),
+            () = any(&mut wakes), if pace.due().is_none() => pace.wake(Instant::now()),
             () = sleep_until(next) => {}
-        }
-    }
-}
-
-/// When all objects of a kind are looked at because something they depend on changed. State messages of a large fleet
-/// change it all the time: looking takes at most a sixth of the time.
-#[derive(Debug)]
-struct Pace {
-    due: Option<Instant>,
-    begun: Option<Instant>,
-    not_before: Instant,
-}
-
-impl Pace {
-    const fn new(now: Instant) -> Self {
-        Self { due: None, begun: None, not_before: now }
-    }
-
-    /// Something changed.
-    fn wake(&mut self, now: Instant) {
-        self.due = Some((now + DEBOUNCE).max(self.not_before));
-    }
-
-    /// Whether it is time to look at all.
-    fn begins(&mut self, now: Instant) -> bool {
-        if self.due.is_none_or(|due| due > now) {
-            return false;
-        }
-        self.due = None;
-        self.begun = Some(now);
-        true
-    }
-
-    /// What was begun has ended.
-    fn ends(&mut self, now: Instant) {
-        if let Some(begun) = self.begun.take() {
-            self.not_before = now + (now.duration_since(begun) * 5).min(LONGEST_REST);
         }
     }
 }
@@ -174,6 +141,8 @@ struct Queue {
     due: BTreeMap<String, Instant>,
     failures: BTreeMap<String, u32>,
     written: BTreeMap<String, Instant>,
+    /// Objects whose wait for another one has not been told yet, with the time from which on it is.
+    unsettled: BTreeMap<String, Instant>,
 }
 
 /// What a run leaves behind for the queue.
@@ -183,6 +152,7 @@ struct Run {
     failed: bool,
     written: bool,
     gone: bool,
+    unsettled: Option<Instant>,
 }
 
 impl Queue {
@@ -211,7 +181,11 @@ impl Queue {
     }
 
     fn settle(&mut self, run: Run) {
-        let Run { name, again, failed, written, gone } = run;
+        let Run { name, again, failed, written, gone, unsettled } = run;
+        match unsettled {
+            Some(until) => drop(self.unsettled.insert(name.clone(), until)),
+            None => drop(self.unsettled.remove(&name)),
+        }
         if gone {
             self.failures.remove(&name);
             self.written.remove(&name);
@@ -236,7 +210,7 @@ async fn reconcile_one<R: Reconciler>(
     name: String,
     queue: &Queue,
 ) -> Run {
-    let rest = |name| Run { name, again: None, failed: false, written: false, gone: false };
+    let rest = |name| Run { name, again: None, failed: false, written: false, gone: false, unsettled: None };
     let Some(shared) = cache.get(&name) else {
         return Run { gone: true, ..rest(name) };
     };
@@ -267,25 +241,34 @@ async fn reconcile_one<R: Reconciler>(
     if let Err(failure) = &result {
         tracing::debug!(%kind, name, reason = failure.reason, error = %failure, "not in force");
     }
+    let waits = result.as_ref().is_err_and(|failure| failure.reason == reason::DEPENDENCY_NOT_READY);
+    let news = ready_event(old.conditions(), new.conditions()).is_some();
+    let was = queue.unsettled.get(&name).copied();
+    let (tell, unsettled) = word(news, waits, was, Instant::now());
     let mut again = action.again.map(|after| Instant::now() + after);
+    again = again.into_iter().chain(unsettled).min();
     let urgent = old.conditions() != new.conditions()
         || old.observed_generation() != new.observed_generation()
         || old.last_handled_reconcile_at() != new.last_handled_reconcile_at();
     if let (false, Some(last)) = (urgent || old == new, queue.written.get(&name)) {
         let earliest = *last + COUNTS_PERIOD;
         if earliest > Instant::now() {
-            again = Some(again.map_or(earliest, |again| again.min(earliest)));
-            return Run { again, failed: result.is_err(), ..rest(name) };
+            again = again.into_iter().chain([earliest]).min();
+            return Run { again, failed: result.is_err(), unsettled: was, ..rest(name) };
         }
     }
     let mut written = false;
     match status::publish(&ctx.client, object, &new).await {
-        Ok(Some(object)) => {
-            written = true;
-            ctx.events.ready_changed(&object, old.conditions(), new.conditions()).await;
-            cache.observe(object);
+        Ok(there) => {
+            if tell && let Some(ready) = new.condition(READY) {
+                let warning = ready.status == "False";
+                ctx.events.publish(object, warning, &ready.reason, "Reconcile", &ready.message).await;
+            }
+            if let Some(object) = there {
+                written = true;
+                cache.observe(object);
+            }
         }
-        Ok(None) => {}
         Err(error) if error.is_gone() => return rest(name),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
@@ -293,7 +276,19 @@ async fn reconcile_one<R: Reconciler>(
             again = Some(Instant::now() + COUNTS_PERIOD);
         }
     }
-    Run { again, failed: result.is_err(), written, ..rest(name) }
+    Run { again, failed: result.is_err(), written, unsettled, ..rest(name) }
+}
+
+/// Whether the event about `Ready` is published now, and from when on a wait that has not been told is. `news`: Ready
+/// changed; `waits`: for an object that is not there or not ready; `was`: what was said of it the last time.
+fn word(news: bool, waits: bool, was: Option<Instant>, now: Instant) -> (bool, Option<Instant>) {
+    match was {
+        _ if !waits => (news, None),
+        Some(until) if now >= until => (true, None),
+        Some(until) => (false, Some(until)),
+        None if news => (false, Some(now + SETTLING)),
+        None => (false, None),
+    }
 }
 
 fn outcome(result: &Result<Outcome, Failure>) -> &'static str {
@@ -326,18 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_takes_long_comes_seldom() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        assert!(!pace.begins(start));
-        pace.wake(start);
-        assert!(!pace.begins(start), "changes that come together are one");
-        assert!(pace.begins(start + DEBOUNCE));
-        let end = start + DEBOUNCE + Duration::from_secs(2);
-        pace.ends(end);
-        pace.wake(end);
-        assert!(!pace.begins(end + Duration::from_secs(9)));
-        assert!(pace.begins(end + Duration::from_secs(10)));
+    fn only_a_wait_that_lasts_is_a_warning() {
+        let now = Instant::now();
+        let (told, since) = word(true, true, None, now);
+        assert!(!told, "objects of one commit come in any order");
+        let until = since.unwrap();
+        // Another message, or only another look.
+        assert_eq!(word(true, true, since, now + SETTLING / 2), (false, since));
+        assert_eq!(word(false, true, since, until), (true, None), "told once");
+        assert_eq!(word(false, true, None, until + SETTLING), (false, None));
+        // What came of it is told at once, and another failure too.
+        assert_eq!(word(true, false, since, now + SETTLING / 2), (true, None));
+        assert_eq!(word(false, false, None, now), (false, None));
     }
 
     #[test]

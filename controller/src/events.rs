@@ -43,22 +43,10 @@ impl Events {
             tracing::debug!(error = &error as &dyn std::error::Error, reason, "event not published");
         }
     }
-
-    /// Publishes what changed between two conditions lists: an event when `Ready` has another status or reason.
-    pub async fn ready_changed<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        old: &[Condition],
-        new: &[Condition],
-    ) {
-        if let Some((warning, condition)) = ready_event(old, new) {
-            self.publish(object, warning, &condition.reason, "Reconcile", &condition.message).await;
-        }
-    }
 }
 
 /// The event that a change of `Ready` is worth: whether it is a warning, and the condition.
-fn ready_event<'a>(old: &[Condition], new: &'a [Condition]) -> Option<(bool, &'a Condition)> {
+pub(crate) fn ready_event<'a>(old: &[Condition], new: &'a [Condition]) -> Option<(bool, &'a Condition)> {
     fn ready(all: &[Condition]) -> Option<&Condition> {
         all.iter().find(|condition| condition.type_ == READY)
     }

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod compile;
 pub mod content;
 pub mod context;
+pub mod dependencies;
 pub mod driver;
 pub mod error;
 pub mod events;
@@ -19,6 +20,7 @@ pub mod git;
 pub mod keys;
 pub mod kinds;
 pub mod metrics;
+pub mod pace;
 pub mod run;
 pub mod status;
 #[cfg(test)]

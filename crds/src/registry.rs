@@ -40,6 +40,28 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.kind == name)
 }
 
+/// Calls the macro `$callback` with what is `$given` and the types of all kinds: for code that goes over them.
+#[macro_export]
+macro_rules! for_all_kinds {
+    ($callback:ident $(, $given:expr)*) => {
+        $callback!(
+            $($given,)*
+            Site,
+            GitSource,
+            SoftwareUpdatePoint,
+            SearchFolder,
+            UpdateList,
+            DeploymentTemplate,
+            UpdateDeployment,
+            DeploymentPackage,
+            DistributionPoint,
+            Collection,
+            MaintenanceWindow,
+            ClientSettings
+        )
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use kube::Resource;
@@ -53,20 +75,7 @@ mod tests {
                 $(assert_eq!(kind(&crate::$kind::kind(&())).map(|k| k.plural), Some(&*crate::$kind::plural(&())));)+
             };
         }
-        check!(
-            Site,
-            GitSource,
-            SoftwareUpdatePoint,
-            SearchFolder,
-            UpdateList,
-            DeploymentTemplate,
-            UpdateDeployment,
-            DeploymentPackage,
-            DistributionPoint,
-            Collection,
-            MaintenanceWindow,
-            ClientSettings
-        );
+        crate::for_all_kinds!(check);
         assert!(KINDS.windows(2).all(|pair| pair[0].order <= pair[1].order));
     }
 }

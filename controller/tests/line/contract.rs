@@ -20,20 +20,6 @@ pub fn check_contract(ground: &Ground) {
         };
     }
     for object in ground.all() {
-        check!(
-            object,
-            Site,
-            GitSource,
-            SoftwareUpdatePoint,
-            SearchFolder,
-            UpdateList,
-            DeploymentTemplate,
-            UpdateDeployment,
-            DeploymentPackage,
-            DistributionPoint,
-            Collection,
-            MaintenanceWindow,
-            ClientSettings
-        );
+        patchtide_crds::for_all_kinds!(check, object);
     }
 }

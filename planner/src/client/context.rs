@@ -8,14 +8,14 @@ use std::{
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::{
     Digest, UpdateId,
-    catalogue::{Leaf, LeafRef, RestartRule},
+    catalogue::{Leaf, LeafRef},
     policy::{DeploymentPolicy, Policy, PolicyBody, UpdatePolicy},
     state::Detection,
-    window::{AppliesTo, Calendar, NextOpening, Purpose, WindowAction},
+    window::{Calendar, NextOpening, Purpose},
 };
 
 use super::{
-    limits,
+    allowance, limits,
     view::{Attempt, ClientView, Detected},
 };
 use crate::times;
@@ -268,18 +268,15 @@ impl<'a> Context<'a> {
     where
         'a: 'b,
     {
-        let own_windows = self.restarts.windows().any(|window| {
-            window.applies_to == AppliesTo::RestartsOnly && window.action == WindowAction::Allow
-        });
-        let counts = |item: &Item<'a>| {
-            item.policy.restart != RestartRule::Never
-                && !self.reaching(item).any(|reach| self.suppresses_restart(reach))
-                && !self
-                    .active(item)
-                    .any(|reach| reach.policy.settings.restart_outside_windows && reach.is_due(self.now))
+        let follows = |item: &Item<'a>| {
+            let suppressed = self.reaching(item).any(|reach| self.suppresses_restart(reach));
+            let outside = self
+                .active(item)
+                .any(|reach| reach.policy.settings.restart_outside_windows && reach.is_due(self.now));
+            allowance::restart_follows(item.policy.restart, suppressed, outside)
         };
         let items: Vec<&Item<'a>> = items.collect();
-        if own_windows || !items.iter().any(|item| counts(item)) {
+        if allowance::own_windows(self.restarts.windows()) || !items.iter().any(|item| follows(item)) {
             SignedDuration::ZERO
         } else {
             self.restart_time(&items)
@@ -289,14 +286,8 @@ impl<'a> Context<'a> {
     /// Countdown before a restart because of these updates: the longest that a deployment in force for them gives; one
     /// that says nothing gives that of the client settings.
     pub(super) fn countdown(&self, items: &[&Item<'a>]) -> SignedDuration {
-        let usual = self.body.settings.restart_countdown;
-        items
-            .iter()
-            .flat_map(|item| self.active(item))
-            .map(|reach| reach.policy.settings.restart_countdown.unwrap_or(usual))
-            .max()
-            .unwrap_or(usual)
-            .max(SignedDuration::ZERO)
+        let settings = items.iter().flat_map(|item| self.active(item)).map(|reach| &reach.policy.settings);
+        allowance::countdown(&self.body.settings, settings)
     }
 
     /// Countdown and turnaround.

@@ -5,6 +5,7 @@
 //! through the methods of [`ClientView`] (`scan_completed`, `install_finished`, `booted`, ...), so that the agent and
 //! the simulator keep the same books.
 
+pub(crate) mod allowance;
 mod batch;
 mod content;
 mod context;

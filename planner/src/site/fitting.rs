@@ -8,14 +8,13 @@ use std::{
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::{
     ObjectName, UpdateId,
-    catalogue::RestartRule,
     client::Client,
     policy::{DeploymentPolicy, PolicyBody, UpdatePolicy},
-    window::{AppliesTo, Calendar, NextOpening, Purpose, WindowAction, time_zone},
+    window::{Calendar, NextOpening, Purpose, time_zone},
 };
 
 use super::{SitePlan, Verdict};
-use crate::client::limits;
+use crate::client::{allowance, limits};
 
 /// An update that never starts on some client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +62,11 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
     body.updates
         .iter()
         .filter_map(|(id, update)| {
-            let mut holding = body.deployments.iter().filter(|deployment| deployment.updates.contains(id));
+            let holding = body.deployments.iter().filter(|deployment| deployment.updates.contains(id));
             if holding.clone().any(|deployment| deployment.settings.install_outside_windows) {
                 return None;
             }
-            let restart = allowance(body, update, &mut holding, workstation);
+            let restart = restart_time(body, update, holding, workstation);
             let run_time = limits::transaction(std::iter::once(update.maximum_run_time));
             let needs = run_time.saturating_add(restart);
             match answers.entry(needs).or_insert_with(|| calendar.next_opening(now, needs)) {
@@ -80,27 +79,20 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
         .collect()
 }
 
-/// What has to be left for a restart; the client's own rule is in `client::context`.
-fn allowance<'a>(
+/// What has to be left for a restart, as the client reckons it once its deployments are due.
+fn restart_time<'a>(
     body: &PolicyBody,
     update: &UpdatePolicy,
-    holding: &mut (impl Iterator<Item = &'a DeploymentPolicy> + Clone),
+    holding: impl Iterator<Item = &'a DeploymentPolicy> + Clone,
     workstation: bool,
 ) -> SignedDuration {
-    let own_windows = body
-        .windows
-        .iter()
-        .any(|window| window.applies_to == AppliesTo::RestartsOnly && window.action == WindowAction::Allow);
-    let none_follows = update.restart == RestartRule::Never
-        || own_windows
-        || holding
-            .clone()
-            .map(|deployment| &deployment.settings)
-            .any(|settings| settings.suppresses_restart(workstation) || settings.restart_outside_windows);
-    if none_follows {
+    let settings = holding.map(|deployment| &deployment.settings);
+    let suppressed = settings.clone().any(|settings| settings.suppresses_restart(workstation));
+    let outside = settings.clone().any(|settings| settings.restart_outside_windows);
+    if allowance::own_windows(body.windows.iter())
+        || !allowance::restart_follows(update.restart, suppressed, outside)
+    {
         return SignedDuration::ZERO;
     }
-    let usual = body.settings.restart_countdown;
-    let countdown = holding.map(|deployment| deployment.settings.restart_countdown.unwrap_or(usual)).max();
-    countdown.unwrap_or(usual).saturating_add(body.settings.restart_turnaround)
+    allowance::countdown(&body.settings, settings).saturating_add(body.settings.restart_turnaround)
 }

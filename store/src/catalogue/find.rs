@@ -21,12 +21,12 @@ const BY_NAME: Many = Many {
     columns: 3,
     tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3",
 };
-const BY_ID: Many = Many {
+pub(super) const BY_ID: Many = Many {
     head: "SELECT id, line, posted, superseded_by, expired, body FROM software_update WHERE id IN (VALUES ",
     columns: 1,
     tail: ")",
 };
-const LEAVES: Many = Many {
+pub(super) const LEAVES: Many = Many {
     head: "SELECT f.update_id, f.package, f.architecture, f.version, u.line, u.superseded_by, u.expired \
            FROM leaf f JOIN software_update u ON u.id = f.update_id \
            WHERE (f.package, f.architecture, f.version) IN (VALUES ",
@@ -204,66 +204,10 @@ impl SiteStore {
             })
             .collect())
     }
-
-    /// For those of `ids` whose leaves another update of the site has under the same name, architecture and version with
-    /// other content: each such leaf with that update. Expired updates do not count.
-    pub async fn conflicting(
-        &self,
-        ids: &[UpdateId],
-    ) -> Result<BTreeMap<UpdateId, Vec<(LeafRef, UpdateId)>>> {
-        let asked = self.updates(ids).await?;
-        let names = self.line_names().await?;
-        let leaves: BTreeSet<(&str, &str, &str)> = asked
-            .values()
-            .flat_map(|update| &update.leaves)
-            .map(|leaf| (leaf.package.as_str(), leaf.architecture.as_str(), leaf.version.as_str()))
-            .collect();
-        let keys = leaves.iter().flat_map(|(p, a, v)| [*p, *a, *v]).map(Into::into).collect();
-        let mut holders: BTreeMap<(String, String, String), BTreeSet<i64>> = BTreeMap::new();
-        for row in self.core().rows_many("leaves", LEAVES, keys).await? {
-            if names.contains_key(&row.int(4)?) && !row.flag(6)? {
-                let leaf = (row.text(1)?, row.text(2)?, row.text(3)?);
-                holders.entry(leaf).or_default().insert(row.int(0)?);
-            }
-        }
-        holders.retain(|_, holders| holders.len() > 1);
-        let several: BTreeSet<i64> = holders.values().flatten().copied().collect();
-        let keys = several.into_iter().map(Into::into).collect();
-        let documents = updates(self.core().rows_many("updates", BY_ID, keys).await?).await?;
-        let mut found: BTreeMap<UpdateId, Vec<(LeafRef, UpdateId)>> = BTreeMap::new();
-        for ((package, architecture, version), holders) in holders {
-            let file = |update: &Update| {
-                update
-                    .leaves
-                    .iter()
-                    .find(|leaf| {
-                        leaf.package == package
-                            && leaf.architecture == architecture
-                            && leaf.version == version
-                    })
-                    .map(|leaf| leaf.file.sha256)
-            };
-            let holders: Vec<&Update> = holders.iter().filter_map(|id| documents.get(id)).collect();
-            for one in holders.iter().filter(|one| asked.contains_key(&one.id)) {
-                let others = holders.iter().filter(|other| other.id != one.id && file(other) != file(one));
-                let leaf = LeafRef {
-                    package: package.clone(),
-                    architecture: architecture.clone(),
-                    version: version.clone(),
-                };
-                found
-                    .entry(one.id.clone())
-                    .or_default()
-                    .extend(others.map(|other| (leaf.clone(), other.id.clone())));
-            }
-        }
-        found.retain(|_, others| !others.is_empty());
-        Ok(found)
-    }
 }
 
 /// Rows of [`BY_NAME`] or [`BY_ID`] as updates, by their numbers.
-async fn updates(rows: Vec<Row>) -> Result<HashMap<i64, Update>> {
+pub(super) async fn updates(rows: Vec<Row>) -> Result<HashMap<i64, Update>> {
     let mut parts = Vec::with_capacity(rows.len());
     for row in rows {
         let by =

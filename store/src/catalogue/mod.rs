@@ -1,5 +1,6 @@
 //! The catalogue of a site: lines, updates, leaves.
 
+mod conflict;
 mod find;
 mod lines;
 mod revision;

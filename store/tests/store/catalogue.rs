@@ -226,7 +226,11 @@ async fn two_sources_that_disagree_about_a_file_are_told(db: Db) {
     assert_eq!(found.keys().collect::<Vec<_>>(), [&id("b", "a", "1")]);
     let (leaf, other) = &found[&id("b", "a", "1")][0];
     assert_eq!((leaf.version.as_str(), other), ("1", &theirs));
+    let both = site.disagreeing(&[leaf_ref("a", "1"), leaf_ref("c", "1")]).await.unwrap();
+    let holders: Vec<_> = both[&leaf_ref("a", "1")].iter().map(|(update, _)| update).collect();
+    assert_eq!((both.len(), holders), (1, vec![&id("b", "a", "1"), &theirs]));
     // Withdrawn there: nobody disagrees any more.
     site.apply_line_sync(sync("m", &[("c", "1")]), at(3)).await.unwrap();
     assert_eq!(site.conflicting(&[id("b", "a", "1")]).await.unwrap(), BTreeMap::new());
+    assert_eq!(site.disagreeing(&[leaf_ref("a", "1")]).await.unwrap(), BTreeMap::new());
 }

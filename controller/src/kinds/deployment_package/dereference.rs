@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use patchtide_crds::{DeploymentPackage, deployment_package::ContentScope};
 use patchtide_model::{
-    ObjectName, UpdateId,
+    Digest, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef, Update},
     deployment::Available,
 };
@@ -13,6 +13,7 @@ use patchtide_model::{
 use super::{PACKAGE_CONTENT, plan::Content};
 use crate::{
     context::Context,
+    dependencies,
     error::Failure,
     kinds::{database, distribution_point::validate::is_held, update_list},
 };
@@ -26,6 +27,8 @@ pub struct Inputs {
     pub required: BTreeMap<UpdateId, BTreeSet<LeafRef>>,
     /// Packages that updates newly depend on, with the update they belong to.
     pub dependencies: Vec<(UpdateId, Leaf)>,
+    /// Such packages that sources disagree about.
+    pub conflicts: BTreeMap<LeafRef, (UpdateId, UpdateId)>,
     /// Roots of the archives by source name.
     pub archives: BTreeMap<String, String>,
     /// Distribution points that get it.
@@ -64,9 +67,11 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
         inputs.required = ctx.store.required_leaves(&ids).await.map_err(|error| database(&error))?;
         let mut needed = ctx.store.needed_leaves().await.map_err(|error| database(&error))?;
         needed.extend(inputs.before.iter().flat_map(|before| before.dependencies.iter().cloned()));
-        let needed: Vec<LeafRef> = needed.into_iter().collect();
-        let found = ctx.store.find_leaves(&needed).await.map_err(|error| database(&error))?;
-        inputs.dependencies = found.into_values().collect();
+        let before = inputs.before.as_ref();
+        let held = |file: &Digest| before.is_some_and(|before| before.files.contains_key(file));
+        let found = dependencies::find(ctx, needed, &ids, held).await.map_err(|error| database(&error))?;
+        inputs.dependencies = found.leaves.into_values().collect();
+        inputs.conflicts = found.conflicts;
     }
     for point in ctx.caches.software_update_points.all() {
         for source in &point.spec.sources {

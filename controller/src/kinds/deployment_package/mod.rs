@@ -12,7 +12,10 @@ use std::{
 };
 
 use kube::ResourceExt;
-use patchtide_crds::{DeploymentPackage, DeploymentPackageStatus, conditions::reason};
+use patchtide_crds::{
+    DeploymentPackage, DeploymentPackageStatus,
+    conditions::{CATALOGUE_CONFLICT, reason},
+};
 use patchtide_model::{Digest, ObjectName, object};
 use patchtide_store::{ObjectRow, content::WantedContent};
 use tokio::sync::{Mutex, watch};
@@ -21,10 +24,12 @@ use self::plan::Content;
 use crate::{
     cache::Cache,
     context::Context,
+    dependencies::conflict_message,
     driver::Reconciler,
     error::{Failure, Outcome},
     kinds::{
-        self, DEPLOYMENT_PACKAGE, database, distribution_point::validate::is_held, supported, sweep_rows,
+        self, DEPLOYMENT_PACKAGE, database, distribution_point::validate::is_held, flag, supported,
+        sweep_rows,
     },
 };
 
@@ -64,6 +69,9 @@ impl Reconciler for DeploymentPackages {
         let next = plan::plan(object, &inputs)?;
         let generation = object.metadata.generation.unwrap_or_default();
         supported(status, generation, &ctx.clock.time(), &plan::without_effect(&object.spec));
+        let conflict = conflict_message(&inputs.conflicts);
+        let told = conflict.as_ref().map(|text| (true, "CatConflict", text.as_str()));
+        flag(status, CATALOGUE_CONFLICT, generation, &ctx.clock.time(), told);
         apply(ctx, object, &next).await?;
         self.distribute(ctx).await?;
         let progress = status::fill(ctx, status, &inputs, &next).await?;
