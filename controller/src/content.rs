@@ -1,6 +1,8 @@
 //! Fetches the files of packages into the site's library, each once, verified while it streams; deletes what nothing
 //! refers to any more.
 
+mod room;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -20,6 +22,7 @@ use patchtide_store::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use self::room::Room;
 use crate::{
     context::Context,
     error::chain,
@@ -49,6 +52,12 @@ enum ContentError {
     Client(#[source] FetchError),
     #[error("the file could not be fetched: check the source's url and the network")]
     Fetch(#[source] FetchError),
+    #[error(
+        "there is no room for {size} bytes in the content store of {limit}: raise Site.spec.limits.contentStore, or take updates out of packages"
+    )]
+    Full { size: u64, limit: u64 },
+    #[error("the content store could not be looked through: check the rights of the data folder")]
+    Library(#[source] LibraryError),
     #[error("the file could not be kept: check the space and rights of the data folder")]
     Keep(#[source] LibraryError),
 }
@@ -101,8 +110,20 @@ async fn fetch_all(ctx: &Context, fetchers: &Fetchers) -> Result<usize, StoreErr
         .into_iter()
         .filter(|content| wanted.contains(&content.wanted.digest) && is_due(content, now))
         .collect();
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let limit = ctx.store.site_limits().await?.and_then(|limits| limits.content_store);
+    // A size that cannot be kept to is not ignored: nothing is fetched then.
+    let room = match limit.map(|limit| Room::of(limit, &ctx.library)).transpose() {
+        Ok(room) => room,
+        Err(error) => {
+            tracing::warn!(error = %chain(&ContentError::Library(error)), "content not fetched; tried again");
+            return Ok(0);
+        }
+    };
     let results: Vec<Result<bool, StoreError>> = stream::iter(due)
-        .map(|content| fetch_one(ctx, fetchers, content))
+        .map(|content| fetch_one(ctx, fetchers, room.as_ref(), content))
         .buffer_unordered(PARALLEL)
         .collect()
         .await;
@@ -121,12 +142,17 @@ fn is_due(content: &Content, now: Timestamp) -> bool {
     }
 }
 
-async fn fetch_one(ctx: &Context, fetchers: &Fetchers, content: Content) -> Result<bool, StoreError> {
+async fn fetch_one(
+    ctx: &Context,
+    fetchers: &Fetchers,
+    room: Option<&Room>,
+    content: Content,
+) -> Result<bool, StoreError> {
     let wanted = content.wanted;
     let state = if ctx.library.contains(wanted.digest) {
         ContentState::Present
     } else {
-        match fetch_file(ctx, fetchers, &wanted).await {
+        match fetch_into(ctx, fetchers, room, &wanted).await {
             Ok(()) => ContentState::Present,
             Err(error) => {
                 let error = format!("{}: {}", wanted.url, chain(&error));
@@ -139,6 +165,24 @@ async fn fetch_one(ctx: &Context, fetchers: &Fetchers, content: Content) -> Resu
     ctx.store.set_content_state(wanted.digest, state, ctx.clock.now()).await?;
     ctx.content_progress.send_modify(|version| *version += 1);
     Ok(here)
+}
+
+/// Fetches a file where there is room for it.
+async fn fetch_into(
+    ctx: &Context,
+    fetchers: &Fetchers,
+    room: Option<&Room>,
+    wanted: &patchtide_store::content::WantedContent,
+) -> Result<(), ContentError> {
+    let Some(room) = room else { return fetch_file(ctx, fetchers, wanted).await };
+    if !room.take(wanted.size) {
+        return Err(ContentError::Full { size: wanted.size, limit: room.limit() });
+    }
+    let fetched = fetch_file(ctx, fetchers, wanted).await;
+    if fetched.is_err() {
+        room.give_back(wanted.size);
+    }
+    fetched
 }
 
 async fn fetch_file(

@@ -42,6 +42,7 @@ macro_rules! sizes {
 }
 
 sizes! {
+    kib512 = "512Ki",
     mib1 = "1Mi",
     mib64 = "64Mi",
     mib500 = "500Mi",

@@ -151,22 +151,25 @@ impl Default for Retention {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SiteLimits {
-    /// Clients of the site, pending ones included, 1 to 10000000, default 100000.
+    /// Clients of the site, pending ones included and revoked ones not, 1 to 10000000, default 100000. Machines that are
+    /// clients stay so when it is lowered; no others are taken.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub clients: u32,
-    /// Pending machines, 1 to 1000000, default 10000.
+    /// Pending machines, 1 to 1000000, default 10000. Of one address at most 10 may be pending in any case.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub pending_clients: u32,
-    /// Enrolment requests a minute from one address, 1 to 100000, default 60.
+    /// Enrolment requests a minute from one address, 1 to 100000, default 60: half of them at once.
     #[schemars(range(min = 1, max = 100_000))]
     pub enrolments_per_minute: u32,
-    /// Requests a minute of one client, 1 to 100000, default 600.
+    /// Requests a minute of one client to management points, 1 to 100000, default 600: half of them at once. Reports of
+    /// state messages have a limit of their own beside it, 20 at once and then one in 10 seconds.
     #[schemars(range(min = 1, max = 100_000))]
     pub requests_per_minute: u32,
-    /// Size of one report of state messages after decompression, default 1Mi.
+    /// Size of one report of several state messages after decompression, default and at most 512Ki: the protocol allows
+    /// no more. A report of one message is not held to it, for it cannot be made smaller.
     pub report_size: ByteSize,
-    /// State messages in one report, 1 to 1000000, default 10000.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    /// State messages in one report, 1 to 1000, default 1000.
+    #[schemars(range(min = 1, max = 1000))]
     pub messages_per_report: u32,
     /// Size of the content store, default: what the disk holds. When it is full, nothing new is fetched and the packages
     /// that wait for it say so.
@@ -181,8 +184,8 @@ impl Default for SiteLimits {
             pending_clients: 10_000,
             enrolments_per_minute: 60,
             requests_per_minute: 600,
-            report_size: defaults::mib1(),
-            messages_per_report: 10_000,
+            report_size: defaults::kib512(),
+            messages_per_report: 1_000,
             content_store: None,
         }
     }

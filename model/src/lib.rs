@@ -13,6 +13,7 @@ pub mod id;
 pub mod object;
 pub mod policy;
 pub mod search;
+pub mod site;
 pub mod state;
 pub mod window;
 

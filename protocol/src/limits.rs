@@ -30,8 +30,6 @@ pub const REPORT_PERIOD: Duration = Duration::from_secs(10);
 pub const REPORT_BURST: u32 = 20;
 /// Pending enrolments of one address.
 pub const PENDING_PER_ADDRESS: u32 = 10;
-/// Pending enrolments of a site.
-pub const PENDING_PER_SITE: u32 = 5_000;
 /// Facts of a client. Of a report that brings more, the first are kept, by key.
 pub const FACTS: usize = 200;
 /// Characters of a fact's key.

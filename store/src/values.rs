@@ -1,15 +1,18 @@
 //! Small values of a site: key and text, anchors, the epoch.
 
 use jiff::Timestamp;
+use patchtide_model::site::SiteLimits;
 
 use crate::{
     Result, SiteStore,
     core::Signal,
-    sql::{parse, sql},
+    sql::{json, parse, sql},
 };
 
 /// Key of the epoch among the values; `@` keeps it apart from callers' keys.
 const EPOCH: &str = "@epoch";
+/// Key of what the Site allows.
+const LIMITS: &str = "@limits";
 
 impl SiteStore {
     /// The text under `key`.
@@ -30,6 +33,21 @@ impl SiteStore {
             tx.raise(&self.site, Signal::Site);
         }
         tx.commit().await
+    }
+
+    /// What the Site allows; none: no controller has written it yet.
+    pub async fn site_limits(&self) -> Result<Option<SiteLimits>> {
+        let text = self.get_value(LIMITS).await?;
+        text.map(|text| {
+            serde_json::from_str(&text)
+                .map_err(|error| crate::StoreError::Damaged { what: "limits", detail: error.to_string() })
+        })
+        .transpose()
+    }
+
+    /// Says what the Site allows.
+    pub async fn set_site_limits(&self, limits: &SiteLimits) -> Result<()> {
+        self.set_value(LIMITS, &json("limits", limits)?).await
     }
 
     /// The instant anchored under `key`; the first caller's `proposed` is kept for ever (to the microsecond).

@@ -110,7 +110,11 @@ async fn what_restricts_holds_from_the_first_moment() {
     ground.start();
     a_token_puts_its_machines_under_the_windows_of_its_collection(&ground).await;
     one_point_is_active_and_sources_that_disagree_are_left_out(&ground).await;
+    the_site_keeps_to_its_limits(&ground).await;
     points_that_are_held_get_nothing(&ground).await;
+    // Ten bytes do not fit into five: what waits for them says so.
+    says(&ground, "deploymentpackage", "tools", "Ready", "ContentFailed", "Site.spec.limits.contentStore")
+        .await;
     the_site_shows_its_roles(&ground).await;
     // It is at work for ever: its archive is away.
     ground.kubectl(&["delete", "deploymentpackage", "tools"]);
@@ -234,6 +238,20 @@ async fn one_point_is_active_and_sources_that_disagree_are_left_out(ground: &Gro
         .await;
     // R-ULST-13: pinned, and in no package.
     assert_eq!(ground.get("updatelist", "tools")["status"]["withoutContent"], 1);
+}
+
+async fn the_site_keeps_to_its_limits(ground: &Ground) {
+    let patch = r#"{"spec":{"limits":{"clients":7,"reportSize":"1Mi","contentStore":"5"}}}"#;
+    ground.kubectl(&["patch", "site", "site", "--type=merge", "-p", patch]);
+    says(ground, "site", "site", "Stalled", "InvalidSpec", "limits.reportSize: 1Mi is more").await;
+    let before = ground.store.site_limits().await.unwrap().unwrap();
+    assert_eq!((before.clients, before.content_store), (100_000, None), "the last good ones stay in force");
+    let patch = r#"{"spec":{"limits":{"reportSize":"64Ki"}}}"#;
+    ground.kubectl(&["patch", "site", "site", "--type=merge", "-p", patch]);
+    ground.ready("site", "site", 20).await;
+    let limits = ground.store.site_limits().await.unwrap().unwrap();
+    assert_eq!((limits.clients, limits.report_size, limits.content_store), (7, 64 << 10, Some(5)));
+    assert_eq!(condition(&ground.get("site", "site"), "Supported"), serde_json::Value::Null);
 }
 
 async fn points_that_are_held_get_nothing(ground: &Ground) {

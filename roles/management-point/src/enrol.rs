@@ -26,7 +26,7 @@ use patchtide_store::{
     clients::{self, EnrolmentRow},
 };
 
-use crate::{ManagementPoint, error::refusal, parse_json};
+use crate::{ManagementPoint, error::refusal, limits::per_minute, parse_json};
 
 /// Kind of the rows in which the controller finds requests for a new certificate: name is the client, UID the id of its
 /// enrolment, content the signing request.
@@ -54,11 +54,14 @@ pub(crate) async fn request(
     body: Body,
 ) -> Result<Json<EnrolmentAnswer>, Refusal> {
     let address = peer.address.ip().to_canonical();
-    point.enrolments.take(network(address), Instant::now()).map_err(|wait| {
+    let limits = point.limits.get(&point).await?;
+    let rate = limits.1.as_ref().map(|limits| per_minute(limits.enrolments_per_minute));
+    let rate = rate.unwrap_or(point.config.enrolments);
+    point.enrolments.take_at(rate, network(address), Instant::now()).map_err(|wait| {
         Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             "RATE",
-            "too many enrolment requests come from this address",
+            "more enrolment requests come from this address than Site.spec.limits.enrolmentsPerMinute allows",
             "ask again later; the request is the same as long as the key is",
         )
         .retry_after(wait.as_secs() + 1)

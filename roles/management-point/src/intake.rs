@@ -12,7 +12,7 @@ use patchtide_protocol::{
     state::{Acknowledgement, StateReport, Text},
 };
 
-use crate::{ManagementPoint, convert, error::refusal, metrics::Outcome, parse_json};
+use crate::{ManagementPoint, convert, error::refusal, limits, metrics::Outcome, parse_json};
 
 /// `POST /v1/state-messages`.
 pub(crate) async fn report(
@@ -54,9 +54,9 @@ async fn take(
     let bytes = body::read(headers, body, STATE_WIRE_BYTES).await?;
     let bytes = if form.compressed { Cow::Owned(expand(&bytes)?) } else { Cow::Borrowed(&bytes[..]) };
     if form.binary {
-        keep(point, client, read_binary(&bytes)?).await
+        keep(point, client, read_binary(&bytes)?, bytes.len()).await
     } else {
-        keep(point, client, read_json(&bytes)?).await
+        keep(point, client, read_json(&bytes)?, bytes.len()).await
     }
 }
 
@@ -65,9 +65,13 @@ async fn keep<S: AsRef<str> + Ord>(
     point: &ManagementPoint,
     client: &AuthenticatedClient,
     report: StateReport<S>,
+    bytes: usize,
 ) -> Result<Acknowledgement, Refusal> {
     report.check().map_err(|violation| value(&violation))?;
     let messages = report.messages.len();
+    if let Some(limits) = &point.limits.get(point).await?.1 {
+        limits::report(limits, messages, bytes)?;
+    }
     let report = convert::report(client.id, (point.clock)(), report);
     let waiting = Held::new(point.metrics.waiting.clone());
     let kept = point.store.intake(report).await;

@@ -7,6 +7,7 @@ mod convert;
 mod enrol;
 mod error;
 mod intake;
+mod limits;
 mod locate;
 mod metrics;
 mod policy;
@@ -63,6 +64,8 @@ pub struct ManagementPoint {
     points: locate::Points,
     reports: rate::Limiter<patchtide_model::ClientId>,
     enrolments: rate::Limiter<std::net::IpAddr>,
+    requests: rate::Limiter<patchtide_model::ClientId>,
+    limits: limits::Limits,
     metrics: Metrics,
 }
 
@@ -83,6 +86,8 @@ impl ManagementPoint {
         let point = Self {
             reports: rate::Limiter::new(config.reports),
             enrolments: rate::Limiter::new(config.enrolments),
+            requests: rate::Limiter::new(config.reports),
+            limits: limits::Limits::default(),
             standings: Standings::new(lookup, Duration::from_secs(1)),
             points: locate::Points::default(),
             store,
@@ -106,6 +111,7 @@ impl ManagementPoint {
             .route(path::LOCATIONS, only(get(locate::locations)))
             .route(path::STATE_MESSAGES, only(post(intake::report)))
             .fallback(unknown_path)
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(self), limits::requests))
             .with_state(Arc::clone(self))
     }
 

@@ -33,7 +33,12 @@ impl<K: Eq + Hash> Limiter<K> {
 
     /// Takes one, or says how long to wait for it.
     pub(crate) fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
-        let Rate { burst, period } = self.rate;
+        self.take_at(self.rate, key, now)
+    }
+
+    /// The same at a rate that may change from one call to the next.
+    pub(crate) fn take_at(&self, rate: Rate, key: K, now: Instant) -> Result<(), Duration> {
+        let Rate { burst, period } = rate;
         if burst == 0 {
             return Ok(());
         }

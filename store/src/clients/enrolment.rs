@@ -11,6 +11,7 @@ use patchtide_model::{
 use crate::{
     Result, SiteStore, StoreError,
     core::Signal,
+    intake::load::state_code,
     sql::{Row, json, parse, sql},
 };
 
@@ -88,17 +89,31 @@ impl SiteStore {
                 return Ok(known.state);
             }
         }
+        let site = self.site_limits().await?;
         let mut tx = self.begin("an enrolment").await?;
         let address = row.address.map(|address| address.to_string());
         let count = sql(
-            "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN address = $3 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+            "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN address = $3 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+                         (SELECT COUNT(*) FROM client WHERE site = $1 AND state <> $4) \
                          FROM enrolment WHERE site = $1 AND state = 0 AND id <> $2",
         );
-        let count = count.bind(self.site.as_str()).bind(row.id).bind(address.clone().unwrap_or_default());
+        let count = count
+            .bind(self.site.as_str())
+            .bind(row.id)
+            .bind(address.clone().unwrap_or_default())
+            .bind(state_code(ClientState::Revoked));
         if let Some(pending) = tx.row(count).await? {
             let options = &self.core().options;
+            let open = pending.unsigned(0)?;
+            let of_site = site.as_ref().map_or(options.pending_per_site, |limits| limits.pending_clients);
+            let clients = site.as_ref().map_or(u32::MAX, |limits| limits.clients);
             for (what, n, limit) in [
-                ("pending enrolments of this site", pending.unsigned(0)?, options.pending_per_site),
+                (
+                    "clients of this site, pending ones included (Site.spec.limits.clients),",
+                    open + pending.unsigned(2)?,
+                    clients,
+                ),
+                ("pending enrolments of this site (Site.spec.limits.pendingClients)", open, of_site),
                 ("pending enrolments of this address", pending.unsigned(1)?, options.pending_per_address),
             ] {
                 if n >= u64::from(limit) {

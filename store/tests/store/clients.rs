@@ -1,6 +1,6 @@
 //! Enrolment, standing, policy.
 
-use patchtide_model::{ClientId, Digest, client::ClientState, state::Detection};
+use patchtide_model::{ClientId, Digest, client::ClientState, site::SiteLimits, state::Detection};
 use patchtide_store::{
     StoreError,
     clients::{EnrolmentRow, EnrolmentState, StoredPolicy},
@@ -12,6 +12,7 @@ use crate::common::{Db, at, client, detected, enrolment, id, on_both, report, sc
 on_both!(
     a_request_waits_and_becomes_a_client,
     pending_requests_are_bounded,
+    the_site_bounds_its_clients,
     only_active_clients_count,
     policy_numbers_only_rise,
     contacts_are_kept_once_a_minute,
@@ -59,6 +60,38 @@ async fn pending_requests_are_bounded(db: Db) {
     assert_eq!(db.site.put_enrolment(again).await.unwrap(), EnrolmentState::Pending);
     let other = Some("192.0.2.2".parse().unwrap());
     db.site.put_enrolment(EnrolmentRow { address: other, ..enrolment(11) }).await.unwrap();
+}
+
+async fn the_site_bounds_its_clients(db: Db) {
+    let site = &db.site;
+    let one = client(site, 1).await;
+    let limits = SiteLimits {
+        clients: 2,
+        pending_clients: 1,
+        enrolments_per_minute: 60,
+        requests_per_minute: 600,
+        report_size: 1,
+        messages_per_report: 1,
+        content_store: None,
+    };
+    site.set_site_limits(&limits).await.unwrap();
+    assert_eq!(site.site_limits().await.unwrap(), Some(limits.clone()));
+    site.put_enrolment(enrolment(10)).await.unwrap();
+    let refused = async |n| match site.put_enrolment(enrolment(n)).await {
+        Err(StoreError::Limit { what, limit }) => (what, limit),
+        other => panic!("{other:?}"),
+    };
+    // The first that is exceeded is named.
+    let (what, limit) = refused(11).await;
+    assert_eq!((what.contains("limits.clients"), limit), (true, 2));
+    site.set_site_limits(&SiteLimits { clients: 100, ..limits.clone() }).await.unwrap();
+    let (what, limit) = refused(11).await;
+    assert_eq!((what.contains("limits.pendingClients"), limit), (true, 1));
+    // A revoked client leaves its place.
+    site.set_site_limits(&SiteLimits { pending_clients: 5, ..limits }).await.unwrap();
+    site.set_client_state(one, ClientState::Revoked).await.unwrap();
+    assert_eq!(site.put_enrolment(enrolment(11)).await.unwrap(), EnrolmentState::Pending);
+    assert_eq!(refused(12).await.1, 2);
 }
 
 async fn only_active_clients_count(db: Db) {

@@ -3,6 +3,7 @@
 
 pub mod approval;
 pub mod enrolment;
+pub mod limits;
 pub mod status;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::{
     driver::Reconciler,
     error::{Disposition, Failure, Outcome, chain},
     keys,
-    kinds::supported,
+    kinds::{database, supported},
 };
 
 /// Annotation on a Site: ids of enrolment requests (64 hexadecimal digits, or at least 8 of their first ones),
@@ -72,6 +73,8 @@ impl Reconciler for Sites {
             }
         }
         supported(status, generation, &ctx.clock.time(), &without_effect(&object.spec));
+        let limits = limits::limits(&object.spec.limits)?;
+        ctx.store.set_site_limits(&limits).await.map_err(|error| database(&error))?;
         let bundle = ctx.signer.bundle(&ctx.site, &object.spec.management_point.addresses);
         keys::publish_bundle(&ctx.client, &ctx.namespace, &bundle).await.map_err(|error| {
             let message = chain(&error);
@@ -103,7 +106,6 @@ fn oldest(sites: Vec<Arc<Site>>) -> Option<Arc<Site>> {
 
 /// The fields that are accepted without effect.
 fn without_effect(spec: &SiteSpec) -> Vec<&'static str> {
-    let limits = patchtide_crds::site::SiteLimits::default();
     let retention = patchtide_crds::site::Retention::default();
     [
         (
@@ -112,13 +114,6 @@ fn without_effect(spec: &SiteSpec) -> Vec<&'static str> {
             spec.software_update_point.is_some(),
         ),
         ("distribution", spec.distribution.is_some()),
-        ("limits.clients", spec.limits.clients != limits.clients),
-        ("limits.pendingClients", spec.limits.pending_clients != limits.pending_clients),
-        ("limits.enrolmentsPerMinute", spec.limits.enrolments_per_minute != limits.enrolments_per_minute),
-        ("limits.requestsPerMinute", spec.limits.requests_per_minute != limits.requests_per_minute),
-        ("limits.reportSize", spec.limits.report_size != limits.report_size),
-        ("limits.messagesPerReport", spec.limits.messages_per_report != limits.messages_per_report),
-        ("limits.contentStore", spec.limits.content_store.is_some()),
         ("retention.stateMessages", spec.retention.state_messages != retention.state_messages),
         ("retention.complianceHistory", spec.retention.compliance_history != retention.compliance_history),
         ("retention.audit", spec.retention.audit != retention.audit),

@@ -18,6 +18,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use site::Site;
 
 mod enrolment;
+mod limits;
 mod policy;
 mod reports;
 mod slow;
