@@ -166,12 +166,21 @@ pub struct LineCatalogue {
 /// An update as a scan needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanUpdate {
+    /// The site's number of this update, from 1, the same in all its catalogues: what a client reports it by. 0: the site
+    /// knows no numbers (an older one).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub number: u64,
     /// Source name.
     pub source: String,
     /// Source version.
     pub version: String,
     /// Leaves.
     pub leaves: Vec<ScanLeaf>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A leaf as a scan needs it.

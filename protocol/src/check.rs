@@ -4,7 +4,7 @@ use patchtide_model::{catalogue::LeafRef, client::Facts};
 
 use crate::{
     limits::{DEPTH, FACT_KEY_CHARACTERS, FACT_VALUE_CHARACTERS, FACTS, STATE_ITEMS, STRING_BYTES},
-    state::{StateBody, StateReport},
+    state::{Numbered, StateBody, StateReport},
 };
 
 /// A limit that a report does not keep.
@@ -195,6 +195,9 @@ fn check_body<S: AsRef<str>>(body: &StateBody<S>) -> Result<(), Broken> {
         StateBody::Detection(report) => {
             items(|| ".states", report.states.len())?;
             items(|| ".needs", report.needs.len())?;
+            if let Some(numbered) = &report.numbered {
+                check_numbered(numbered)?;
+            }
             for (index, state) in report.states.iter().enumerate() {
                 let path = |field: &str| format!(".states[{index}].{field}");
                 text(|| path("source"), state.source.as_ref())?;
@@ -207,6 +210,24 @@ fn check_body<S: AsRef<str>>(body: &StateBody<S>) -> Result<(), Broken> {
             report.needs.iter().try_for_each(|leaf| check_leaf(|| ".needs", leaf))
         }
     }
+}
+
+fn check_numbered(numbered: &Numbered) -> Result<(), Broken> {
+    items(|| ".numbered.states", numbered.states.len())?;
+    let mut last = 0;
+    for (index, state) in numbered.states.iter().enumerate() {
+        let broken =
+            |field: &str, rule: &str| Err((format!(".numbered.states[{index}].{field}"), rule.into()));
+        if state.number <= last || state.number > i64::MAX as u64 {
+            return broken("number", "does not rise from 1, one state after the other");
+        }
+        last = state.number;
+        items(|| format!(".numbered.states[{index}].leaves"), state.leaves.len())?;
+        if !state.leaves.is_sorted_by(|a, b| a < b) {
+            return broken("leaves", "does not rise");
+        }
+    }
+    Ok(())
 }
 
 fn check_leaf<S: AsRef<str>, P: Into<String>>(path: impl Fn() -> P, leaf: &LeafRef<S>) -> Result<(), Broken> {

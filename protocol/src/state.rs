@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use patchtide_model::{
-    LineId, UpdateId,
+    Digest, LineId, UpdateId,
     catalogue::LeafRef,
     client::Facts,
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
@@ -114,11 +114,38 @@ pub struct DetectionReport<S = String> {
     pub part: u16,
     /// Whether this is the last part.
     pub last: bool,
-    /// States other than *not required*.
+    /// States other than *not required*, of updates by name.
     pub states: Vec<DetectedUpdate<S>>,
     /// Packages that the required updates would newly depend on, as this client resolves them.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<LeafRef<S>>,
+    /// States other than *not required*, of updates by number; a tenth of the bytes, and nothing to look up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbered: Option<Numbered>,
+}
+
+/// States of updates by the numbers that one catalogue gives them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Numbered {
+    /// Digest of that catalogue, as the policy names it. To a site that does not know it the numbers say nothing.
+    pub catalogue: Digest,
+    /// The states; numbers rise.
+    pub states: Vec<NumberedUpdate>,
+}
+
+/// One update as a scan found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NumberedUpdate {
+    /// [`patchtide_model::catalogue::ScanUpdate::number`].
+    pub number: u64,
+    /// *Required* or *installed*.
+    pub state: Detection,
+    /// For *required*: places, from 0 and rising, of the leaves that this client needs in the catalogue's list of this
+    /// update's leaves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves: Vec<u16>,
 }
 
 /// One update as a scan found it.
@@ -143,4 +170,8 @@ pub struct Acknowledgement {
     pub acknowledged: u64,
     /// The site misses messages: send every current state anew (topic 700).
     pub resync: bool,
+    /// A catalogue of this report is not known to the site (its database was restored): its numbers counted for nothing.
+    /// Send the current detections anew, by name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_name: bool,
 }

@@ -39,7 +39,11 @@ const REPORT: &str = r#"{
     {"seq":5,"at":"2026-03-01T12:00:00Z","body":{"type":"enforcement","deployment":"u-1","state":10,"until":"2026-03-01T13:00:00Z"}},
     {"seq":6,"at":"2026-03-01T12:00:00Z","body":{"type":"evaluation","deployment":"u-1","state":2}},
     {"seq":7,"at":"2026-03-01T12:00:00Z","body":{"type":"compliance","deployment":"u-1","state":2}},
-    {"seq":8,"at":"2026-03-01T12:00:00Z","body":{"type":"heartbeat"}}
+    {"seq":8,"at":"2026-03-01T12:00:00Z","body":{"type":"heartbeat"}},
+    {"seq":9,"at":"2026-03-01T12:00:00Z","body":{"type":"detection","line":"debian/bookworm/main",
+      "catalogue_version":5,"part":0,"last":true,"states":[],"numbered":{
+        "catalogue":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","states":[
+        {"number":7,"state":3},{"number":300,"state":2,"leaves":[0,4]}]}}}
   ]}"#;
 
 #[test]
@@ -61,6 +65,7 @@ fn enrolment_and_answers() {
     assert_eq!(pending, r#"{"state":"pending","reason":"r"}"#);
     golden::<Problem>(r#"{"code":"BODY-SIZE","status":413,"detail":"d","remedy":"r"}"#);
     golden::<Acknowledgement>(r#"{"acknowledged":17,"resync":false}"#);
+    golden::<Acknowledgement>(r#"{"acknowledged":17,"resync":false,"by_name":true}"#);
     golden::<Locations>(
         r#"{"software_update_points":["https://sup.example:8445"],
             "distribution_points":[{"name":"rack1","url":"https://dp1.example:8444","locality":"Fast"}]}"#,
@@ -97,10 +102,10 @@ fn a_report_in_both_forms() {
             "01",
             "00000000000000000000000000000001",
             "00000000000000000000000000000002",
-            // sent_at, policy, eight messages.
+            // sent_at, policy, nine messages.
             "80c0f8daa6fda506",
             "010107",
-            "08",
+            "09",
             "01ff91f401",
             "00010a6f732e69640c64656269616e",
             "01ff91f401",
@@ -119,7 +124,12 @@ fn a_report_in_both_forms() {
             "0100",
             "06021d",
             "0100",
-            "07"
+            "07",
+            "0100",
+            "08050501",
+            "0000",
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            "0203070aa5020004"
         )
     );
 }
@@ -168,6 +178,19 @@ fn limits_name_the_place() {
     assert!(backwards.check().unwrap_err().to_string().starts_with("messages[3].seq"));
     backwards.messages[3].seq = u64::MAX;
     assert!(backwards.check().is_err());
+
+    // Detections by number.
+    let numbered = |from: &str, to: &str| {
+        let report: StateReport = serde_json::from_str(&REPORT.replacen(from, to, 1)).unwrap();
+        report.check().map_err(|violation| violation.to_string())
+    };
+    assert!(numbered("[0,4]", "[0,4,65535]").is_ok());
+    let broken = numbered("[0,4]", "[4,4]").unwrap_err();
+    assert!(broken.starts_with("messages[8].body.numbered.states[1].leaves"), "{broken}");
+    for number in ["7", "6", "0", "18446744073709551615"] {
+        let broken = numbered("\"number\":300", &format!("\"number\":{number}")).unwrap_err();
+        assert!(broken.starts_with("messages[8].body.numbered.states[1].number"), "{broken}");
+    }
 
     let shape = |text: &str| check::json_shape(text.as_bytes()).map_err(|violation| violation.to_string());
     assert!(shape(&"[".repeat(8)).is_ok());

@@ -10,16 +10,21 @@
     unreachable_pub
 )]
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     ClientId, Digest, LineId, UpdateId,
-    catalogue::{Classification, ContentFile, Leaf, LeafRef, RestartRule, Severity, Update},
+    catalogue::{Classification, ContentFile, Leaf, LeafRef, LineCatalogue, RestartRule, Severity, Update},
     client::Facts,
     state::Detection,
 };
-use patchtide_protocol::state::{DetectedUpdate, DetectionReport, StateBody, StateMessage, StateReport};
+use patchtide_protocol::state::{
+    DetectedUpdate, DetectionReport, Numbered, NumberedUpdate, StateBody, StateMessage, StateReport,
+};
 use patchtide_signer::spki_digest;
 use patchtide_store::{OpenOptions, SiteStore, Store, catalogue::LineSync, clients::EnrolmentRow};
 use uuid::Uuid;
@@ -157,8 +162,41 @@ pub fn scan(
         last: true,
         states,
         needs: vec![],
+        numbered: None,
     };
     report(client, at, vec![(seq, StateBody::Detection(detection))])
+}
+
+/// Publishes the line's catalogue as a digest alone, for reports by number.
+pub async fn publish(site: &Site, line: &LineId) -> (Digest, LineCatalogue) {
+    let catalogue = site.store.scan_catalogue(line).await.unwrap();
+    let digest = Digest::of(&serde_json::to_vec(&catalogue).unwrap());
+    site.store.set_line_catalogue(line, catalogue.version, digest, 1).await.unwrap();
+    (digest, catalogue)
+}
+
+/// The same report with the numbers that a published catalogue gives the updates.
+pub fn by_number(mut report: StateReport, (digest, catalogue): &(Digest, LineCatalogue)) -> StateReport {
+    let names: BTreeMap<_, _> =
+        catalogue.updates.iter().map(|update| ((&update.source, &update.version), update)).collect();
+    for message in &mut report.messages {
+        let StateBody::Detection(detection) = &mut message.body else { continue };
+        let number = |state: DetectedUpdate| {
+            let update = names[&(&state.source, &state.version)];
+            let place = |leaf: &LeafRef| {
+                let place = update.leaves.iter().position(|known| {
+                    (&known.package, &known.architecture) == (&leaf.package, &leaf.architecture)
+                });
+                u16::try_from(place.unwrap()).unwrap()
+            };
+            let leaves = state.leaves.iter().map(place).collect();
+            NumberedUpdate { number: update.number, state: state.state, leaves }
+        };
+        let mut states: Vec<NumberedUpdate> = detection.states.drain(..).map(number).collect();
+        states.sort_by_key(|state| state.number);
+        detection.numbered = Some(Numbered { catalogue: *digest, states });
+    }
+    report
 }
 
 pub fn report(client: u64, at: Timestamp, messages: Vec<(u64, StateBody)>) -> StateReport {

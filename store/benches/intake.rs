@@ -147,6 +147,7 @@ fn report(client: usize, seq: u64, changed: usize) -> IntakeReport {
         last: true,
         states: states(client, changed),
         needs: Vec::new(),
+        numbered: None,
     });
     IntakeReport {
         client: ClientId(Uuid::from_u128(client as u128)),

@@ -108,6 +108,7 @@ async fn report(ground: &Ground, client: ClientId, line: &LineId, detected: Dete
         last: true,
         states: vec![state],
         needs: vec![],
+        numbered: None,
     };
     let bodies = [
         IntakeBody::Facts(BTreeMap::from([("os.codename".to_owned(), "bookworm".to_owned())])),

@@ -20,6 +20,7 @@ mod tag {
     pub(super) const EVALUATION: u8 = 5;
     pub(super) const COMPLIANCE: u8 = 6;
     pub(super) const HEARTBEAT: u8 = 7;
+    pub(super) const NUMBERED: u8 = 8;
 }
 
 /// Why bytes are not a report.

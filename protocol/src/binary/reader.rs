@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use patchtide_model::{
-    LineId, UpdateId,
+    Digest, LineId, UpdateId,
     catalogue::LeafRef,
     client::Facts,
     state::{Detection, StateError},
@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::{BinaryError, FORM, tag};
 use crate::{
     limits::{STATE_ITEMS, STATE_STRING_BYTES, STRING_BYTES},
-    state::{DetectedUpdate, DetectionReport, StateBody, StateMessage, StateReport},
+    state::{
+        DetectedUpdate, DetectionReport, Numbered, NumberedUpdate, StateBody, StateMessage, StateReport,
+    },
 };
 
 /// Reads a report; nothing may follow it. Counts and strings are bounded as they are read, so what comes out is at most
@@ -181,6 +183,10 @@ impl<'a> Reader<'a> {
             }
             tag::SCAN => StateBody::Scan { state: self.state()?, error: self.error()? },
             tag::DETECTION => StateBody::Detection(self.detection()?),
+            tag::NUMBERED => {
+                let detection = self.detection()?;
+                StateBody::Detection(DetectionReport { numbered: Some(self.numbered()?), ..detection })
+            }
             tag::UPDATE => {
                 let state = self.state()?;
                 let (line, source, version) = (self.line()?, self.text()?, self.text()?);
@@ -223,8 +229,7 @@ impl<'a> Reader<'a> {
         let mut states = Vec::with_capacity(count);
         for _ in 0..count {
             let head = self.number()?;
-            let state = Detection::try_from((head & 3) as u8)
-                .map_err(|_| self.wrong("a state outside of its topic's set"))?;
+            let state = self.detected(head)?;
             let leaves = usize::try_from(head >> 2).unwrap_or(usize::MAX);
             let source = self.text()?.into();
             let version = self.text()?.into();
@@ -232,7 +237,50 @@ impl<'a> Reader<'a> {
         }
         let needs = self.count(STATE_ITEMS)?;
         let needs = self.leaves(needs)?;
-        Ok(DetectionReport { line, catalogue_version, part, last, states, needs })
+        Ok(DetectionReport { line, catalogue_version, part, last, states, needs, numbered: None })
+    }
+
+    fn numbered(&mut self) -> Result<Numbered, BinaryError> {
+        let digest = self.take(32)?.try_into().map_err(|_| self.wrong("not a digest"))?;
+        let count = self.count(STATE_ITEMS)?;
+        let mut states = Vec::with_capacity(count);
+        let mut number = 0u64;
+        for _ in 0..count {
+            let head = self.number()?;
+            let state = self.detected(head)?;
+            let leaves = usize::try_from(head >> 2).unwrap_or(usize::MAX);
+            number = self.after(number, "numbers of updates that do not rise")?;
+            states.push(NumberedUpdate { number, state, leaves: self.places(leaves)? });
+        }
+        Ok(Numbered { catalogue: Digest::from_bytes(digest), states })
+    }
+
+    fn detected(&self, head: u64) -> Result<Detection, BinaryError> {
+        Detection::try_from((head & 3) as u8).map_err(|_| self.wrong("a state outside of its topic's set"))
+    }
+
+    /// A number that is given by its distance from the one before.
+    fn after(&mut self, last: u64, wrong: &'static str) -> Result<u64, BinaryError> {
+        let step = self.number()?;
+        last.checked_add(step).filter(|_| step > 0).ok_or_else(|| self.wrong(wrong))
+    }
+
+    fn places(&mut self, count: usize) -> Result<Vec<u16>, BinaryError> {
+        const WRONG: &str = "places of leaves that do not rise";
+        if count > STATE_ITEMS {
+            return Err(self.wrong("a list that is too long"));
+        }
+        let mut places = Vec::new();
+        let mut last = None;
+        for _ in 0..count {
+            let place = match last {
+                None => self.number()?,
+                Some(last) => self.after(last, WRONG)?,
+            };
+            places.push(u16::try_from(place).map_err(|_| self.wrong(WRONG))?);
+            last = Some(place);
+        }
+        Ok(places)
     }
 
     fn leaves<S: From<&'a str>>(&mut self, count: usize) -> Result<Vec<LeafRef<S>>, BinaryError> {

@@ -1,12 +1,14 @@
 use jiff::Timestamp;
-use patchtide_model::{catalogue::LeafRef, state::*};
+use patchtide_model::{Digest, catalogue::LeafRef, state::*};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{decode, encode};
 use crate::{
     limits::{STATE_STRING_BYTES, STRING_BYTES},
-    state::{DetectedUpdate, DetectionReport, StateBody, StateMessage, StateReport},
+    state::{
+        DetectedUpdate, DetectionReport, Numbered, NumberedUpdate, StateBody, StateMessage, StateReport,
+    },
 };
 
 fn instant() -> impl Strategy<Value = Timestamp> {
@@ -36,11 +38,28 @@ fn state<S: Copy + std::fmt::Debug + 'static>(all: &'static [S]) -> impl Strateg
     proptest::sample::select(all)
 }
 
+fn numbered() -> impl Strategy<Value = Numbered> {
+    let places = prop::collection::btree_set(any::<u16>(), 0..4);
+    let states = prop::collection::btree_map(1..u64::MAX, (state(Detection::ALL), places), 0..20);
+    (any::<[u8; 32]>(), states).prop_map(|(catalogue, states)| Numbered {
+        catalogue: Digest::from_bytes(catalogue),
+        states: states
+            .into_iter()
+            .map(|(number, (state, leaves))| NumberedUpdate {
+                number,
+                state,
+                leaves: leaves.into_iter().collect(),
+            })
+            .collect(),
+    })
+}
+
 fn body() -> impl Strategy<Value = StateBody> {
     let detected = ("[a-z]{1,6}", "[0-9]{1,3}", state(Detection::ALL), prop::collection::vec(leaf(), 0..4))
         .prop_map(|(source, version, state, leaves)| DetectedUpdate { source, version, state, leaves });
-    let detection = (any::<u64>(), any::<u16>(), any::<bool>(), prop::collection::vec(detected, 0..20))
-        .prop_map(|(catalogue_version, part, last, states)| {
+    let states = (prop::collection::vec(detected, 0..20), prop::option::of(numbered()));
+    let detection = (any::<u64>(), any::<u16>(), any::<bool>(), states).prop_map(
+        |(catalogue_version, part, last, (states, numbered))| {
             StateBody::Detection(DetectionReport {
                 line: "debian/bookworm/main".parse().unwrap(),
                 catalogue_version,
@@ -48,8 +67,10 @@ fn body() -> impl Strategy<Value = StateBody> {
                 last,
                 needs: states.iter().flat_map(|s| s.leaves.clone()).collect(),
                 states,
+                numbered,
             })
-        });
+        },
+    );
     prop_oneof![
         prop::collection::btree_map("[a-z.]{1,9}", ".{0,20}", 0..5)
             .prop_map(|facts| StateBody::Facts { facts }),

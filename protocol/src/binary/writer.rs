@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use patchtide_model::{catalogue::LeafRef, state::StateError};
 
 use super::{FORM, tag};
-use crate::state::{DetectionReport, StateBody, StateMessage, StateReport};
+use crate::state::{DetectionReport, Numbered, StateBody, StateMessage, StateReport};
 
 /// Writes a report. Instants are cut to microseconds.
 pub fn encode(report: &StateReport) -> Vec<u8> {
@@ -82,7 +82,7 @@ impl<'a> Writer<'a> {
                 self.error(error.as_ref());
             }
             StateBody::Detection(report) => {
-                self.bytes.push(tag::DETECTION);
+                self.bytes.push(if report.numbered.is_some() { tag::NUMBERED } else { tag::DETECTION });
                 self.detection(report);
             }
             StateBody::Update { update, state, error } => {
@@ -126,6 +126,25 @@ impl<'a> Writer<'a> {
         }
         self.count(report.needs.len());
         self.leaves(&report.needs);
+        if let Some(numbered) = &report.numbered {
+            self.numbered(numbered);
+        }
+    }
+
+    fn numbered(&mut self, numbered: &Numbered) {
+        self.bytes.extend_from_slice(numbered.catalogue.as_bytes());
+        self.count(numbered.states.len());
+        let mut last = 0;
+        for state in &numbered.states {
+            self.number((state.leaves.len() as u64) << 2 | u64::from(state.state.id()));
+            self.number(state.number.wrapping_sub(last));
+            last = state.number;
+            let mut before = 0;
+            for leaf in &state.leaves {
+                self.number(u64::from(leaf.wrapping_sub(before)));
+                before = *leaf;
+            }
+        }
     }
 
     fn leaves(&mut self, leaves: &'a [LeafRef]) {

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use patchtide_model::ClientId;
-use patchtide_protocol::state::{StateBody, StateReport};
-use patchtide_store::intake::{DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport};
+use patchtide_protocol::state::{self as protocol, StateBody, StateReport};
+use patchtide_store::intake::{
+    DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport, Numbered, NumberedUpdate,
+};
 
 pub(crate) fn report<S>(
     client: ClientId,
@@ -23,6 +25,15 @@ pub(crate) fn report<S>(
             .map(|message| IntakeMessage { seq: message.seq, at: message.at, body: body(message.body) })
             .collect(),
     }
+}
+
+fn numbered(numbered: protocol::Numbered) -> Numbered {
+    let states = numbered.states.into_iter().map(|state| NumberedUpdate {
+        number: state.number,
+        state: state.state,
+        leaves: state.leaves,
+    });
+    Numbered { catalogue: numbered.catalogue, states: states.collect() }
 }
 
 fn body<S>(body: StateBody<S>) -> IntakeBody<DetectionReport<S>> {
@@ -45,6 +56,7 @@ fn body<S>(body: StateBody<S>) -> IntakeBody<DetectionReport<S>> {
                 })
                 .collect(),
             needs: report.needs,
+            numbered: report.numbered.map(numbered),
         }),
         StateBody::Update { update, state, error } => IntakeBody::Update { update, state, error },
         StateBody::Enforcement { deployment, state, until, error } => {

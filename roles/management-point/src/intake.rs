@@ -82,7 +82,11 @@ async fn keep<S: AsRef<str> + Ord>(
     }
     point.metrics.messages.inc_by(messages as u64);
     point.metrics.dropped_facts.inc_by(acknowledged.dropped_facts);
-    Ok(Acknowledgement { acknowledged: acknowledged.acknowledged, resync: acknowledged.resync })
+    Ok(Acknowledgement {
+        acknowledged: acknowledged.acknowledged,
+        resync: acknowledged.resync,
+        by_name: acknowledged.by_name,
+    })
 }
 
 #[derive(Debug, Clone, Copy)]

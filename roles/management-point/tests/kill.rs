@@ -87,7 +87,7 @@ async fn what_was_acknowledged_survives_a_kill() {
                 let beat = report(index as u64, now, vec![(seq, StateBody::Heartbeat {})]);
                 let Ok(response) = client.post(&url).json(&beat).send().await else { return };
                 let Ok(ack) = response.json::<Acknowledgement>().await else { return };
-                assert_eq!(ack, Acknowledgement { acknowledged: seq, resync: false });
+                assert_eq!(ack, Acknowledgement { acknowledged: seq, resync: false, by_name: false });
                 all[index].store(seq, Ordering::Relaxed);
             }
         }));
@@ -109,7 +109,11 @@ async fn what_was_acknowledged_survives_a_kill() {
         let beat = report(index as u64, bed.now(), vec![(last + 1, StateBody::Heartbeat {})]);
         let answer = bed.client(Some(device)).post(server.url("/v1/state-messages")).json(&beat).send().await;
         let ack: Acknowledgement = answer.unwrap().json().await.unwrap();
-        assert_eq!(ack, Acknowledgement { acknowledged: last + 1, resync: false }, "client {index}");
+        assert_eq!(
+            ack,
+            Acknowledgement { acknowledged: last + 1, resync: false, by_name: false },
+            "client {index}"
+        );
     }
     assert!(site.store.verify().await.unwrap().is_empty());
 }

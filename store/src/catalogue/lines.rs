@@ -18,6 +18,8 @@ use crate::{
     sql::{int, sql},
 };
 
+/// Versions of a line's catalogue by whose numbers clients may report; an older one is not scanned with any more.
+const PUBLISHED: u64 = 1_000;
 /// Documents read at once.
 const PAGE: i64 = 4_000;
 
@@ -38,6 +40,14 @@ impl SiteStore {
         if tx.execute(put).await? == 0 {
             return Err(StoreError::Missing { what: "line", name: line.to_string() });
         }
+        let remember = sql("INSERT INTO published_catalogue (line, digest, version) \
+                            SELECT id, $3, $4 FROM line WHERE site = $1 AND name = $2 ON CONFLICT DO NOTHING");
+        let remember = remember.bind(self.site.as_str()).bind(line.as_str()).bind(digest).bind(int(version));
+        tx.execute(remember).await?;
+        let forget = sql("DELETE FROM published_catalogue WHERE version <= $3 \
+                          AND line IN (SELECT id FROM line WHERE site = $1 AND name = $2)");
+        let oldest = int(version.saturating_sub(PUBLISHED));
+        tx.execute(forget.bind(self.site.as_str()).bind(line.as_str()).bind(oldest)).await?;
         tx.raise(&self.site, Signal::Site);
         tx.commit().await
     }
@@ -85,9 +95,12 @@ impl SiteStore {
             let rows = self.core().rows("the catalogue", page.bind(id).bind(last).bind(PAGE)).await?;
             let Some(end) = rows.last() else { break };
             last = end.int(0)?;
-            let bodies = rows.iter().map(|row| row.blob(1)).collect::<Result<Vec<_>>>()?;
-            let scanned =
-                blocking(move || parallel(bodies, |body| Ok(scanned(read(&body)?))).into_iter().collect());
+            let bodies =
+                rows.iter().map(|row| Ok((row.unsigned(0)?, row.blob(1)?))).collect::<Result<Vec<_>>>()?;
+            let scanned = blocking(move || {
+                let one = |(number, body): (u64, Vec<u8>)| Ok(scanned(number, read(&body)?));
+                parallel(bodies, one).into_iter().collect()
+            });
             let mut page: Vec<ScanUpdate> = scanned.await?;
             updates.append(&mut page);
         }
@@ -132,9 +145,9 @@ impl SiteStore {
 }
 
 /// An update as a scan needs it.
-fn scanned(update: Update) -> ScanUpdate {
+fn scanned(number: u64, update: Update) -> ScanUpdate {
     let leaves = update.leaves.into_iter().map(scan_leaf).collect();
-    ScanUpdate { source: update.id.source, version: update.id.version, leaves }
+    ScanUpdate { number, source: update.id.source, version: update.id.version, leaves }
 }
 
 fn scan_leaf(leaf: Leaf) -> ScanLeaf {

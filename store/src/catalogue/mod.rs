@@ -3,7 +3,7 @@
 mod conflict;
 mod find;
 mod lines;
-mod revision;
+pub(crate) mod revision;
 mod sync;
 
 use std::collections::BTreeSet;

@@ -95,7 +95,7 @@ pub(super) fn document(update: &Update) -> Result<Vec<u8>> {
 }
 
 /// A document as an update. What changes without a new revision comes from the columns.
-pub(super) fn read(body: &[u8]) -> Result<Update> {
+pub(crate) fn read(body: &[u8]) -> Result<Update> {
     let text = codec::expand("update", body)?;
     serde_json::from_slice(&text).map_err(|source| StoreError::Document { what: "update", source })
 }

@@ -287,7 +287,16 @@ fn one_report(
     match judge(apply.entry.session.as_ref(), apply.entry.sequence, report, options.gap_age) {
         Verdict::Late => {
             let acknowledged = apply.entry.sequence;
-            Ok((IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0 }, None))
+            Ok((
+                IntakeAck {
+                    acknowledged,
+                    resync: false,
+                    quarantined: false,
+                    dropped_facts: 0,
+                    by_name: false,
+                },
+                None,
+            ))
         }
         Verdict::Quarantine(reason) => {
             tracing::error!(%client, reason, incarnation = %report.incarnation, boot = %report.boot, "client quarantined");
@@ -309,7 +318,16 @@ fn one_report(
             dirty.report = Some((report.received_at, skew));
             dirty.session |= changed;
             let dropped_facts = apply.dropped_facts;
-            Ok((IntakeAck { acknowledged: sequence, resync, quarantined: false, dropped_facts }, Some(after)))
+            Ok((
+                IntakeAck {
+                    acknowledged: sequence,
+                    resync,
+                    quarantined: false,
+                    dropped_facts,
+                    by_name: false,
+                },
+                Some(after),
+            ))
         }
     }
 }
@@ -355,5 +373,11 @@ fn change(apply: &mut Apply<'_>, uid: &str, set: impl FnOnce(&mut DeploymentChan
 }
 
 fn quarantined(entry: &ClientEntry) -> IntakeAck {
-    IntakeAck { acknowledged: entry.sequence, resync: false, quarantined: true, dropped_facts: 0 }
+    IntakeAck {
+        acknowledged: entry.sequence,
+        resync: false,
+        quarantined: true,
+        dropped_facts: 0,
+        by_name: false,
+    }
 }

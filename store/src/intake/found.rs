@@ -1,6 +1,9 @@
 //! A report before the writer sees it: what it names is looked up, on the task that brought it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use patchtide_model::{LineId, catalogue::LeafRef, state::Detection};
 
@@ -8,6 +11,7 @@ use super::{
     DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport,
     counts::{INSTALLED, REQUIRED},
     names::{NOWHERE, Names, Shared, set_key},
+    numbered::Lacking,
 };
 
 /// What a scan found in a line, by places of the catalogue.
@@ -81,16 +85,30 @@ fn normalise<S: Ord>(leaves: &mut Vec<LeafRef<S>>) {
 }
 
 /// Looks up what a prepared report names.
+///
+/// A detection by numbers that mean nothing here is left out as if it had not been sent; the second value says so. Leaves
+/// that are to be read first are the error.
 pub(crate) fn find<S: AsRef<str>>(
     report: &IntakeReport<DetectionReport<S>>,
     shared: &Shared,
-) -> IntakeReport<Found> {
+) -> Result<(IntakeReport<Found>, bool), BTreeMap<i64, u64>> {
+    let (mut by_name, mut lacking) = (false, BTreeMap::new());
     let messages = report
         .messages
         .iter()
         .map(|message| {
             let body = match &message.body {
-                IntakeBody::Detection(detection) => IntakeBody::Detection(detected(detection, shared)),
+                IntakeBody::Detection(detection) => match detected(detection, shared) {
+                    Ok(found) => IntakeBody::Detection(found),
+                    Err(Lacking::Catalogue) => {
+                        by_name = true;
+                        IntakeBody::Heartbeat
+                    }
+                    Err(Lacking::Leaves(more)) => {
+                        lacking.extend(more);
+                        IntakeBody::Heartbeat
+                    }
+                },
                 IntakeBody::Facts(facts) => IntakeBody::Facts(facts.clone()),
                 IntakeBody::Scan { state, error } => IntakeBody::Scan { state: *state, error: error.clone() },
                 IntakeBody::Update { update, state, error } => {
@@ -113,7 +131,10 @@ pub(crate) fn find<S: AsRef<str>>(
             IntakeMessage { seq: message.seq, at: message.at, body }
         })
         .collect();
-    IntakeReport {
+    if !lacking.is_empty() {
+        return Err(lacking);
+    }
+    let report = IntakeReport {
         client: report.client,
         incarnation: report.incarnation,
         boot: report.boot,
@@ -121,12 +142,13 @@ pub(crate) fn find<S: AsRef<str>>(
         received_at: report.received_at,
         policy: report.policy,
         messages,
-    }
+    };
+    Ok((report, by_name))
 }
 
-fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Found {
+fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Result<Found, Lacking> {
     let names = shared.line(report.line.as_str());
-    let (sets, mut key) = (shared.sets(), Vec::new());
+    let set_epoch = shared.sets().epoch;
     let mut found = Found {
         line: report.line.clone(),
         catalogue_version: report.catalogue_version,
@@ -136,9 +158,13 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Foun
         states: Vec::with_capacity(report.states.len()),
         unknown: Vec::new(),
         needs: 0,
-        set_epoch: sets.epoch,
+        set_epoch,
         new_sets: Vec::new(),
     };
+    if let Some(numbered) = &report.numbered {
+        found.add_numbered(numbered, shared, names.as_deref())?;
+    }
+    let (sets, mut key) = (shared.sets(), Vec::new());
     for state in &report.states {
         let bits = match state.state {
             Detection::Required => REQUIRED,
@@ -165,10 +191,10 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Foun
     }
     found.needs = set_of(&report.needs, &sets.ids, &mut key, &mut found.new_sets);
     found.names = names;
-    found
+    Ok(found)
 }
 
-fn set_of<S: AsRef<str>>(
+pub(super) fn set_of<S: AsRef<str>>(
     leaves: &[LeafRef<S>],
     sets: &HashMap<Vec<u8>, i64>,
     key: &mut Vec<u8>,

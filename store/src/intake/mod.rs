@@ -1,4 +1,4 @@
-//! State messages on their way in: [`found`] looks up what a report names, on the caller's task; [`queue`] collects what
+//! State messages on their way in: [`found`] looks up what a report names ([`numbered`]: by number), on the caller's task; [`queue`] collects what
 //! waits, [`batch`] makes one commit of it, [`sequence`] judges a report, [`apply`] changes what is remembered,
 //! [`write`](mod@write) writes it.
 
@@ -13,6 +13,7 @@ mod history;
 mod leaf_sets;
 pub(crate) mod load;
 pub(crate) mod names;
+mod numbered;
 mod parked;
 mod parts;
 pub(crate) mod queue;
@@ -22,7 +23,7 @@ mod write;
 
 use jiff::Timestamp;
 use patchtide_model::{
-    ClientId, LineId, UpdateId,
+    ClientId, Digest, LineId, UpdateId,
     catalogue::LeafRef,
     client::Facts,
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
@@ -129,6 +130,28 @@ pub struct DetectionReport<S = String> {
     pub states: Vec<DetectedUpdate<S>>,
     /// Packages that the required updates would newly depend on.
     pub needs: Vec<LeafRef<S>>,
+    /// States of updates by number.
+    pub numbered: Option<Numbered>,
+}
+
+/// States of updates by the numbers that one published catalogue gives them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Digest of that catalogue.
+    pub catalogue: Digest,
+    /// The states; numbers rise.
+    pub states: Vec<NumberedUpdate>,
+}
+
+/// One update as a scan found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedUpdate {
+    /// [`patchtide_model::catalogue::ScanUpdate::number`].
+    pub number: u64,
+    /// *Required* or *installed*.
+    pub state: Detection,
+    /// For *required*: places of the leaves that this client needs, rising.
+    pub leaves: Vec<u16>,
 }
 
 /// One update as a scan found it.
@@ -155,6 +178,8 @@ pub struct IntakeAck {
     pub quarantined: bool,
     /// Facts beyond the limits, which were left out (`CARDINALITY`).
     pub dropped_facts: u64,
+    /// Numbers of a catalogue that was never published here: those detections were left out, and are to come by name.
+    pub by_name: bool,
 }
 
 impl SiteStore {

@@ -9,7 +9,7 @@ use std::{
 
 use patchtide_model::{SiteName, catalogue::LeafRef};
 
-use super::counts::mix;
+use super::{counts::mix, numbered::Numbers};
 use crate::{Result, codec::Encoder, core::Core, sql::sql};
 
 /// Leaf sets remembered at most, per site.
@@ -100,6 +100,24 @@ impl Names {
         self.updates.get(usize::try_from(place).ok()?).copied()
     }
 
+    /// The place of an update by its id, which is looked for from the place `near` on first: reports name updates in the
+    /// order of their ids.
+    pub(crate) fn place_after(&self, near: usize, id: i64) -> u32 {
+        let mut reach = 1;
+        let mut from = near;
+        while self.updates.get(from + reach).is_some_and(|named| named.id < id) {
+            from += reach;
+            reach *= 2;
+        }
+        let to = (from + reach + 1).min(self.updates.len());
+        let found = self.updates.get(from..to).and_then(|part| {
+            part.binary_search_by_key(&id, |named| named.id)
+                .ok()
+                .and_then(|place| u32::try_from(from + place).ok())
+        });
+        found.unwrap_or_else(|| self.place_of(id))
+    }
+
     /// The place of an update by its id.
     pub(crate) fn place_of(&self, id: i64) -> u32 {
         let found = self.updates.binary_search_by_key(&id, |named| named.id);
@@ -150,6 +168,7 @@ impl Hasher for Same {
 pub(crate) struct Shared {
     lines: RwLock<HashMap<String, Arc<Names>>>,
     sets: RwLock<SetIds>,
+    pub(super) numbers: Numbers,
     /// Held by who reads a catalogue that is not in `lines`: the others wait for it.
     reading: tokio::sync::Mutex<()>,
 }
@@ -197,6 +216,16 @@ impl Shared {
             sets.ids.clear();
         }
         sets.ids.extend(fresh);
+    }
+
+    /// Remembers another key of a leaf set that was looked up in `epoch`; since then it may have been collected.
+    pub(super) fn put_alias(&self, epoch: i64, key: &[u8], id: i64) {
+        if self.sets().epoch == epoch {
+            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+            if sets.epoch == epoch && sets.ids.len() <= LEAF_SETS {
+                sets.ids.insert(key.to_vec(), id);
+            }
+        }
     }
 
     /// Leaf sets are being collected: every id known so far may be gone. See [`super::leaf_sets`].

@@ -20,7 +20,8 @@ const UPKEEP: Duration = Duration::from_secs(3);
 /// After which time a client shall try again when the queue is full.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How often a report is looked up anew before its client is to try again later: each time the catalogue has just changed.
+/// How often a report is looked up anew before its client is to try again later: each time the catalogue has just changed,
+/// or leaves were to be read.
 const ATTEMPTS: usize = 8;
 
 /// What waits for the writer.
@@ -47,19 +48,30 @@ pub(crate) async fn submit<S: AsRef<str>>(
     let shared = core.shared(site);
     for message in &report.messages {
         if let IntakeBody::Detection(detection) = &message.body {
-            shared.read(core, site, detection.line.as_str()).await?;
+            let line = detection.line.as_str();
+            shared.read(core, site, line).await?;
+            if let Some(numbered) = &detection.numbered {
+                // Not published: the answer says so.
+                shared.is_published(core, site, line, numbered.catalogue).await?;
+            }
         }
     }
     for _ in 0..ATTEMPTS {
+        let (report, by_name) = match found::find(report, &shared) {
+            Ok(found) => found,
+            Err(lacking) => {
+                shared.read_leaves(core, lacking).await?;
+                continue;
+            }
+        };
         let (reply, answer) = oneshot::channel();
-        let report = found::find(report, &shared);
         let waiting = Waiting::Report(Box::new(batch::Submitted { site: site.clone(), report, reply }));
         sender.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })?;
         match answer.await.map_err(|_| StoreError::Closed)?? {
-            batch::Answer::Taken(ack) => return Ok(ack),
+            batch::Answer::Taken(ack) => return Ok(IntakeAck { by_name, ..ack }),
             batch::Answer::Again => {}
         }
     }

@@ -84,6 +84,7 @@ async fn required_leaves_and_needs_are_told(db: Db) {
         last: true,
         states: vec![state],
         needs: vec![leaf_ref("new", "1")],
+        numbered: None,
     });
     site.intake(report(one, 1, vec![body])).await.unwrap();
     site.intake(report(two, 1, vec![scan("b", 1, vec![detected("a", "1", Detection::Required)])]))
@@ -113,6 +114,7 @@ fn part_with(number: u16, last: bool, source: &str, needs: &[&str]) -> IntakeBod
         last,
         states: vec![detected(source, "1", Detection::Required)],
         needs: needs.iter().map(|package| leaf_ref(package, "1")).collect(),
+        numbered: None,
     })
 }
 

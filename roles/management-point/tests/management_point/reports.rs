@@ -27,7 +27,7 @@ async fn reports_are_taken_in_every_form_and_repetition_is_harmless() {
     let first = scan(&line, 1, 1, 100, 0, now);
     let json = serde_json::to_vec(&first).unwrap();
     let ack = acknowledged(point.post(&client, json.clone())).await;
-    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false });
+    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false, by_name: false });
     let states = point.site.store.client_states(device.id).await.unwrap();
     assert_eq!(states.len(), 100);
 
@@ -148,7 +148,7 @@ async fn malformed_reports_are_refused_before_they_cost() {
     is(&refused(noise).await, 400, "MSG-SYNTAX");
     // Nothing of it counts: the sequence begins with 1.
     let ack = acknowledged(point.post(&patient, good)).await;
-    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false });
+    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false, by_name: false });
 }
 
 #[tokio::test]

@@ -160,6 +160,7 @@ pub(crate) fn scan(line_name: &str, version: u64, states: Vec<DetectedUpdate>) -
         last: true,
         states,
         needs: Vec::new(),
+        numbered: None,
     })
 }
 
@@ -178,5 +179,5 @@ pub(crate) fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> I
 }
 
 pub(crate) const fn kept(acknowledged: u64) -> IntakeAck {
-    IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0 }
+    IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0, by_name: false }
 }

@@ -1,0 +1,190 @@
+//! What a report means that names updates by number: which catalogues were published, and which leaves their updates have.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use patchtide_model::{Digest, SiteName, catalogue::LeafRef, state::Detection};
+
+use super::{
+    Numbered,
+    counts::{INSTALLED, REQUIRED},
+    found::{Found, State, set_of},
+    names::{NOWHERE, Named, Names, Shared},
+};
+use crate::{
+    Result,
+    catalogue::revision,
+    codec::Encoder,
+    core::Core,
+    sql::{Many, sql},
+};
+
+/// Updates whose leaves are remembered at most, per site.
+const UPDATES: usize = 20_000;
+/// Catalogues remembered at most, per site.
+const CATALOGUES: usize = 10_000;
+
+const BODIES: Many = Many {
+    head: "SELECT id, since_version, body FROM software_update WHERE id IN (VALUES ",
+    columns: 1,
+    tail: ")",
+};
+
+/// In which catalogue version an update's applicability changed last, and its leaves.
+type Leaves = (u64, Arc<[LeafRef]>);
+
+/// What the tasks of reports look numbers up in.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// Versions of published catalogues, by line and digest.
+    published: RwLock<HashMap<(i64, Digest), u64>>,
+    /// By the update's id.
+    leaves: RwLock<HashMap<i64, Leaves>>,
+    /// Held by who reads leaves: the others wait for it.
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl Numbers {
+    /// The version of a published catalogue of a line.
+    fn version(&self, line: i64, digest: Digest) -> Option<u64> {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        published.get(&(line, digest)).copied()
+    }
+
+    /// Leaves that are newer than `named` stand in a catalogue that this one is stale to: the writer will not take it.
+    fn leaves(&self, named: Named) -> Option<Arc<[LeafRef]>> {
+        let leaves = self.leaves.read().unwrap_or_else(PoisonError::into_inner);
+        leaves.get(&named.id).filter(|(since, _)| *since >= named.since).map(|(_, leaves)| Arc::clone(leaves))
+    }
+}
+
+/// What could not be looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// The catalogue was not published by this site.
+    Catalogue,
+    /// The leaves of these updates are to be read first: ids, and since when their applicability is what it is.
+    Leaves(BTreeMap<i64, u64>),
+}
+
+impl Shared {
+    /// Whether the numbers of a catalogue of a line mean something here. A line without updates has no numbers.
+    pub(super) async fn is_published(
+        &self,
+        core: &Core,
+        site: &SiteName,
+        line: &str,
+        digest: Digest,
+    ) -> Result<bool> {
+        let Some(names) = self.line(line) else { return Ok(false) };
+        if self.numbers.version(names.line, digest).is_some() {
+            return Ok(true);
+        }
+        let query = sql("SELECT p.version FROM published_catalogue p JOIN line l ON l.id = p.line \
+                         WHERE l.site = $1 AND l.name = $2 AND p.digest = $3");
+        let row = core.row("a catalogue", query.bind(site.as_str()).bind(line).bind(digest)).await?;
+        let Some(row) = row else { return Ok(false) };
+        let mut published = self.numbers.published.write().unwrap_or_else(PoisonError::into_inner);
+        if published.len() > CATALOGUES {
+            published.clear();
+        }
+        published.insert((names.line, digest), row.unsigned(0)?);
+        Ok(true)
+    }
+
+    /// Reads the leaves of updates.
+    pub(super) async fn read_leaves(&self, core: &Core, lacking: BTreeMap<i64, u64>) -> Result<()> {
+        let _reading = self.numbers.reading.lock().await;
+        let ids = {
+            let known = self.numbers.leaves.read().unwrap_or_else(PoisonError::into_inner);
+            let known = |id: &i64, since: u64| known.get(id).is_some_and(|(known, _)| *known >= since);
+            lacking.iter().filter(|(id, since)| !known(id, **since)).map(|(id, _)| (*id).into()).collect()
+        };
+        let rows = core.rows_many("a catalogue", BODIES, ids).await?;
+        let mut read = Vec::with_capacity(rows.len());
+        for row in rows {
+            let update = revision::read(&row.blob(2)?)?;
+            let leaves = update.leaves.iter().map(patchtide_model::catalogue::Leaf::reference).collect();
+            read.push((row.int(0)?, (row.unsigned(1)?, leaves)));
+        }
+        let mut known = self.numbers.leaves.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > UPDATES {
+            known.clear();
+        }
+        known.extend(read);
+        Ok(())
+    }
+}
+
+impl Found {
+    /// Adds what a report says by number. `names` is the line's catalogue of now, of which the one that the client had may be
+    /// an earlier version: an id stays what it is, and what was revised since is left out by who writes it.
+    pub(super) fn add_numbered(
+        &mut self,
+        numbered: &Numbered,
+        shared: &Shared,
+        names: Option<&Names>,
+    ) -> Result<(), Lacking> {
+        let version = names.and_then(|names| shared.numbers.version(names.line, numbered.catalogue));
+        let (Some(names), Some(version)) = (names, version) else { return Err(Lacking::Catalogue) };
+        self.catalogue_version = version;
+        self.states.reserve(numbered.states.len());
+        let (mut near, mut lacking) = (0, BTreeMap::new());
+        let mut key = Encoder::default();
+        for state in &numbered.states {
+            let bits = match state.state {
+                Detection::Required => REQUIRED,
+                Detection::Installed => INSTALLED,
+                Detection::Unknown | Detection::NotRequired => continue,
+            };
+            let place = i64::try_from(state.number).map_or(NOWHERE, |id| names.place_after(near, id));
+            let Some(named) = names.at(place) else { continue };
+            near = usize::try_from(place).unwrap_or(near);
+            // Scanned by what it was before it was revised: its places are not those of now.
+            if named.since > version {
+                continue;
+            }
+            let mut set = 0;
+            if bits == REQUIRED && !state.leaves.is_empty() {
+                number_key(named, &state.leaves, &mut key);
+                let known = shared.sets().ids.get(key.bytes.as_slice()).copied();
+                set = known.unwrap_or_else(|| match shared.numbers.leaves(named) {
+                    Some(leaves) => self.new_set(&leaves, &state.leaves, shared, &key.bytes),
+                    None => {
+                        lacking.insert(named.id, named.since);
+                        0
+                    }
+                });
+            }
+            self.states.push(State { place, bits, set });
+        }
+        if lacking.is_empty() { Ok(()) } else { Err(Lacking::Leaves(lacking)) }
+    }
+
+    /// The set of the leaves at `places`; remembered by number when its id is known.
+    fn new_set(&mut self, leaves: &[LeafRef], places: &[u16], shared: &Shared, number: &[u8]) -> i64 {
+        let mut chosen: Vec<LeafRef> =
+            places.iter().filter_map(|place| leaves.get(usize::from(*place)).cloned()).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        let set = set_of(&chosen, &shared.sets().ids, &mut Vec::new(), &mut self.new_sets);
+        if set > 0 {
+            shared.put_alias(self.set_epoch, number, set);
+        }
+        set
+    }
+}
+
+/// By which a leaf set is looked up that is given by places. No set that is given by names has such a key: it would begin
+/// with the length of a text.
+fn number_key(named: Named, places: &[u16], key: &mut Encoder) {
+    key.bytes.clear();
+    key.number(u64::MAX);
+    key.signed(named.id);
+    key.number(named.since);
+    for place in places {
+        key.number(u64::from(*place));
+    }
+}
