@@ -4,7 +4,7 @@ use super::*;
 
 fn packed(version: u64, updates: usize) -> Vec<u8> {
     let updates = (0..updates)
-        .map(|n| ScanUpdate { source: format!("s{n}"), version: "1".to_owned(), leaves: vec![] })
+        .map(|n| ScanUpdate { number: 0, source: format!("s{n}"), version: "1".to_owned(), leaves: vec![] })
         .collect();
     let catalogue = LineCatalogue { line: "a/b/c".parse().unwrap(), version, updates };
     zstd::encode_all(&serde_json::to_vec(&catalogue).unwrap()[..], 1).unwrap()

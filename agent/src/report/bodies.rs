@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchtide_model::{LineId, UpdateId, catalogue::LeafRef, state::StateError};
+use patchtide_model::{UpdateId, catalogue::LeafRef, state::StateError};
 use patchtide_planner::client::{Decision, Detected};
 use patchtide_protocol::{
     check::clean,
-    state::{DetectedUpdate, DetectionReport, StateBody},
+    state::{self as wire, DetectedUpdate, DetectionReport, NumberedUpdate, StateBody},
 };
 
+use crate::scan::{Found, Numbered};
+
+/// Beginning of the keys of what scans found; the line follows.
+pub(super) const DETECTION: &str = "detection/";
 /// JSON bytes of one detection part.
 const PART_BYTES: usize = 96 * 1024;
 /// States, or needs, of one part.
@@ -48,23 +52,30 @@ pub fn of_decision(decision: &Decision) -> BTreeMap<String, StateBody> {
     states
 }
 
+/// What a scan found in a line.
+#[derive(Debug)]
+pub struct Detection {
+    /// Key of the state.
+    pub key: String,
+    /// By name: what is kept and compared.
+    pub named: StateBody,
+    /// As it is sent: by number, but for what the catalogue does not number.
+    pub sent: StateBody,
+}
+
 /// What a scan has to say: one report for each line it covered.
-pub fn detections(
-    detected: &BTreeMap<UpdateId, Detected>,
-    covered: &BTreeMap<LineId, u64>,
-) -> BTreeMap<String, StateBody> {
-    covered
+pub fn detections(found: &Found) -> Vec<Detection> {
+    found
+        .covered
         .iter()
         .map(|(line, version)| {
-            let of_line = || detected.iter().filter(|(id, _)| id.line == *line);
-            let states = of_line()
-                .map(|(id, found)| DetectedUpdate {
-                    source: id.source.clone(),
-                    version: id.version.clone(),
-                    state: found.state,
-                    leaves: found.leaves.iter().cloned().collect(),
-                })
-                .collect();
+            let of_line = || found.detected.iter().filter(|(id, _)| id.line == *line);
+            let named = |(id, found): (&UpdateId, &Detected)| DetectedUpdate {
+                source: id.source.clone(),
+                version: id.version.clone(),
+                state: found.state,
+                leaves: found.leaves.iter().cloned().collect(),
+            };
             let needs: BTreeSet<LeafRef> =
                 of_line().flat_map(|(_, found)| found.needs.iter().cloned()).collect();
             let report = DetectionReport {
@@ -72,10 +83,28 @@ pub fn detections(
                 catalogue_version: *version,
                 part: 0,
                 last: true,
-                states,
+                states: of_line().map(named).collect(),
                 needs: needs.into_iter().collect(),
+                numbered: None,
             };
-            (format!("detection/{line}"), StateBody::Detection(report))
+            let mut sent = report.clone();
+            let mut states: Vec<NumberedUpdate> = of_line()
+                .filter_map(|(id, detected)| {
+                    let Numbered { number, leaves } = found.numbers.get(id)?.clone();
+                    Some(NumberedUpdate { number, state: detected.state, leaves })
+                })
+                .collect();
+            if let (Some(catalogue), false) = (found.catalogues.get(line), states.is_empty()) {
+                states.sort_unstable_by_key(|state| state.number);
+                sent.states =
+                    of_line().filter(|(id, _)| !found.numbers.contains_key(id)).map(named).collect();
+                sent.numbered = Some(wire::Numbered { catalogue: *catalogue, states });
+            }
+            Detection {
+                key: format!("{DETECTION}{line}"),
+                named: StateBody::Detection(report),
+                sent: StateBody::Detection(sent),
+            }
         })
         .collect()
 }
@@ -88,13 +117,21 @@ pub(super) fn parts(body: &StateBody) -> Vec<StateBody> {
         last: false,
         states: Vec::new(),
         needs: Vec::new(),
+        numbered: whole
+            .numbered
+            .as_ref()
+            .map(|numbered| wire::Numbered { catalogue: numbered.catalogue, states: Vec::new() }),
         line: whole.line.clone(),
         catalogue_version: whole.catalogue_version,
     };
     let mut parts = vec![empty(0)];
     let mut bytes = 0;
     let mut room = |parts: &mut Vec<DetectionReport>, size: usize| {
-        let full = parts.last().is_some_and(|p| p.states.len().max(p.needs.len()) >= PART_ITEMS);
+        let items = |part: &DetectionReport| {
+            let numbered = part.numbered.as_ref().map_or(0, |numbered| numbered.states.len());
+            part.states.len().max(part.needs.len()).max(numbered)
+        };
+        let full = parts.last().is_some_and(|part| items(part) >= PART_ITEMS);
         if full || bytes + size > PART_BYTES {
             let number = u16::try_from(parts.len()).unwrap_or(u16::MAX);
             parts.push(empty(number));
@@ -102,6 +139,12 @@ pub(super) fn parts(body: &StateBody) -> Vec<StateBody> {
         }
         bytes += size;
     };
+    for state in whole.numbered.iter().flat_map(|numbered| &numbered.states) {
+        room(&mut parts, state.leaves.len() * 6 + 50);
+        if let Some(numbered) = parts.last_mut().and_then(|part| part.numbered.as_mut()) {
+            numbered.states.push(state.clone());
+        }
+    }
     for state in &whole.states {
         let leaves: usize = state.leaves.iter().map(size_of_leaf).sum();
         room(&mut parts, state.source.len() + state.version.len() + leaves + 60);

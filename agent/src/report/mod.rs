@@ -20,7 +20,7 @@ use reqwest::{Method, header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use bodies::{detections, of_decision};
+pub use bodies::{Detection, detections, of_decision};
 
 use crate::{
     state::{StateError, StateFolder, read_json, remove, write_json},
@@ -123,6 +123,24 @@ impl Outbox {
         self.enter_always(changed, at)
     }
 
+    /// Enters what a scan found. It is kept by name, so that it can be sent to a site that does not know the numbers.
+    pub fn enter_scan(
+        &mut self,
+        detections: impl IntoIterator<Item = Detection>,
+        at: Timestamp,
+    ) -> Result<bool, StateError> {
+        let changed: Vec<_> = detections
+            .into_iter()
+            .filter(|detection| self.current.get(&detection.key) != Some(&detection.named))
+            .collect();
+        if changed.is_empty() {
+            return Ok(false);
+        }
+        self.write(changed.iter().map(|detection| &detection.sent), at)?;
+        self.keep(changed.into_iter().map(|detection| (detection.key, detection.named)))?;
+        Ok(true)
+    }
+
     /// Enters states that are sent even when they are what they were.
     pub fn enter_always(
         &mut self,
@@ -135,9 +153,13 @@ impl Outbox {
         }
         // The messages first: after a kill in between they are sent twice, which does no harm.
         self.write(states.iter().map(|(_, body)| body), at)?;
-        self.current.extend(states);
-        self.state.save(CURRENT, &self.current)?;
+        self.keep(states)?;
         Ok(true)
+    }
+
+    fn keep(&mut self, states: impl IntoIterator<Item = (String, StateBody)>) -> Result<(), StateError> {
+        self.current.extend(states);
+        self.state.save(CURRENT, &self.current)
     }
 
     /// A message that is no state.
@@ -241,10 +263,12 @@ impl Outbox {
             self.pending.retain(|message| message.seq > acknowledged);
             self.remove_files()?;
         }
-        if answer.resync {
-            tracing::info!("the site asks for every state anew");
+        if answer.resync || answer.by_name {
+            let what = if answer.resync { "every state" } else { "what the scans found, by name" };
+            tracing::info!("the site asks for {what} anew");
             let all = std::mem::take(&mut self.current);
-            self.write(all.values(), now)?;
+            let wanted = all.iter().filter(|(key, _)| answer.resync || key.starts_with(bodies::DETECTION));
+            self.write(wanted.map(|(_, body)| body), now)?;
             self.current = all;
         }
         Ok(())

@@ -1,7 +1,13 @@
-use patchtide_model::state::{Compliance, Detection};
+use std::collections::BTreeSet;
+
+use patchtide_model::{
+    Digest, LineId, UpdateId,
+    state::{Compliance, Detection},
+};
 use patchtide_planner::client::Detected;
 
 use super::*;
+use crate::scan::{Found, Numbered};
 
 fn compliance(uid: &str, state: Compliance) -> (String, StateBody) {
     (format!("compliance/{uid}"), StateBody::Compliance { deployment: uid.to_owned(), state })
@@ -20,7 +26,7 @@ fn seqs(outbox: &Outbox) -> Vec<u64> {
 }
 
 fn ack(acknowledged: u64, resync: bool) -> Acknowledgement {
-    Acknowledgement { acknowledged, resync }
+    Acknowledgement { acknowledged, resync, by_name: false }
 }
 
 const T: Timestamp = Timestamp::UNIX_EPOCH;
@@ -89,7 +95,8 @@ fn a_large_detection_travels_in_parts_within_the_limits() {
         })
         .collect();
     let covered = BTreeMap::from([("debian/bookworm/main".parse().unwrap(), 7)]);
-    outbox.enter(detections(&detected, &covered), T).unwrap();
+    let found = Found { detected, covered, ..Found::default() };
+    outbox.enter_scan(detections(&found), T).unwrap();
     let (mut states, mut needs, mut parts, mut reports) = (0, 0, Vec::new(), 0);
     while let Some(report) = outbox.next_report(Uuid::nil(), Some((1, 1)), T) {
         report.check().unwrap();
@@ -112,6 +119,68 @@ fn a_large_detection_travels_in_parts_within_the_limits() {
             .enumerate()
             .all(|(n, (part, last))| n == usize::from(*part) && *last == (n + 1 == parts.len()))
     );
+}
+
+/// 2,000 updates that the catalogue numbers, and one that it does not.
+fn numbered() -> Found {
+    let line: LineId = "debian/bookworm/main".parse().unwrap();
+    let mut found = Found {
+        covered: BTreeMap::from([(line.clone(), 7)]),
+        catalogues: BTreeMap::from([(line, Digest::of(b"catalogue"))]),
+        ..Found::default()
+    };
+    for n in 0..=2_000_u64 {
+        let id: UpdateId = format!("debian/bookworm/main:source-{n:05}@1").parse().unwrap();
+        let detected =
+            Detected { state: Detection::Installed, leaves: BTreeSet::new(), needs: BTreeSet::new() };
+        found.detected.insert(id.clone(), detected);
+        if n > 0 {
+            found.numbers.insert(id, Numbered { number: 5_000 - n, leaves: vec![] });
+        }
+    }
+    found
+}
+
+#[test]
+fn what_has_a_number_is_sent_by_it_and_by_name_when_the_site_asks() {
+    let (_folder, state, mut outbox) = open();
+    let found = numbered();
+    assert!(outbox.enter_scan(detections(&found), T).unwrap());
+    assert!(!outbox.enter_scan(detections(&found), T).unwrap(), "nothing changed");
+    let (mut by_number, mut names, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while let Some(report) = outbox.next_report(Uuid::nil(), None, T) {
+        report.check().unwrap();
+        bytes += binary::encode(&report).len();
+        for message in &report.messages {
+            let StateBody::Detection(part) = &message.body else { panic!() };
+            let numbered = part.numbered.as_ref().unwrap();
+            assert_eq!((numbered.catalogue, part.catalogue_version), (Digest::of(b"catalogue"), 7));
+            by_number.extend(numbered.states.iter().map(|state| state.number));
+            names.extend(part.states.iter().map(|state| state.source.clone()));
+        }
+        outbox.acknowledge(&ack(report.messages.last().unwrap().seq, false), T).unwrap();
+    }
+    assert_eq!(by_number, (3_000..5_000).collect::<Vec<_>>(), "in the order of the numbers");
+    assert_eq!(names, ["source-00000"]);
+    assert!(bytes < 5_000, "{bytes}");
+
+    // The site lost the catalogue that the numbers are of.
+    outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap();
+    let last = outbox.books.next - 1;
+    let answer = Acknowledgement { by_name: true, ..ack(last, false) };
+    let mut again = Outbox::open(&state).unwrap();
+    again.acknowledge(&answer, T).unwrap();
+    let mut names = 0;
+    while let Some(report) = again.next_report(Uuid::nil(), None, T) {
+        report.check().unwrap();
+        for message in &report.messages {
+            let StateBody::Detection(part) = &message.body else { panic!("only what the scans found") };
+            assert!(part.numbered.is_none() && message.seq > last);
+            names += part.states.len();
+        }
+        again.acknowledge(&ack(report.messages.last().unwrap().seq, false), T).unwrap();
+    }
+    assert_eq!(names, 2_001);
 }
 
 /// A site that does not answer for months costs a bounded number of files; what is kept is the newest.

@@ -48,11 +48,11 @@ impl Engine {
                 }
                 self.site.state.save(CACHED, &self.cached)?;
                 self.catalogues.keep(&self.cached.values().cloned().collect::<Vec<_>>())?;
-                let detections = report::detections(&found.detected, &found.covered);
+                let detections = report::detections(&found);
                 self.view.scan_completed(&under, request, found.detected, found.covered, now);
                 self.view.scan.cached =
                     self.cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
-                self.outbox.enter(detections, now)?;
+                self.outbox.enter_scan(detections, now)?;
                 self.settle_lost(now)?;
                 let error = found.errors.first().map(|first| {
                     let words = format!(

@@ -6,10 +6,10 @@
 mod machine;
 mod needs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_model::{
-    LineId, UpdateId,
+    Digest, LineId, UpdateId,
     catalogue::{LeafRef, ScanLeaf, ScanUpdate},
     policy::{LinePolicy, PolicyBody},
     state::Detection,
@@ -40,10 +40,23 @@ pub struct Found {
     pub detected: BTreeMap<UpdateId, Detected>,
     /// Catalogue version of each line that was scanned.
     pub covered: BTreeMap<LineId, u64>,
+    /// Digest of each of these catalogues.
+    pub catalogues: BTreeMap<LineId, Digest>,
+    /// By which number their catalogue knows updates that are required or installed.
+    pub numbers: BTreeMap<UpdateId, Numbered>,
     /// Stanzas of the status file that could not be read; the scan is complete but for them.
     pub errors: Vec<String>,
     /// Packages that their owner holds, `name:architecture`.
     pub held: Vec<String>,
+}
+
+/// An update as its catalogue numbers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// [`ScanUpdate::number`].
+    pub number: u64,
+    /// Places in its list of leaves of those that this machine needs.
+    pub leaves: Vec<u16>,
 }
 
 /// A required update, as the search for what it newly needs sees it.
@@ -69,13 +82,18 @@ pub fn scan(
     let mut required = Vec::new();
     for line in lines {
         catalogues.for_each(line, &mut |update| {
-            if let Some((detection, leaves)) = detect(machine, &update) {
-                let ScanUpdate { source, version, .. } = update;
+            if let Some((detection, places)) = detect(machine, &update) {
+                let leaves = chosen(&update, &places);
+                let ScanUpdate { number, source, version, .. } = update;
                 let id = UpdateId { line: line.line.clone(), source, version };
+                if number > 0 {
+                    found.numbers.insert(id.clone(), Numbered { number, leaves: places });
+                }
                 note(&mut found, &mut required, id, detection, leaves);
             }
         })?;
         found.covered.insert(line.line.clone(), line.catalogue_version);
+        found.catalogues.insert(line.line.clone(), line.digest);
     }
     for (id, update) in &body.updates {
         if found.detected.contains_key(id) {
@@ -92,9 +110,9 @@ pub fn scan(
                 provides: needs::provides_of(&leaf.stanza),
             })
             .collect();
-        let update = ScanUpdate { source: id.source.clone(), version: id.version.clone(), leaves };
-        if let Some((detection, leaves)) = detect(machine, &update) {
-            note(&mut found, &mut required, id.clone(), detection, leaves);
+        let update = ScanUpdate { number: 0, source: id.source.clone(), version: id.version.clone(), leaves };
+        if let Some((detection, places)) = detect(machine, &update) {
+            note(&mut found, &mut required, id.clone(), detection, chosen(&update, &places));
         }
     }
     let needed = needs::resolve(machine, &required, |visit| {
@@ -103,6 +121,7 @@ pub fn scan(
         }
         for leaf in &body.dependencies {
             visit(ScanUpdate {
+                number: 0,
                 source: String::new(),
                 version: String::new(),
                 leaves: vec![ScanLeaf {
@@ -132,19 +151,21 @@ fn note(
     leaves: Vec<ScanLeaf>,
 ) {
     let refs = leaves.iter().map(leaf_ref).collect();
-    found
-        .detected
-        .insert(id.clone(), Detected { state, leaves: refs, needs: std::collections::BTreeSet::new() });
+    found.detected.insert(id.clone(), Detected { state, leaves: refs, needs: BTreeSet::new() });
     if state == Detection::Required {
         required.push(Required { id, leaves });
     }
 }
 
-/// State of one update on this machine with the leaves it needs; none when it is not required.
-fn detect(machine: &Machine, update: &ScanUpdate) -> Option<(Detection, Vec<ScanLeaf>)> {
+fn chosen(update: &ScanUpdate, places: &[u16]) -> Vec<ScanLeaf> {
+    places.iter().filter_map(|place| update.leaves.get(usize::from(*place)).cloned()).collect()
+}
+
+/// State of one update on this machine with the places of the leaves it needs; none when it is not required.
+fn detect(machine: &Machine, update: &ScanUpdate) -> Option<(Detection, Vec<u16>)> {
     let mut any = false;
     let mut needed = Vec::new();
-    for leaf in &update.leaves {
+    for (leaf, place) in update.leaves.iter().zip(0..=u16::MAX) {
         let mut entries = machine.matching(&leaf.package, &leaf.architecture).peekable();
         if entries.peek().is_none() {
             continue;
@@ -160,7 +181,7 @@ fn detect(machine: &Machine, update: &ScanUpdate) -> Option<(Detection, Vec<Scan
                 .is_some_and(|have| *have < version || (entry.is_broken() && *have == version))
         };
         if entries.any(lacks) {
-            needed.push(leaf.clone());
+            needed.push(place);
         }
     }
     if !any {

@@ -25,7 +25,7 @@ fn leaf(package: &str, architecture: &str, version: &str, depends: &str, provide
 }
 
 fn update(source: &str, leaves: Vec<ScanLeaf>) -> ScanUpdate {
-    ScanUpdate { source: source.to_owned(), version: "2".to_owned(), leaves }
+    ScanUpdate { number: 0, source: source.to_owned(), version: "2".to_owned(), leaves }
 }
 
 fn state(machine: &Machine, leaves: Vec<ScanLeaf>) -> Option<(Detection, usize)> {
@@ -67,7 +67,8 @@ fn detection_follows_the_definition() {
 }
 
 fn needs(machine: &Machine, required: ScanUpdate, catalogue: &[ScanUpdate]) -> Vec<String> {
-    let (_, leaves) = detect(machine, &required).unwrap();
+    let (_, places) = detect(machine, &required).unwrap();
+    let leaves = chosen(&required, &places);
     let id = UpdateId { line: "a/b/c".parse().unwrap(), source: required.source, version: required.version };
     let found = needs::resolve(machine, &[Required { id, leaves }], |visit| {
         catalogue.iter().cloned().for_each(visit);

@@ -229,7 +229,7 @@ pub(crate) fn scan_update((source, version): &(String, String), leaves: &[Leaf])
             }
         })
         .collect();
-    ScanUpdate { source: source.clone(), version: version.clone(), leaves }
+    ScanUpdate { number: 0, source: source.clone(), version: version.clone(), leaves }
 }
 
 pub(crate) fn line_policies(catalogues: &BTreeMap<LineId, Vec<u8>>) -> Vec<LinePolicy> {

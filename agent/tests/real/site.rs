@@ -285,6 +285,6 @@ impl Context {
             }
         }
         let resync = std::mem::take(&mut state.resync);
-        Reply::json(&Acknowledgement { acknowledged, resync })
+        Reply::json(&Acknowledgement { acknowledged, resync, by_name: false })
     }
 }

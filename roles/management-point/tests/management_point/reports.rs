@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use patchtide_model::{
+    Digest,
     client::{ClientState, Facts},
     state::{Compliance, UpdateEnforcement},
 };
@@ -15,7 +16,7 @@ use patchtide_protocol::{
 
 use super::{
     Point, acknowledged, is, refused,
-    site::{report, scan},
+    site::{by_number, publish, report, scan},
 };
 
 #[tokio::test]
@@ -46,23 +47,35 @@ async fn reports_are_taken_in_every_form_and_repetition_is_harmless() {
     assert_eq!(point.site.store.client_states(device.id).await.unwrap(), states);
     assert!(point.site.store.verify().await.unwrap().is_empty());
 
+    // By number, in both forms; and by numbers of a catalogue that this site does not know.
+    let published = publish(&point.site, &line).await;
+    let numbered = by_number(scan(&line, 1, 2, 100, 0, now), &published);
+    let kept = Acknowledgement { acknowledged: 2, ..ack };
+    assert_eq!(acknowledged(binary(binary::encode(&numbered))).await, kept);
+    assert_eq!(acknowledged(point.post(&client, serde_json::to_vec(&numbered).unwrap())).await, kept);
+    assert_eq!(point.site.store.client_states(device.id).await.unwrap(), states);
+    let lost = by_number(scan(&line, 1, 3, 50, 0, now), &(Digest::of(b"lost"), published.1));
+    let answer = acknowledged(binary(binary::encode(&lost))).await;
+    assert_eq!(answer, Acknowledgement { acknowledged: 3, resync: false, by_name: true });
+    assert_eq!(point.site.store.client_states(device.id).await.unwrap(), states);
+
     // 78: an update that nobody knows is kept until the catalogue has it.
     let unknown = StateBody::Update {
         update: "debian/bookworm/main:nobody@1".parse().unwrap(),
         state: UpdateEnforcement::Installed,
         error: None,
     };
-    let parked = serde_json::to_vec(&report(1, now, vec![(2, unknown)])).unwrap();
-    assert_eq!(acknowledged(point.post(&client, parked)).await.acknowledged, 2);
+    let parked = serde_json::to_vec(&report(1, now, vec![(4, unknown)])).unwrap();
+    assert_eq!(acknowledged(point.post(&client, parked)).await.acknowledged, 4);
     // 75: whatever stands in a text is data.
     let texts = ["'; DROP TABLE client; --", "<script>alert(1)</script>", "%s%n{0}", "line\nbreak"];
-    let hostile = texts.iter().zip(3..).map(|(text, seq)| {
+    let hostile = texts.iter().zip(5..).map(|(text, seq)| {
         (seq, StateBody::Compliance { deployment: (*text).to_owned(), state: Compliance::Compliant })
     });
     let hostile = serde_json::to_vec(&report(1, now, hostile.collect())).unwrap();
-    assert_eq!(acknowledged(point.post(&client, hostile)).await.acknowledged, 6);
+    assert_eq!(acknowledged(point.post(&client, hostile)).await.acknowledged, 8);
     // 76: a gap is taken and told.
-    let gap = serde_json::to_vec(&report(1, now, vec![(9, StateBody::Heartbeat {})])).unwrap();
+    let gap = serde_json::to_vec(&report(1, now, vec![(10, StateBody::Heartbeat {})])).unwrap();
     assert!(acknowledged(point.post(&client, gap)).await.resync);
 }
 
