@@ -48,6 +48,7 @@ fn scan(source: &str, kind: u64, part: u16, last: bool) -> IntakeBody {
         last,
         states: vec![state],
         needs: leaves("need", kind),
+        numbered: None,
     })
 }
 
