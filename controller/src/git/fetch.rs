@@ -1,182 +1,32 @@
 //! Fetching a revision into a bare object database with libgit2. Blocking.
 
+mod error;
+mod request;
+mod session;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use git2::{
-    AutotagOption, CertificateCheckStatus, Cred, CredentialType, Direction, ErrorClass, ErrorCode,
-    FetchOptions, Oid, RemoteCallbacks, RemoteRedirect, Repository,
-};
-use jiff::Timestamp;
+use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, Oid, RemoteHead, RemoteRedirect, Repository};
 use url::Url;
 
+use self::{
+    error::classify,
+    session::{Session, callbacks},
+};
+pub use self::{
+    error::{Bound, FetchError},
+    request::{Credentials, Fetched, Limits, Reference, Request},
+};
 use super::{
     peer::{self, Expected},
     relay::{Relay, Target, Verdict},
 };
-
-/// What to fetch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
-    /// A branch by its short name.
-    Branch(String),
-    /// A tag by its short name.
-    Tag(String),
-    /// A commit that some branch or tag reaches.
-    Commit(String),
-}
-
-/// Credentials of a source, from its Secret. Never shown.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// User for https.
-    pub username: Option<String>,
-    /// Password or token for https; the passphrase of the key for ssh.
-    pub password: Option<String>,
-    /// Private key, PEM, for ssh.
-    pub identity: Option<String>,
-    /// `known_hosts` lines for ssh; without them no ssh host is trusted.
-    pub known_hosts: Option<String>,
-    /// Certificate authorities for https, PEM; with them those of the system do not count.
-    pub authorities: Option<String>,
-}
-
-/// Limits of one fetch (reliability.md 3.9).
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes received.
-    pub bytes: usize,
-    /// Objects received.
-    pub objects: usize,
-    /// References that the server may offer.
-    pub references: usize,
-    /// Bytes of the commit or tag that is named, with its message.
-    pub commit_bytes: usize,
-    /// Wall clock.
-    pub time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bytes: 500 << 20,
-            objects: 200_000,
-            references: 100_000,
-            commit_bytes: 1 << 20,
-            time: Duration::from_mins(2),
-        }
-    }
-}
-
-/// What is fetched, and by which rules.
-#[derive(Clone)]
-pub struct Request {
-    /// Repository.
-    pub url: String,
-    /// What of it.
-    pub reference: Reference,
-    /// Credentials.
-    pub credentials: Credentials,
-    /// Limits.
-    pub limits: Limits,
-    /// The commit in force, from which a branch must descend.
-    pub applied: Option<Oid>,
-    /// Whether it need not.
-    pub allow_rewrite: bool,
-    /// The time, for certificates.
-    pub now: Timestamp,
-}
-
-/// A revision in the object database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// The commit.
-    pub commit: Oid,
-    /// What the reference names: the commit, or the annotated tag that leads to it.
-    pub object: Oid,
-    /// As Flux writes it (RFC-0005): `main@sha1:<hex>`.
-    pub revision: String,
-}
-
-/// Why a revision could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The cache cannot be opened or made.
-    #[error("GIT-CACHE: the local object database cannot be opened; check the disk of the controller")]
-    Cache(#[source] git2::Error),
-    /// The relay through which the server is reached cannot be started.
-    #[error("GIT-CACHE: no connection can be relayed on this machine; check its sockets and threads")]
-    Relay(#[source] std::io::Error),
-    /// The server does not answer as Git does.
-    #[error("GIT-OPERATION: spec.url: the repository cannot be read; the last good revision stays in force")]
-    Operation(#[source] git2::Error),
-    /// There is no connection.
-    #[error(
-        "GIT-OPERATION: spec.url: the server cannot be reached: {0}; the last good revision stays in force"
-    )]
-    Unreachable(String),
-    /// The server names another host.
-    #[error(
-        "GIT-OPERATION: spec.url: the server redirects to {0}, which is not followed; if that is right, write it into spec.url"
-    )]
-    Redirect(String),
-    /// Credentials are missing or refused.
-    #[error(
-        "GIT-AUTH: spec.secretRef: the server wants other credentials (https: username, password; ssh: identity, known_hosts)"
-    )]
-    Authentication(#[source] git2::Error),
-    /// The server's key or certificate is not the expected one.
-    #[error("GIT-PEER: the server is not the one that is expected: {0}; nothing was fetched")]
-    Peer(String),
-    /// The reference does not exist.
-    #[error(
-        "GIT-REF-NOTFOUND: spec.ref: {0} does not exist in the repository; the last good revision stays in force"
-    )]
-    NotFound(String),
-    /// The branch was rewound or replaced.
-    #[error(
-        "GIT-NOT-DESCENDANT: the new commit {new} does not descend from the applied {applied}: history was rewritten; restore the branch, or accept it with spec.allowHistoryRewrite: true"
-    )]
-    NotDescendant {
-        /// Offered.
-        new: Oid,
-        /// In force.
-        applied: Oid,
-    },
-    /// More than is accepted.
-    #[error("GIT-LIMIT: the repository exceeds the limit of {0}")]
-    Limit(&'static str),
-    /// Took too long.
-    #[error("GIT-TIMEOUT: fetching took longer than {} s (spec.timeout); the last good revision stays in force", .0.as_secs())]
-    Timeout(Duration),
-    /// The objects are damaged; the cache was discarded so that the next attempt fetches all anew.
-    #[error("GIT-CORRUPT: the repository's objects are damaged; the cache was discarded and is fetched anew")]
-    Corrupt(#[source] git2::Error),
-}
-
-impl FetchError {
-    /// Whether it is of the connection, which heals by itself, and not of what the repository holds.
-    pub const fn is_of_connection(&self) -> bool {
-        matches!(
-            self,
-            Self::Cache(_)
-                | Self::Relay(_)
-                | Self::Operation(_)
-                | Self::Unreachable(_)
-                | Self::Redirect(_)
-                | Self::Authentication(_)
-                | Self::Peer(_)
-                | Self::Timeout(_)
-                | Self::Corrupt(_)
-        )
-    }
-}
 
 /// The object database of one source.
 pub struct Cache {
@@ -184,8 +34,6 @@ pub struct Cache {
 }
 
 const FETCHED: &str = "refs/patchtide/fetched";
-/// Told by the relay, and by libgit2 where there is none.
-const BYTES: &str = "bytes received (spec.limits.fetchSize)";
 
 impl Cache {
     /// The cache in `dir`, made when absent.
@@ -254,7 +102,9 @@ fn connect(repository: &Repository, request: &Request) -> Result<Fetched, FetchE
                 }
                 _ => None,
             };
-            let relay = Relay::start(Target { host: host.clone(), port, tls }, limits.bytes, deadline)
+            let target = Target { host: host.clone(), port, tls };
+            // First come the references, which are held in memory.
+            let relay = Relay::start(target, limits.advertised.min(limits.bytes), deadline)
                 .map_err(FetchError::Relay)?;
             let user = if url.username().is_empty() { String::new() } else { format!("{}@", url.username()) };
             let outer = if scheme == "https" { "http" } else { "ssh" };
@@ -268,28 +118,26 @@ fn connect(repository: &Repository, request: &Request) -> Result<Fetched, FetchE
         limits,
         deadline,
         peer: Expected { host: &host, port, known_hosts: credentials.known_hosts.as_deref() },
+        relay: relay.as_ref(),
+        listed: Cell::new(false),
         refused: RefCell::new(None),
     };
     let result = fetch(repository, &way, &request.reference, &session);
+    let (listed, refused) = (session.listed.get(), session.refused.into_inner());
     let verdict = relay.and_then(Relay::end);
     result.map_err(|error| {
         let found = verdict.map(|verdict| match verdict {
-            Verdict::Bytes => FetchError::Limit(BYTES),
+            Verdict::Bytes if !listed && limits.advertised < limits.bytes => {
+                FetchError::Limit { bound: Bound::Advertised, limit: limits.advertised }
+            }
+            Verdict::Bytes => FetchError::Limit { bound: Bound::Bytes, limit: limits.bytes },
             Verdict::Time => FetchError::Timeout(limits.time),
             Verdict::Unreachable(why) => FetchError::Unreachable(why),
             Verdict::Peer(why) => FetchError::Peer(why),
             Verdict::Redirect(to) => FetchError::Redirect(to),
         });
-        session.refused.into_inner().or(found).unwrap_or(error)
+        refused.or(found).unwrap_or(error).safe(credentials.password.as_deref())
     })
-}
-
-struct Session<'a> {
-    credentials: &'a Credentials,
-    limits: Limits,
-    deadline: Instant,
-    peer: Expected<'a>,
-    refused: RefCell<Option<FetchError>>,
 }
 
 fn fetch(
@@ -300,29 +148,14 @@ fn fetch(
 ) -> Result<Fetched, FetchError> {
     let limits = session.limits;
     let mut remote = repository.remote_anonymous(way).map_err(FetchError::Operation)?;
-    let oid = {
-        let connection = remote
-            .connect_auth(Direction::Fetch, Some(callbacks(session)), None)
-            .map_err(|error| classify(error, limits))?;
-        let offered = connection.list().map_err(|error| classify(error, limits))?;
-        if offered.len() > limits.references {
-            return Err(FetchError::Limit("references offered by the server"));
-        }
-        let find = |full: &str, what: String| {
-            offered
-                .iter()
-                .find(|head| head.name() == full)
-                .map(git2::RemoteHead::oid)
-                .ok_or(FetchError::NotFound(what))
-        };
-        match reference {
-            Reference::Branch(name) => find(&format!("refs/heads/{name}"), format!("branch {name}"))?,
-            Reference::Tag(name) => find(&format!("refs/tags/{name}"), format!("tag {name}"))?,
-            Reference::Commit(hex) => {
-                Oid::from_str(hex).map_err(|_| FetchError::NotFound(format!("commit {hex}")))?
-            }
-        }
-    };
+    let mut connection = remote
+        .connect_auth(Direction::Fetch, Some(callbacks(session)), None)
+        .map_err(|error| classify(error, limits))?;
+    let oid = named(connection.list().map_err(|error| classify(error, limits))?, reference, limits)?;
+    session.listed.set(true);
+    if let Some(relay) = session.relay {
+        relay.allow(limits.bytes);
+    }
     if repository.find_object(oid, None).is_err() {
         let specs = match reference {
             Reference::Branch(name) => vec![format!("+refs/heads/{name}:{FETCHED}")],
@@ -340,7 +173,9 @@ fn fetch(
             .download_tags(AutotagOption::None)
             .follow_redirects(RemoteRedirect::None);
         let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
-        remote.fetch(&specs, Some(&mut options), None).map_err(|error| classify(error, limits))?;
+        // The same connection: what was offered is what is fetched, and it is not offered twice.
+        let fetched = connection.remote().fetch(&specs, Some(&mut options), None);
+        fetched.map_err(|error| classify(error, limits))?;
     }
     let absent = |error| match reference {
         Reference::Commit(hex) => FetchError::NotFound(format!("commit {hex}")),
@@ -349,10 +184,19 @@ fn fetch(
     // Before it is read: the message belongs to it.
     let (size, _) = repository.odb().and_then(|odb| odb.read_header(oid)).map_err(absent)?;
     if size > limits.commit_bytes {
-        return Err(FetchError::Limit("bytes of a commit or tag with its message"));
+        return Err(FetchError::Limit { bound: Bound::Commit, limit: limits.commit_bytes });
     }
     let object = repository.find_object(oid, None).map_err(absent)?;
-    let commit = object.peel_to_commit().map_err(FetchError::Corrupt)?.id();
+    let commit = object.peel_to_commit().map_err(|error| match (error.code(), reference) {
+        (ErrorCode::InvalidSpec | ErrorCode::Peel, Reference::Tag(name)) => {
+            FetchError::NoCommit(format!("tag {name}"))
+        }
+        (ErrorCode::InvalidSpec | ErrorCode::Peel, Reference::Commit(hex)) => {
+            FetchError::NoCommit(format!("object {hex}"))
+        }
+        _ => FetchError::Corrupt(error),
+    })?;
+    let commit = commit.id();
     let revision = match reference {
         Reference::Branch(name) | Reference::Tag(name) => format!("{name}@sha1:{commit}"),
         Reference::Commit(_) => format!("sha1:{commit}"),
@@ -360,77 +204,19 @@ fn fetch(
     Ok(Fetched { commit, object: oid, revision })
 }
 
-fn callbacks<'a>(session: &'a Session<'a>) -> RemoteCallbacks<'a> {
-    let mut callbacks = RemoteCallbacks::new();
-    let mut asked = 0;
-    callbacks.credentials(move |_url, user, allowed| {
-        // libgit2 asks again and again while the server refuses; two answers are all we have.
-        asked += 1;
-        answer(session.credentials, user, allowed, asked)
-    });
-    callbacks.certificate_check(move |cert, _| match peer::judge(cert, session.peer) {
-        Ok(()) => Ok(CertificateCheckStatus::CertificateOk),
-        Err(why) => {
-            let error = git2::Error::new(ErrorCode::Certificate, ErrorClass::Callback, &why);
-            session.refused.replace(Some(FetchError::Peer(why)));
-            Err(error)
+/// What the reference names among what the server offers.
+fn named(offered: &[RemoteHead<'_>], reference: &Reference, limits: Limits) -> Result<Oid, FetchError> {
+    if offered.len() > limits.references {
+        return Err(FetchError::Limit { bound: Bound::References, limit: limits.references });
+    }
+    let find = |full: &str, what: String| {
+        offered.iter().find(|head| head.name() == full).map(RemoteHead::oid).ok_or(FetchError::NotFound(what))
+    };
+    match reference {
+        Reference::Branch(name) => find(&format!("refs/heads/{name}"), format!("branch {name}")),
+        Reference::Tag(name) => find(&format!("refs/tags/{name}"), format!("tag {name}")),
+        Reference::Commit(hex) => {
+            Oid::from_str(hex).map_err(|_| FetchError::NotFound(format!("commit {hex}")))
         }
-    });
-    callbacks.transfer_progress(move |progress| {
-        let verdict = if progress.received_bytes() > session.limits.bytes {
-            Some(FetchError::Limit(BYTES))
-        } else if progress.total_objects() > session.limits.objects {
-            Some(FetchError::Limit("objects"))
-        } else if Instant::now() > session.deadline {
-            Some(FetchError::Timeout(session.limits.time))
-        } else {
-            None
-        };
-        let go_on = verdict.is_none();
-        if let Some(verdict) = verdict {
-            session.refused.replace(Some(verdict));
-        }
-        go_on
-    });
-    callbacks
-}
-
-fn answer(
-    credentials: &Credentials,
-    user: Option<&str>,
-    allowed: CredentialType,
-    asked: u32,
-) -> Result<Cred, git2::Error> {
-    let refuse = |why: &str| Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Callback, why));
-    if asked > 2 {
-        return refuse("the server refused the credentials");
-    }
-    if allowed.contains(CredentialType::SSH_KEY)
-        && let Some(key) = &credentials.identity
-    {
-        return Cred::ssh_key_from_memory(user.unwrap_or("git"), None, key, credentials.password.as_deref());
-    }
-    if allowed.contains(CredentialType::USERNAME) {
-        return Cred::username(user.unwrap_or("git"));
-    }
-    if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
-        && let Some(password) = &credentials.password
-        // The passphrase of a key is not the server's to see.
-        && credentials.identity.is_none()
-    {
-        return Cred::userpass_plaintext(credentials.username.as_deref().unwrap_or("git"), password);
-    }
-    refuse("no fitting credentials were given")
-}
-
-fn classify(error: git2::Error, limits: Limits) -> FetchError {
-    match (error.code(), error.class()) {
-        (ErrorCode::Auth, _) => FetchError::Authentication(error),
-        (ErrorCode::Certificate, _) | (_, ErrorClass::Ssl) => FetchError::Peer(error.message().to_owned()),
-        (ErrorCode::Timeout, _) => FetchError::Timeout(limits.time),
-        (_, ErrorClass::Odb | ErrorClass::Zlib | ErrorClass::Indexer | ErrorClass::Object) => {
-            FetchError::Corrupt(error)
-        }
-        _ => FetchError::Operation(error),
     }
 }

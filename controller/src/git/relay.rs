@@ -61,16 +61,18 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
+    shared: Arc<Shared>,
     verdict: Arc<Mutex<Option<Verdict>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+#[derive(Debug)]
 struct Shared {
     target: Target,
     /// The header that libgit2 sends, and the one that the server expects.
     host: (Vec<u8>, Vec<u8>),
-    bytes: usize,
+    bytes: AtomicUsize,
     received: AtomicUsize,
 }
 
@@ -88,16 +90,17 @@ impl Relay {
             format!("Host: 127.0.0.1:{port}\r\n").into_bytes(),
             format!("Host: {authority}\r\n").into_bytes(),
         );
-        let shared = Arc::new(Shared { target, host, bytes, received: AtomicUsize::new(0) });
+        let shared =
+            Arc::new(Shared { target, host, bytes: AtomicUsize::new(bytes), received: AtomicUsize::new(0) });
         let verdict = Arc::new(Mutex::new(None));
-        let found = Arc::clone(&verdict);
+        let (found, serving) = (Arc::clone(&verdict), Arc::clone(&shared));
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("git-relay".into()).spawn(move || {
             let end = runtime.block_on(async {
                 tokio::select! {
                     // What was found counts, also when the client stops because of it.
                     biased;
-                    verdict = serve(listener, shared) => Some(verdict),
+                    verdict = serve(listener, serving) => Some(verdict),
                     () = sleep_until(deadline.into()) => Some(Verdict::Time),
                     _ = stopped => None,
                 }
@@ -106,12 +109,17 @@ impl Relay {
             // Resolving a name may hang on; it ends by itself.
             runtime.shutdown_background();
         })?;
-        Ok(Self { port, verdict, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { port, shared, verdict, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Port on 127.0.0.1.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Lets `bytes` in from now on, those counted that came already.
+    pub fn allow(&self, bytes: usize) {
+        self.shared.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Ends it; what it found, if it broke something off.
@@ -250,7 +258,8 @@ async fn down(
     loop {
         // An end without a goodbye is an end.
         let Ok(length @ 1..) = from.read(&mut buffer).await else { return Ok(()) };
-        if shared.received.fetch_add(length, Ordering::Relaxed) + length > shared.bytes {
+        let received = shared.received.fetch_add(length, Ordering::Relaxed) + length;
+        if received > shared.bytes.load(Ordering::Relaxed) {
             return Err(Verdict::Bytes);
         }
         let mut out = &buffer[..length];

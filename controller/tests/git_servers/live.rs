@@ -1,12 +1,18 @@
 //! The controller on a real control plane, with credentials from Secrets and servers that fail.
 
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use patchtide_tests::wait::until;
 use serde_json::Value;
 
 use super::{
     Bed,
     ssh::{self, Sshd},
     support::{Ground, condition},
-    tls::{self, Identity, Manner},
+    tls::{self, Identity, Manner, Server},
 };
 
 const COLLECTION: &str =
@@ -98,8 +104,64 @@ async fn credentials_come_from_secrets_and_failing_servers_are_told() {
     let (server, url) = bed.serve(&identity, Manner::Drip);
     source(&ground, "slow", &url, "  timeout: 5s\n  secretRef: {name: web}\n");
     failed(&ground, "slow", "GIT-TIMEOUT", "GitOperationFailed").await;
-    server.honest.store(true, std::sync::atomic::Ordering::Relaxed);
+    server.honest.store(true, Ordering::Relaxed);
     ground.ready("gitsource", "slow", 90).await;
     ground.get("collection", "slow");
+    ground.stop().await;
+}
+
+/// Waits until a client asks a server for the pack that it holds back.
+fn begun(server: &Server) {
+    until("the fetch", Duration::from_secs(30), || {
+        if server.held.load(Ordering::Relaxed) { Ok(()) } else { Err("not begun".into()) }
+    })
+    .unwrap();
+}
+
+/// What changed while a revision was being fetched counts, and a server that holds one source up does not hold up the
+/// others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_comes_after_the_suspension_is_not_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ground = Ground::new(folder.path()).await;
+    ground.start();
+    let bed = Bed::new();
+    let files = ["late", "other"].map(|name| (format!("{name}/a.yaml"), COLLECTION.replace("NAME", name)));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    bed.repository.commit("collections", &files).unwrap();
+    let identity = Identity::new("localhost", 2099);
+    let data =
+        [("username", tls::USER.0), ("password", tls::USER.1), ("ca.crt", identity.authority.as_str())];
+    secret(&ground, "web", &data);
+    let (server, url) = bed.serve(&identity, Manner::Held);
+    source(&ground, "late", &url, "  secretRef: {name: web}\n");
+    begun(&server);
+    let began = Instant::now();
+    source(&ground, "late", &url, "  secretRef: {name: web}\n  suspend: true\n");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.honest.store(true, Ordering::Relaxed);
+    ground
+        .until("gitsource", "late", 30, |object| {
+            let ready = condition(object, "Ready");
+            if ready["reason"] == "Suspended" { Ok(()) } else { Err(ready.to_string()) }
+        })
+        .await;
+    assert!(began.elapsed() < Duration::from_secs(9), "it was not within one run: {:?}", began.elapsed());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(ground.get("gitsource", "late")["status"]["lastAttemptedRevision"], Value::Null);
+    assert_eq!(ground.kubectl(&["get", "collections", "-o", "name"]), "");
+
+    bed.repository.commit("more to fetch", &[("more.txt", "x")]).unwrap();
+    let (server, url) = bed.serve(&identity, Manner::Held);
+    source(&ground, "late", &url, "  secretRef: {name: web}\n");
+    begun(&server);
+    source(&ground, "other", &bed.repository.url(), "");
+    ground.ready("gitsource", "other", 30).await;
+    let late = ground.get("gitsource", "late");
+    assert_eq!(condition(&late, "Ready")["reason"], "Progressing", "{:#}", late["status"]);
+    // Its end wakes the source.
+    server.honest.store(true, Ordering::Relaxed);
+    ground.ready("gitsource", "late", 10).await;
+    ground.get("collection", "late");
     ground.stop().await;
 }

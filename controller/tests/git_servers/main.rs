@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, dead_code, reason = "a test")]
 
+mod hostile;
 mod live;
 mod ssh;
 #[path = "../support/mod.rs"]

@@ -44,6 +44,12 @@ pub enum Manner {
     Damaged,
     /// Sends the client to another host.
     Redirect,
+    /// Answers with an error that repeats the password, and with what a terminal would obey.
+    Echo,
+    /// As Git does, but a pack comes only when the server is told to be honest.
+    Held,
+    /// As Git does, but every pack is this one.
+    Pack(Arc<Vec<u8>>),
 }
 
 /// The certificate that it shows.
@@ -86,6 +92,8 @@ pub struct Server {
     pub connections: Arc<AtomicUsize>,
     /// Set to be honest from now on.
     pub honest: Arc<AtomicBool>,
+    /// A client waits for a pack that is held back.
+    pub held: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -96,16 +104,25 @@ impl Server {
             port: listener.local_addr().unwrap().port(),
             connections: Arc::default(),
             honest: Arc::default(),
+            held: Arc::default(),
         };
         let (root, config) = (root.to_owned(), Arc::clone(&identity.config));
         let (count, honest) = (Arc::clone(&server.connections), Arc::clone(&server.honest));
+        let held = Arc::clone(&server.held);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 count.fetch_add(1, Ordering::Relaxed);
                 let manner = if honest.load(Ordering::Relaxed) { Manner::Honest } else { manner.clone() };
                 let (root, config) = (root.clone(), Arc::clone(&config));
+                let (honest, held) = (Arc::clone(&honest), Arc::clone(&held));
+                let release = move || {
+                    held.store(true, Ordering::Relaxed);
+                    while !honest.load(Ordering::Relaxed) {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                };
                 // A client that goes away is no matter of the server's.
-                thread::spawn(move || serve(stream, &config, &root, &manner));
+                thread::spawn(move || serve(stream, &config, &root, &manner, &release));
             }
         });
         server
@@ -116,7 +133,13 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, config: &Arc<ServerConfig>, root: &Path, manner: &Manner) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    root: &Path,
+    manner: &Manner,
+    release: &dyn Fn(),
+) -> std::io::Result<()> {
     if *manner == Manner::Silent {
         thread::sleep(Duration::from_mins(10));
         return Ok(());
@@ -140,9 +163,24 @@ fn serve(stream: TcpStream, config: &Arc<ServerConfig>, root: &Path, manner: &Ma
             out.flush()?;
             continue;
         }
+        if *manner == Manner::Echo {
+            let line = format!("ERR {} is not the password of \x1b[31m{}", USER.1, USER.0);
+            let body = format!("001e# service=git-upload-pack\n0000{:04x}{line}", line.len() + 4);
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
+            out.flush()?;
+            continue;
+        }
+        if *manner == Manner::Held && request.method == "POST" {
+            release();
+        }
         let (head, mut body) = backend(root, &request)?;
         if request.method == "POST" {
             match manner {
+                Manner::Pack(pack) => body = banded(pack),
                 Manner::Truncated(bytes) => body.truncate(body.len().saturating_sub(*bytes)),
                 Manner::Damaged => {
                     let middle = body.len() / 2;
@@ -156,6 +194,17 @@ fn serve(stream: TcpStream, config: &Arc<ServerConfig>, root: &Path, manner: &Ma
         out.flush()?;
     }
     Ok(())
+}
+
+/// A pack as the answer to a request for one, in the first band.
+fn banded(pack: &[u8]) -> Vec<u8> {
+    let mut body = b"0008NAK\n".to_vec();
+    for part in pack.chunks(65_000) {
+        body.extend_from_slice(format!("{:04x}\x01", part.len() + 5).as_bytes());
+        body.extend_from_slice(part);
+    }
+    body.extend_from_slice(b"0000");
+    body
 }
 
 /// References, one line after the other, without an end.

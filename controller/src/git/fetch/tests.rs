@@ -49,7 +49,7 @@ impl Bed {
             limits: Limits::default(),
             applied: None,
             allow_rewrite: false,
-            now: Timestamp::UNIX_EPOCH,
+            now: jiff::Timestamp::UNIX_EPOCH,
         }
     }
 }
@@ -154,4 +154,16 @@ fn a_cache_whose_making_was_broken_off_is_made_anew() {
     std::fs::create_dir_all(&cache).unwrap();
     std::fs::write(cache.join("HEAD"), "").unwrap();
     bed.fetch(&Reference::Branch("main".into()), None).unwrap();
+}
+
+#[test]
+fn bad_input_28_a_tag_that_leads_to_no_commit_is_told_and_discards_nothing() {
+    let bed = Bed::new();
+    bed.fetch(&Reference::Branch("main".into()), None).unwrap();
+    std::fs::write(bed.dir.path().join("origin/key.asc"), "a key").unwrap();
+    let blob = bed.git(&["hash-object", "-w", "key.asc"]);
+    bed.git(&["tag", "-a", "-m", "a key", "key", &blob]);
+    let error = bed.fetch(&Reference::Tag("key".into()), None).unwrap_err();
+    assert!(error.to_string().starts_with("GIT-REF-NOTFOUND: spec.ref: tag key"), "{error}");
+    assert!(bed.dir.path().join("cache/refs/patchtide/fetched").exists(), "the cache was discarded");
 }
