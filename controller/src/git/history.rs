@@ -4,6 +4,9 @@
 //! A date is a claim of whoever made the commit. One from before Git was, or later than now, is no answer; one that
 //! is earlier than what the commits before it say is raised to that (bad-input catalogue #42).
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -27,7 +30,7 @@ const FIRST_COMMIT: i64 = 1_112_832_000;
 const CLOCK_TOLERANCE: i64 = 300;
 
 /// Kind and name.
-type Key = (String, String);
+pub type Key = (String, String);
 
 /// Since when an object stands in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,15 @@ pub struct Introduction {
     pub commit: Oid,
     /// When, as far as the commit can be believed.
     pub time: Option<Timestamp>,
+}
+
+/// What was found for an earlier revision with the same path.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The revision.
+    pub head: Oid,
+    /// Its introductions.
+    pub objects: &'a BTreeMap<Key, Introduction>,
 }
 
 /// Where to look.
@@ -79,11 +91,12 @@ impl<'a> History<'a> {
     }
 
     /// The introductions of `wanted`, names with the files in which they stand at `head`. What goes back further than
-    /// is looked is left out.
+    /// is looked is left out. What stood in the revision that is `known` is not followed beyond it.
     pub fn introductions(
         &mut self,
         head: Oid,
         wanted: &BTreeMap<String, String>,
+        known: Option<Known<'_>>,
         now: Timestamp,
     ) -> Result<BTreeMap<Key, Introduction>, TreeError> {
         let repository = self.repository;
@@ -95,6 +108,7 @@ impl<'a> History<'a> {
             })
             .collect();
         let mut found = BTreeMap::new();
+        let mut carried = BTreeMap::new();
         let mut next = Some(head);
         for _ in 0..LONGEST {
             let Some(id) = next.filter(|_| !open.is_empty()) else { break };
@@ -112,6 +126,12 @@ impl<'a> History<'a> {
                     let since = run.since;
                     open.remove(&name);
                     found.insert(name, since);
+                } else if let Some(known) = known.filter(|known| known.head == id && run.sure) {
+                    let key = (self.kind.to_owned(), name);
+                    if let Some(introduction) = known.objects.get(&key) {
+                        open.remove(&key.1);
+                        carried.insert(key, introduction.clone());
+                    }
                 }
             }
             next = commit.parent_id(0).ok();
@@ -119,14 +139,12 @@ impl<'a> History<'a> {
         if next.is_none() {
             found.extend(open.into_iter().map(|(name, run)| (name, run.since)));
         }
-        found
-            .into_iter()
-            .map(|(name, id)| {
-                let commit = repository.find_commit(id).map_err(damaged)?;
-                let time = believable(&commit, now);
-                Ok(((self.kind.to_owned(), name), Introduction { commit: id, time }))
-            })
-            .collect()
+        for (name, id) in found {
+            let commit = repository.find_commit(id).map_err(damaged)?;
+            let time = believable(&commit, now);
+            carried.insert((self.kind.to_owned(), name), Introduction { commit: id, time });
+        }
+        Ok(carried)
     }
 
     /// Whether the object stands in this tree too.
@@ -241,130 +259,4 @@ fn believable(commit: &Commit<'_>, now: Timestamp) -> Option<Timestamp> {
         at = commit.parent(0).ok();
     }
     Timestamp::from_second(latest.min(now.as_second())).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use patchtide_tests::git::Repository as Worktree;
-
-    use super::*;
-
-    struct Bed {
-        worktree: Worktree,
-        _folder: tempfile::TempDir,
-    }
-
-    fn deployment(name: &str, note: &str) -> String {
-        format!(
-            "apiVersion: patchtide.dev/v1alpha1\nkind: UpdateDeployment\nmetadata:\n  name: {name}\nspec: {{note: {note}}}\n"
-        )
-    }
-
-    impl Bed {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            Self { worktree: Worktree::init(&folder.path().join("r")).unwrap(), _folder: folder }
-        }
-
-        /// A commit made at `date` by author and committer.
-        fn commit(&self, date: &str, files: &[(&str, Option<String>)]) -> Oid {
-            for (file, content) in files {
-                match content {
-                    Some(content) => self.worktree.write(file, content).unwrap(),
-                    None => self.worktree.remove(file).unwrap(),
-                }
-            }
-            self.worktree.git(&["add", "--all"]).unwrap();
-            let mut command = self.worktree.command();
-            command.env("GIT_AUTHOR_DATE", date).env("GIT_COMMITTER_DATE", date);
-            let output = command.args(["commit", "-q", "--allow-empty", "-m", "x"]).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            self.worktree.head().unwrap().parse().unwrap()
-        }
-
-        fn introduction(&self, name: &str, file: &str) -> Introduction {
-            let repository = Repository::open(self.worktree.path()).unwrap();
-            let head = repository.head().unwrap().peel_to_commit().unwrap().id();
-            let wanted = BTreeMap::from([(name.to_owned(), file.to_owned())]);
-            let mut history = History::new(
-                &repository,
-                "",
-                "UpdateDeployment",
-                tree::Limits::default(),
-                document::Limits::default(),
-            );
-            let now = "2026-06-01T00:00:00Z".parse().unwrap();
-            let mut found = history.introductions(head, &wanted, now).unwrap();
-            found.remove(&("UpdateDeployment".to_owned(), name.to_owned())).unwrap()
-        }
-    }
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn edits_moves_and_broken_files_do_not_begin_anew() {
-        let bed = Bed::new();
-        bed.commit("2026-01-01T00:00:00Z", &[("readme.md", Some("x".into()))]);
-        let first = bed.commit("2026-01-02T00:00:00Z", &[("a.yaml", Some(deployment("march", "one")))]);
-        bed.commit("2026-01-03T00:00:00Z", &[("a.yaml", Some(deployment("march", "two")))]);
-        bed.commit(
-            "2026-01-04T00:00:00Z",
-            &[("a.yaml", Some("kind: UpdateDeployment\nkind: twice\n".into()))],
-        );
-        bed.commit(
-            "2026-01-05T00:00:00Z",
-            &[
-                ("a.yaml", None),
-                (
-                    "b/c.yaml",
-                    Some(format!("{}---\n{}", deployment("april", "x"), deployment("march", "three"))),
-                ),
-            ],
-        );
-        let found = bed.introduction("march", "b/c.yaml");
-        assert_eq!(found, Introduction { commit: first, time: Some(at("2026-01-02T00:00:00Z")) });
-        assert_eq!(bed.introduction("april", "b/c.yaml").time, Some(at("2026-01-05T00:00:00Z")));
-    }
-
-    #[test]
-    fn what_was_taken_out_and_comes_back_begins_anew() {
-        let bed = Bed::new();
-        bed.commit("2026-01-01T00:00:00Z", &[("a.yaml", Some(deployment("march", "one")))]);
-        bed.commit("2026-01-02T00:00:00Z", &[("a.yaml", None)]);
-        let again = bed.commit("2026-01-03T00:00:00Z", &[("a.yaml", Some(deployment("march", "one")))]);
-        assert_eq!(bed.introduction("march", "a.yaml").commit, again);
-    }
-
-    #[test]
-    fn a_merge_is_where_the_branch_came_in() {
-        let bed = Bed::new();
-        bed.commit("2026-01-01T00:00:00Z", &[("readme.md", Some("x".into()))]);
-        bed.worktree.git(&["checkout", "-q", "-b", "work"]).unwrap();
-        bed.commit("2026-01-02T00:00:00Z", &[("a.yaml", Some(deployment("march", "one")))]);
-        bed.worktree.git(&["checkout", "-q", "main"]).unwrap();
-        let mut command = bed.worktree.command();
-        command
-            .env("GIT_COMMITTER_DATE", "2026-02-01T00:00:00Z")
-            .env("GIT_AUTHOR_DATE", "2026-02-01T00:00:00Z");
-        assert!(command.args(["merge", "-q", "--no-ff", "-m", "merge", "work"]).status().unwrap().success());
-        assert_eq!(bed.introduction("march", "a.yaml").time, Some(at("2026-02-01T00:00:00Z")));
-    }
-
-    #[test]
-    fn bad_input_42_dates_that_lie() {
-        let bed = Bed::new();
-        bed.commit("2026-01-01T00:00:00Z", &[("readme.md", Some("x".into()))]);
-        bed.commit("2099-01-01T00:00:00Z", &[("future.yaml", Some(deployment("future", "x")))]);
-        bed.commit("1970-01-02T00:00:00Z", &[("past.yaml", Some(deployment("past", "x")))]);
-        bed.commit("2010-01-01T00:00:00Z", &[("back.yaml", Some(deployment("back", "x")))]);
-        assert_eq!(bed.introduction("future", "future.yaml").time, None);
-        assert_eq!(bed.introduction("past", "past.yaml").time, None);
-        assert_eq!(
-            bed.introduction("back", "back.yaml").time,
-            Some(at("2026-01-01T00:00:00Z")),
-            "raised to its parents'"
-        );
-    }
 }

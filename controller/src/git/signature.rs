@@ -109,6 +109,16 @@ pub enum SignatureError {
         /// Who signed.
         who: String,
     },
+    /// Too many commits to say who changed a path.
+    #[error(
+        "SIG-PATH: the last {longest} commits do not tell who changed {path} (spec.verify.paths); let one of those who may change it make a commit that changes it"
+    )]
+    TooFar {
+        /// The path of the rule.
+        path: String,
+        /// Commits that are looked at.
+        longest: usize,
+    },
     /// Cannot be read.
     #[error("GIT-CORRUPT: {0} cannot be read from the object database")]
     Read(String, #[source] git2::Error),

@@ -9,6 +9,8 @@ use super::{SignatureError, Signers};
 
 /// Commits that are looked at for a path.
 const LONGEST: usize = 20_000;
+/// Commits of which each is looked for in the history by itself; beyond, the history is read once for all.
+const CHEAP: usize = 8;
 
 /// What is demanded beside a good signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,11 +81,9 @@ fn check(
     };
     let mut commit = repository.find_commit(head).map_err(read)?;
     let mut here = at(&commit)?;
+    let mut in_force = InForce::new(repository, applied);
     for _ in 0..LONGEST {
-        let in_force = applied.is_some_and(|applied| {
-            applied == commit.id() || repository.graph_descendant_of(applied, commit.id()).unwrap_or(false)
-        });
-        if in_force {
+        if in_force.holds(commit.id()).map_err(read)? {
             return Ok(());
         }
         let parent = commit.parent(0).ok();
@@ -101,5 +101,48 @@ fn check(
         let Some(parent) = parent else { return Ok(()) };
         (commit, here) = (parent, before);
     }
-    Ok(())
+    // Who made the change is not known, so it is not accepted: else commits without end would hide it.
+    Err(SignatureError::TooFar { path: rule.path.clone(), longest: LONGEST })
+}
+
+/// What the applied revision holds: itself and all that it descends from.
+struct InForce<'a> {
+    repository: &'a Repository,
+    applied: Option<Oid>,
+    /// Filled when it is needed: mostly the applied commit is one of the first parents.
+    ancestors: Option<BTreeSet<Oid>>,
+    /// Commits asked for so far.
+    asked: usize,
+}
+
+impl<'a> InForce<'a> {
+    const fn new(repository: &'a Repository, applied: Option<Oid>) -> Self {
+        Self { repository, applied, ancestors: None, asked: 0 }
+    }
+
+    fn holds(&mut self, commit: Oid) -> Result<bool, git2::Error> {
+        let Some(applied) = self.applied else { return Ok(false) };
+        if applied == commit {
+            return Ok(true);
+        }
+        if let Some(known) = &self.ancestors {
+            return Ok(known.contains(&commit));
+        }
+        self.asked += 1;
+        if self.asked <= CHEAP {
+            // The applied commit may be gone from the repository: then nothing of it is in force.
+            return Ok(self.repository.graph_descendant_of(applied, commit).unwrap_or(false));
+        }
+        let mut ancestors = BTreeSet::new();
+        if self.repository.find_commit(applied).is_ok() {
+            let mut walk = self.repository.revwalk()?;
+            walk.push(applied)?;
+            for id in walk {
+                ancestors.insert(id?);
+            }
+        }
+        let held = ancestors.contains(&commit);
+        self.ancestors = Some(ancestors);
+        Ok(held)
+    }
 }

@@ -272,6 +272,36 @@ fn bad_input_40_a_key_that_is_not_allowed_for_the_path() {
     check(on_top, Some(window)).unwrap();
 }
 
+/// Commits without end on top of a change must not make it forgotten, nor take for ever to look through.
+#[test]
+fn bad_input_40_a_change_buried_under_commits_is_not_accepted() {
+    let (gpg, (folder, repository)) = (Gpg::new(), bare());
+    let alice = gpg.key("alice", "ed25519", &[], "never");
+    gpg.key("bob", "ed25519", &[], "never");
+    let signers = ring(gpg.export(&["alice", "bob"]));
+    let rules = Rules { threshold: 1, paths: vec![PathRule { path: "windows".into(), keys: vec![alice] }] };
+    let first = gpg.commit(&repository, &[("windows/a.yaml", "1")], &[], &["-u", "alice"]);
+    let change = gpg.commit(&repository, &[("windows/a.yaml", "2")], &[first], &["-u", "bob"]);
+    let mut stream = format!("reset refs/heads/main\nfrom {change}\n\n");
+    for _ in 0..20_001 {
+        stream.push_str("commit refs/heads/main\ncommitter b <b@c> 1700000000 +0000\ndata 1\nx\n");
+    }
+    let path = folder.path().join("stream");
+    std::fs::write(&path, stream).unwrap();
+    let mut git = Command::new("git");
+    git.arg("--git-dir").arg(repository.path()).args(["fast-import", "--quiet"]);
+    assert!(git.stdin(std::fs::File::open(&path).unwrap()).status().unwrap().success());
+    let head = repository.refname_to_id("refs/heads/main").unwrap();
+    for applied in [None, Some(first)] {
+        let started = std::time::Instant::now();
+        let error = rules.check_paths(&repository, &signers, head, applied, now()).unwrap_err();
+        assert!(matches!(&error, SignatureError::TooFar { path, .. } if path == "windows"), "{error}");
+        assert!(error.to_string().starts_with("SIG-PATH") && started.elapsed().as_secs() < 10, "{error}");
+    }
+    // What is in force needs no look at how it came about.
+    rules.check_paths(&repository, &signers, head, Some(head), now()).unwrap();
+}
+
 #[test]
 fn bad_input_41_openpgp_weak_keys_and_digests() {
     let (gpg, (_folder, repository)) = (Gpg::new(), bare());
