@@ -96,6 +96,12 @@ impl<K: Object> Cache<K> {
         std::mem::take(&mut self.lock().touched)
     }
 
+    /// Wakes the kind's own loop for the object: work of it that went on outside of a run has ended.
+    pub fn touch(&self, name: &str) {
+        self.lock().touched.insert(name.to_owned());
+        self.events.send_modify(|events| *events += 1);
+    }
+
     /// Puts in an object as the API server answered it to a write, unless the watch has already brought a newer one.
     pub fn observe(&self, object: K) {
         let mut inner = self.lock();

@@ -233,7 +233,10 @@ async fn reconcile_one<R: Reconciler>(
     let failures = queue.failures.get(&name).copied().unwrap_or_default();
     let generation = object.meta().generation.unwrap_or_default();
     let action = conclude(&mut new, generation, &ctx.clock.time(), &result, failures);
-    if let Some(requested) = annotations::requested_at(Some(object.annotations())) {
+    // What is not carried out yet is not told as carried out.
+    if let Some(requested) = annotations::requested_at(Some(object.annotations()))
+        && !matches!(result, Ok(Outcome::Unchanged))
+    {
         new.set_last_handled_reconcile_at(Some(requested.to_owned()));
     }
     let kind = <R::Object as kube::Resource>::kind(&());

@@ -78,6 +78,11 @@ impl Finding {
         self
     }
 
+    /// What it is about: the object, or the file where none could be read.
+    pub fn subject(&self) -> String {
+        if self.object.is_empty() { self.place.to_string() } else { self.object.clone() }
+    }
+
     /// Whether it is a failure.
     pub fn is_failure(&self) -> bool {
         self.severity == Severity::Failure

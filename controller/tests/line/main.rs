@@ -307,6 +307,27 @@ async fn from_objects_to_policy_and_back() {
     assert_eq!(ground.store.policy(client).await.unwrap().unwrap().number, number);
     assert_eq!(ground.store.change_number().await.unwrap(), change, "a resync wrote into the site database");
 
+    // What `git revert` of an update comes to: gone from the desired state, and status says what stays on the disks.
+    assert_eq!(
+        condition(&ground.get("updatedeployment", "security"), "LeftInstalled"),
+        serde_json::Value::Null
+    );
+    let source = update.rsplit(':').next().unwrap().split('@').next().unwrap();
+    let exclude = format!(r#"{{"spec":{{"exclusions":["{source}"]}}}}"#);
+    ground.kubectl(&["patch", "updatelist", "security", "--type=merge", "-p", &exclude]);
+    policy(&ground, client, "nothing to install", |policy| policy.body.updates.is_empty()).await;
+    ground
+        .until("updatedeployment", "security", 30, |deployment| {
+            let left = condition(deployment, "LeftInstalled");
+            let told = left["message"].as_str().unwrap_or_default();
+            let all = left["status"] == "True"
+                && told.contains("stays installed on up to 1 clients")
+                && told.contains(source);
+            if all { Ok(()) } else { Err(format!("{left}")) }
+        })
+        .await;
+    check_contract(&ground);
+
     // What goes from the API server goes from the database and from policy.
     ground.kubectl(&["delete", "updatedeployment", "security"]);
     policy(&ground, client, "no deployment", |policy| policy.body.deployments.is_empty()).await;

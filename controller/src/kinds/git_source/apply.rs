@@ -18,7 +18,8 @@ use serde_json::Value;
 
 use super::{
     dereference::{Live, Reading, resource},
-    plan::{Blocked, Plan},
+    plan::{self, Blocked, Plan},
+    settle::{SHOWN, list},
 };
 use crate::{
     context::Context,
@@ -50,10 +51,16 @@ impl Applied {
     pub(super) fn failure(&self, reading: &Reading) -> Option<Failure> {
         let failures: Vec<&Finding> = self.findings.iter().filter(|finding| finding.is_failure()).collect();
         if let Some(first) = failures.first() {
+            let more: Vec<String> = failures.iter().skip(SHOWN).map(|finding| finding.subject()).collect();
+            let more = if more.is_empty() {
+                String::new()
+            } else {
+                format!("; status.failures tells the first {SHOWN}, beyond them: {}", list(&more, SHOWN))
+            };
             return Some(Failure::retry(
                 reason::PARTIALLY_APPLIED,
                 format!(
-                    "revision {}: {} failed, the rest is in force and nothing is pruned; first: {first}",
+                    "revision {}: {} failed, the rest is in force and nothing is pruned; first: {first}{more}",
                     reading.revision,
                     failures.len()
                 ),
@@ -104,7 +111,8 @@ pub(super) async fn apply(
                 done.owned.insert(key);
             }
             Err(error) => done.findings.push(
-                refusal(&error, object.place.clone(), live.get(&key), &body).of(&object.kind, &object.name),
+                refusal(&error, source, object.place.clone(), live.get(&key), &body)
+                    .of(&object.kind, &object.name),
             ),
         }
     }
@@ -112,14 +120,17 @@ pub(super) async fn apply(
     if !done.findings.iter().any(Finding::is_failure) {
         for (kind, name) in prune {
             let Some(api) = api(&client, &ctx.namespace, &kind) else { continue };
-            match delete(&api, &name).await {
-                Ok(()) => {
+            let Some(seen) = live.get(&(kind.clone(), name.clone())) else { continue };
+            match delete(&api, source, seen).await {
+                // What took its name meanwhile, or was kept by a person, is not what was decided about.
+                Ok(false) => {}
+                Ok(true) => {
                     done.pruned.push(format!("{kind}/{name}"));
                     done.changes.push(format!("{kind}/{name} deleted"));
                     done.owned.remove(&(kind, name));
                 }
                 Err(error) => {
-                    let finding = refusal(&error, Place::file(""), None, &Value::Null);
+                    let finding = refusal(&error, source, Place::file(""), None, &Value::Null);
                     done.findings.push(Finding { code: "PRUNE-FAILED", ..finding }.of(&kind, &name));
                 }
             }
@@ -130,9 +141,18 @@ pub(super) async fn apply(
     done
 }
 
-/// Deletes the very object that was looked at, not one that took its name meanwhile.
-async fn delete(api: &Api<DynamicObject>, name: &str) -> Result<(), kube::Error> {
-    let Some(object) = api.get_opt(name).await? else { return Ok(()) };
+/// Deletes the very object that was looked at, as long as it is the source's to prune: not one that took its name
+/// meanwhile, nor one that somebody has taken over or wants kept. Returns whether it is gone.
+async fn delete(
+    api: &Api<DynamicObject>,
+    source: &GitSource,
+    seen: &DynamicObject,
+) -> Result<bool, kube::Error> {
+    let name = seen.metadata.name.as_deref().unwrap_or_default();
+    let Some(object) = api.get_opt(name).await? else { return Ok(true) };
+    if object.metadata.uid != seen.metadata.uid || !plan::may_prune(source, &object) {
+        return Ok(false);
+    }
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
         preconditions: Some(Preconditions {
@@ -142,8 +162,8 @@ async fn delete(api: &Api<DynamicObject>, name: &str) -> Result<(), kube::Error>
         ..DeleteParams::default()
     };
     match api.delete(name, &params).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(true),
         Err(error) => Err(error),
     }
 }
@@ -154,7 +174,13 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
 }
 
 /// The API server's refusal in our words.
-fn refusal(error: &kube::Error, place: Place, live: Option<&DynamicObject>, body: &Value) -> Finding {
+fn refusal(
+    error: &kube::Error,
+    source: &GitSource,
+    place: Place,
+    live: Option<&DynamicObject>,
+    body: &Value,
+) -> Finding {
     let kube::Error::Api(status) = error else {
         return Finding::failure(
             "API-UNREACHABLE",
@@ -173,16 +199,32 @@ fn refusal(error: &kube::Error, place: Place, live: Option<&DynamicObject>, body
             ),
         );
     }
+    let again = || "; it is tried again".to_owned();
     let (code, remedy) = if status.is_forbidden() {
-        ("ACCESS-DENIED", "; give the account of spec.serviceAccountName the right, or remove the object")
+        ("ACCESS-DENIED", denied(message, source))
     } else if status.is_conflict() {
-        ("CONFLICT", "; it is tried again")
+        ("CONFLICT", again())
     } else if status.code >= 500 || status.code == 429 {
-        ("API-UNREACHABLE", "; it is tried again")
+        ("API-UNREACHABLE", again())
     } else {
-        ("OBJ-INVALID", "")
+        ("OBJ-INVALID", String::new())
     };
     Finding::failure(code, place, format!("{message}{remedy}"))
+}
+
+/// Who lacks which right, and how it is given. The server's message names the verb and the kind.
+fn denied(message: &str, source: &GitSource) -> String {
+    let Some(account) = &source.spec.service_account_name else {
+        return "; give the controller's account that right in this namespace (manifests/rbac), or remove the object".into();
+    };
+    if message.contains("cannot impersonate") {
+        return format!(
+            "; the controller may not act as service account {account} of spec.serviceAccountName: give its account the verb impersonate on serviceaccounts, resourceNames [{account}], by a Role and RoleBinding"
+        );
+    }
+    format!(
+        "; give service account {account} of spec.serviceAccountName that verb by a Role and RoleBinding in this namespace, or remove the object"
+    )
 }
 
 /// The immutable fields that a refusal is about, each with its old and new value (bad-input catalogue #26).

@@ -21,14 +21,14 @@ use patchtide_crds::{
 };
 use tokio::task::JoinHandle;
 
-use super::seconds;
+use super::{folders, seconds};
 use crate::{
     context::Context,
     error::{Failure, chain},
     git::{
         document,
         fetch::{Cache, Credentials, FetchError, Fetched, Limits, Reference, Request},
-        history::{self, History, Introduction},
+        history::{self, History, Introduction, Known},
         object::{self, Revision},
         schema::Schemas,
         signature::{PathRule, Rules, SignatureError, Signers},
@@ -108,7 +108,7 @@ pub(super) async fn start(
     };
     let limits = &spec.limits;
     let job = Job {
-        dir: ctx.cache_dir.join("git").join(source.uid().unwrap_or_else(|| source.name_any())),
+        dir: folders::of(ctx, &source.uid().unwrap_or_else(|| source.name_any())),
         request: Request {
             url: spec.url.clone(),
             applied: applied_commit(source, &reference),
@@ -141,9 +141,9 @@ pub(super) async fn start(
 
 fn read(job: &Job, schemas: &Schemas) -> Result<Reading, Unread> {
     let now = job.request.now;
-    let cache = Cache::new(&job.dir);
-    std::fs::create_dir_all(&job.dir)
+    let (dir, _lock) = folders::take(&job.dir)
         .map_err(|error| Failure::of("cannot make the folder of the Git cache", &error))?;
+    let cache = Cache::new(&dir);
     let fetched = cache.fetch(&job.request)?;
     let repository = cache.open()?;
     let unreadable = |error: tree::TreeError| {
@@ -163,6 +163,16 @@ fn read(job: &Job, schemas: &Schemas) -> Result<Reading, Unread> {
     let introduced = introduced(&repository, fetched.commit, job, &content).map_err(unreadable)?;
     let commit_time = Timestamp::from_second(commit.time().seconds()).ok();
     Ok(Reading { revision: fetched.revision, commit_time, signer, introduced, content })
+}
+
+/// Whether the source is still as it was when it was read.
+pub(super) fn is_present(source: &GitSource, live: &Live) -> bool {
+    let found = live.get(&("GitSource".to_owned(), source.name_any()));
+    found.is_some_and(|found| {
+        found.metadata.uid == source.metadata.uid
+            && found.metadata.generation == source.metadata.generation
+            && found.metadata.deletion_timestamp.is_none()
+    })
 }
 
 fn unreadable(error: &tree::TreeError) -> Failure {
@@ -256,7 +266,9 @@ fn introduced(
         .collect();
     let mut history =
         History::new(repository, &job.path, DEPLOYMENT, job.tree_limits, job.object_limits.document);
-    let objects = history.introductions(head, &wanted, job.request.now)?;
+    let known = job.known.of.as_ref().filter(|(_, path)| *path == job.path);
+    let known = known.map(|(head, _)| Known { head: *head, objects: &job.known.objects });
+    let objects = history.introductions(head, &wanted, known, job.request.now)?;
     Ok(Arc::new(Introduced { of, objects }))
 }
 

@@ -5,6 +5,7 @@
 
 mod apply;
 mod dereference;
+mod folders;
 mod plan;
 mod settle;
 
@@ -19,7 +20,10 @@ use patchtide_crds::{
     GitSource, GitSourceStatus,
     conditions::{self, reason},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
 use self::dereference::{Introduced, Reading, Unread};
 use crate::{
@@ -30,12 +34,13 @@ use crate::{
     git::schema::Schemas,
 };
 
-/// How long one run waits for a fetch; a longer fetch goes on and a later run takes its result.
-const WAIT: Duration = Duration::from_mins(1);
+/// How long one run waits for a fetch, and with it those of the other sources; a longer fetch goes on, and its end wakes
+/// the source.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long a later run waits for it.
+const WAIT_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait after a failed connection, unless the interval is longer.
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
-/// How soon a run looks again at a fetch that goes on.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Runs all Git sources of the site.
 pub async fn run(ctx: Arc<Context>) {
@@ -74,6 +79,7 @@ impl Reconciler for GitSources {
         status: &mut GitSourceStatus,
     ) -> Result<Outcome, Failure> {
         if object.spec.suspend {
+            settle::suspended(object, status);
             return Ok(Outcome::Suspended {
                 message: "suspended by spec.suspend; what is applied stays".into(),
             });
@@ -83,14 +89,16 @@ impl Reconciler for GitSources {
         let uid = object.uid().unwrap_or_default();
         let reading = match self.read(ctx, object, &uid).await {
             Ok(Some(reading)) => reading,
+            // What is said of this generation stays true; of another nothing is said yet.
+            Ok(None) if status.observed_generation == object.metadata.generation => {
+                return Ok(Outcome::Unchanged);
+            }
             Ok(None) => {
-                return Ok(Outcome::Progressing {
-                    message: "fetching the repository".into(),
-                    again: Some(LOOK_AGAIN),
-                });
+                return Ok(Outcome::Progressing { message: "fetching the repository".into(), again: None });
             }
             Err(Unread { failure, of_connection }) => {
                 if failure.reason == reason::VERIFICATION_ERROR {
+                    settle::fetched(ctx, object, status, None);
                     settle::verified(ctx, object, status, Err(&failure.message));
                 } else {
                     settle::fetched(ctx, object, status, Some(&failure));
@@ -101,6 +109,11 @@ impl Reconciler for GitSources {
         };
         lock(&self.tries).remove(&uid);
         lock(&self.introduced).insert(uid, Arc::clone(&reading.introduced));
+        let live = dereference::live(ctx).await?;
+        if !dereference::is_present(object, &live) {
+            // Suspended, changed or deleted while it was fetched: that has woken the source, and is what counts.
+            return Ok(Outcome::Unchanged);
+        }
         let before = status.clone();
         // Only with a new revision: a resync that finds nothing new must not write the status.
         if status.last_attempted_revision.as_deref() != Some(reading.revision.as_str()) {
@@ -109,7 +122,6 @@ impl Reconciler for GitSources {
         status.last_attempted_revision = Some(reading.revision.clone());
         settle::fetched(ctx, object, status, None);
         settle::verified(ctx, object, status, Ok(reading.signer.as_deref()));
-        let live = dereference::live(ctx).await?;
         let plan = plan::plan(object, &reading, &live, &ctx.namespace, ctx.clock.now());
         let applied = apply::apply(ctx, object, &reading, &live, plan).await;
         settle::settle(ctx, object, status, &reading, &applied, started);
@@ -130,7 +142,7 @@ impl Reconciler for GitSources {
         lock(&self.reading).retain(|uid, _| here.contains(uid));
         lock(&self.introduced).retain(|uid, _| here.contains(uid));
         lock(&self.tries).retain(|uid, _| here.contains(uid));
-        Ok(())
+        folders::forget(ctx, here).await
     }
 }
 
@@ -140,24 +152,23 @@ impl GitSources {
         let generation = object.metadata.generation.unwrap_or_default();
         // A fetch for another spec is not the answer; it ends by itself.
         let known = lock(&self.reading).remove(uid).filter(|(of, _)| *of == generation);
-        let mut task = if let Some((_, task)) = known {
-            task
+        let (mut task, wait) = if let Some((_, task)) = known {
+            (task, WAIT_AGAIN)
         } else {
             let introduced = lock(&self.introduced).get(uid).cloned().unwrap_or_default();
-            dereference::start(ctx, object, Arc::clone(&self.schemas), introduced).await?
+            (dereference::start(ctx, object, Arc::clone(&self.schemas), introduced).await?, WAIT)
         };
-        match tokio::time::timeout(WAIT, &mut task).await {
-            Ok(Ok(result)) => result.map(Some),
-            Ok(Err(error)) => Err(Failure::retry(
-                reason::GIT_OPERATION_FAILED,
-                format!("reading the repository was broken off: {error}"),
-            )
-            .into()),
-            Err(_) => {
-                lock(&self.reading).insert(uid.to_owned(), (generation, task));
-                Ok(None)
-            }
-        }
+        let Ok(result) = tokio::time::timeout(wait, &mut task).await else {
+            let (cache, name) = (Arc::clone(Self::cache(ctx)), object.name_any());
+            let goes_on = tokio::spawn(async move {
+                let result = ended(task.await);
+                cache.touch(&name);
+                result
+            });
+            lock(&self.reading).insert(uid.to_owned(), (generation, goes_on));
+            return Ok(None);
+        };
+        ended(result).map(Some)
     }
 
     /// Counts a failed connection; returns how many failed before it.
@@ -168,6 +179,14 @@ impl GitSources {
         *count = before.saturating_add(1);
         before
     }
+}
+
+/// What a task of reading came to.
+fn ended(result: Result<Result<Reading, Unread>, JoinError>) -> Result<Reading, Unread> {
+    result.unwrap_or_else(|error| {
+        let message = format!("reading the repository was broken off: {error}");
+        Err(Failure::retry(reason::GIT_OPERATION_FAILED, message).into())
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -110,8 +110,8 @@ pub(super) fn plan(
                     )
                     .of(&object.kind, &object.name),
                 ),
-                Some(found) if foreign_owner(found, &name, namespace).is_some() => {
-                    let owner = foreign_owner(found, &name, namespace).unwrap_or_default();
+                Some(found) if foreign_owner(found, &name, namespace, live).is_some() => {
+                    let owner = foreign_owner(found, &name, namespace, live).unwrap_or_default();
                     plan.findings.push(
                         Finding::failure(
                             "OWNED-BY-OTHER",
@@ -129,7 +129,7 @@ pub(super) fn plan(
     let gone: Vec<(String, String)> = mine()
         .filter(|(key, object)| {
             !reading.content.objects.contains_key(*key)
-                && !annotations::prune_disabled(object.metadata.annotations.as_ref())
+                && may_prune(source, object)
                 && object.metadata.deletion_timestamp.is_none()
         })
         .map(|(key, _)| key.clone())
@@ -227,13 +227,21 @@ fn last_good(kind: &str, name: &str, object: &DynamicObject) -> LastGood {
     LastGood { object: format!("{kind}/{name}"), origin }
 }
 
+/// Whether the object carries the source's owner labels and nobody wants it kept.
+pub(super) fn may_prune(source: &GitSource, object: &DynamicObject) -> bool {
+    let (name, namespace) = (source.name_any(), source.namespace().unwrap_or_default());
+    owner(object) == Some((name.as_str(), namespace.as_str()))
+        && !annotations::prune_disabled(object.metadata.annotations.as_ref())
+}
+
 fn owner(object: &DynamicObject) -> Option<(&str, &str)> {
     let labels = object.labels();
     Some((labels.get(annotations::OWNER_NAME)?, labels.get(annotations::OWNER_NAMESPACE)?))
 }
 
-/// Who else applies this object, if anybody.
-fn foreign_owner(object: &DynamicObject, source: &str, namespace: &str) -> Option<String> {
+/// Who else applies this object, if anybody. What a source left behind that is no more belongs to nobody: the one that
+/// names it in Git takes it over.
+fn foreign_owner(object: &DynamicObject, source: &str, namespace: &str, live: &Live) -> Option<String> {
     if let Some(name) = object.labels().get(annotations::FLUX_OWNER) {
         return Some(format!("the Flux Kustomization {name}"));
     }
@@ -241,7 +249,14 @@ fn foreign_owner(object: &DynamicObject, source: &str, namespace: &str) -> Optio
         return Some(format!("the Argo CD application {}", id.split(':').next().unwrap_or_default()));
     }
     match owner(object) {
-        Some((name, space)) if (name, space) != (source, namespace) => Some(format!("GitSource {name}")),
+        Some((name, space)) if (name, space) != (source, namespace) => {
+            let here = space == namespace;
+            let gone = here && !live.contains_key(&("GitSource".to_owned(), name.to_owned()));
+            (!gone).then(|| {
+                let of = if here { String::new() } else { format!(" of namespace {space}") };
+                format!("GitSource {name}{of}")
+            })
+        }
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use super::{apply::Applied, dereference::Reading, put};
 use crate::{context::Context, error::Failure, git::verdict::Finding};
 
 /// Failures and objects that a status shows.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 /// Changes and warnings that an event names.
 const TOLD: usize = 8;
 /// Reason of the event that tells what was noticed in a revision and is no failure.
@@ -40,6 +40,18 @@ pub(super) fn verified(
             put(ctx, source, status, VERIFIED, true, reason::SUCCEEDED, &message);
         }
         Err(why) => put(ctx, source, status, VERIFIED, false, reason::VERIFICATION_ERROR, why),
+    }
+}
+
+/// A suspended source says what it did last, and nothing that reads as if it were at work or in need of somebody: what
+/// stays of its own conditions is told of this generation.
+pub(super) fn suspended(source: &GitSource, status: &mut GitSourceStatus) {
+    for of_work in [FETCH_FAILED, PRUNE_BLOCKED] {
+        conditions::remove_condition(&mut status.conditions, of_work);
+    }
+    status.prune = None;
+    for condition in &mut status.conditions {
+        condition.observed_generation = source.metadata.generation;
     }
 }
 
@@ -71,8 +83,11 @@ pub(super) async fn tell(
     let reason = failure.as_ref().map_or(reason::RECONCILIATION_SUCCEEDED, |failure| failure.reason);
     let told_by_ready = before.condition(READY).is_none_or(|ready| ready.reason != reason);
     if !applied.changes.is_empty() || (new_revision && !told_by_ready) {
-        let changes =
-            if applied.changes.is_empty() { "nothing changed".to_owned() } else { list(&applied.changes) };
+        let changes = if applied.changes.is_empty() {
+            "nothing changed".to_owned()
+        } else {
+            list(&applied.changes, TOLD)
+        };
         let note = match &failure {
             Some(failure) => format!("{}; {changes}", failure.message),
             None => format!("applied revision {}: {changes}", reading.revision),
@@ -82,7 +97,7 @@ pub(super) async fn tell(
     let warnings: Vec<String> =
         applied.findings.iter().filter(|finding| !finding.is_failure()).map(ToString::to_string).collect();
     if new_revision && !warnings.is_empty() {
-        let note = format!("revision {}: {}", reading.revision, list(&warnings));
+        let note = format!("revision {}: {}", reading.revision, list(&warnings, TOLD));
         ctx.events.publish(source, true, REVISION_WARNINGS, &action("Read", reading), &note).await;
     }
 }
@@ -93,9 +108,10 @@ fn action(what: &str, reading: &Reading) -> String {
     format!("{what}-{}", commit.get(..12).unwrap_or(commit))
 }
 
-fn list(items: &[String]) -> String {
-    let shown = items.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
-    match items.len().saturating_sub(TOLD) {
+/// The first `most` of them, and how many more there are.
+pub(super) fn list(items: &[String], most: usize) -> String {
+    let shown = items.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(most) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }

@@ -144,10 +144,47 @@ fn objects_of_other_tools_are_left_alone_and_named() {
         for found in cluster.values_mut() {
             found.labels_mut().insert(label.to_owned(), value.to_owned());
         }
+        cluster.extend(live(&[object("GitSource", "other", json!({}))]));
         let plan = plan(&source(10), &reading(&objects), &cluster, "lab", NOW);
         assert!(plan.apply.is_empty());
         assert_eq!(plan.findings[0].code, "OWNED-BY-OTHER");
         assert!(plan.findings[0].message.contains(value), "{}", plan.findings[0].message);
+    }
+}
+
+#[test]
+fn what_a_deleted_source_left_belongs_to_who_names_it_in_git() {
+    let objects = names(1);
+    let mut cluster = live(&objects);
+    for found in cluster.values_mut() {
+        found.labels_mut().insert(annotations::OWNER_NAME.to_owned(), "gone".to_owned());
+    }
+    let taken = plan(&source(10), &reading(&objects), &cluster, "lab", NOW);
+    assert_eq!((taken.apply.len(), taken.findings.len()), (1, 0));
+    // Only what Git names: the rest is nobody's to prune.
+    let left = plan(&source(10), &reading(&[]), &cluster, "lab", NOW);
+    assert!(left.prune.is_empty() && left.blocked.is_none());
+    // A source of another namespace cannot be seen, so it is taken to be there.
+    for found in cluster.values_mut() {
+        found.labels_mut().insert(annotations::OWNER_NAMESPACE.to_owned(), "elsewhere".to_owned());
+    }
+    let foreign = plan(&source(10), &reading(&objects), &cluster, "lab", NOW);
+    assert!(foreign.findings[0].message.contains("GitSource gone of namespace elsewhere"));
+}
+
+#[test]
+fn what_somebody_took_over_or_keeps_is_not_pruned() {
+    let cluster = live(&names(1));
+    let found = cluster.values().next().unwrap();
+    assert!(may_prune(&source(10), found));
+    let mut kept = found.clone();
+    kept.annotations_mut().insert(annotations::PRUNE.to_owned(), annotations::DISABLED.to_owned());
+    let mut taken = found.clone();
+    taken.labels_mut().insert(annotations::OWNER_NAME.to_owned(), "other".to_owned());
+    let mut made = found.clone();
+    made.metadata.labels = None;
+    for object in [kept, taken, made] {
+        assert!(!may_prune(&source(10), &object));
     }
 }
 
