@@ -26,6 +26,7 @@ use self::room::Room;
 use crate::{
     context::Context,
     error::chain,
+    integrity,
     kinds::{
         deployment_package::{PACKAGE_CONTENT, plan},
         site,
@@ -68,6 +69,12 @@ pub async fn run(ctx: Arc<Context>) {
     let fetchers = Fetchers::default();
     let mut orphans = BTreeMap::new();
     let mut collected = Instant::now();
+    // Before anything is sent on: what is said to be here may have gone while no process ran.
+    match integrity::look_at_all(&ctx).await {
+        Ok(0) => {}
+        Ok(files) => tracing::warn!(files, "files of the site's library are damaged"),
+        Err(error) => tracing::warn!(error = %chain(&error), "content is not looked at"),
+    }
     loop {
         changes.mark_unchanged();
         match fetch_all(&ctx, &fetchers).await {
@@ -149,7 +156,7 @@ async fn fetch_one(
     content: Content,
 ) -> Result<bool, StoreError> {
     let wanted = content.wanted;
-    let state = if ctx.library.contains(wanted.digest) {
+    let state = if is_here(ctx, wanted.digest).await {
         ContentState::Present
     } else {
         match fetch_into(ctx, fetchers, room, &wanted).await {
@@ -183,6 +190,29 @@ async fn fetch_into(
         room.give_back(wanted.size);
     }
     fetched
+}
+
+/// Whether the file is here already, left by a process that ended, or doubted by a distribution point: its bytes decide.
+async fn is_here(ctx: &Context, digest: Digest) -> bool {
+    if !ctx.library.contains(digest) {
+        return false;
+    }
+    let library = ctx.library.clone();
+    let read = tokio::task::spawn_blocking(move || library.is_sound(digest));
+    match read.await {
+        Ok(Ok(())) => true,
+        Ok(Err(damage)) => {
+            tracing::error!(%digest, %damage, "a file of the site's library is damaged; it is fetched again");
+            ctx.metrics.damaged();
+            let told = ctx.store.content_damaged(None, digest, &damage.to_string(), ctx.clock.now()).await;
+            if let Err(error) = told {
+                tracing::warn!(error = %chain(&error), "that it was damaged is not kept");
+            }
+            // The fetched file takes its place by a rename.
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 async fn fetch_file(

@@ -17,6 +17,7 @@ pub mod driver;
 pub mod error;
 pub mod events;
 pub mod git;
+pub mod integrity;
 pub mod keys;
 pub mod kinds;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -33,6 +34,10 @@ pub struct Metrics {
     policies: Counter,
     compile_seconds: Histogram,
     withheld: Gauge,
+    damaged: Counter,
+    checked: Counter,
+    check_left: Gauge,
+    check_completed: Gauge,
 }
 
 impl Metrics {
@@ -55,6 +60,29 @@ impl Metrics {
             "Clients that get no new policy for now",
             metrics.withheld.clone(),
         );
+        let content = registry.sub_registry_with_prefix("content");
+        content.register(
+            "damaged",
+            "Files of the site's library that were not what they should be",
+            metrics.damaged.clone(),
+        );
+        content.register_with_unit(
+            "checked",
+            "Bytes read to compare files of the site's library with their digests",
+            Unit::Bytes,
+            metrics.checked.clone(),
+        );
+        content.register(
+            "check_left",
+            "Files that the check under way has still to read",
+            metrics.check_left.clone(),
+        );
+        content.register_with_unit(
+            "check_completed_timestamp",
+            "When all files of the site's library were last read, in Unix time",
+            Unit::Seconds,
+            metrics.check_completed.clone(),
+        );
         metrics
     }
 
@@ -75,6 +103,26 @@ impl Metrics {
         self.policies.inc_by(signed as u64);
         self.withheld.set(i64::try_from(withheld).unwrap_or(i64::MAX));
     }
+
+    /// A file of the site's library was damaged.
+    pub fn damaged(&self) {
+        self.damaged.inc();
+    }
+
+    /// A file of so many bytes was read to compare it with its digest.
+    pub fn checked(&self, bytes: u64) {
+        self.checked.inc_by(bytes);
+    }
+
+    /// Files still to be read.
+    pub fn check_left(&self, files: usize) {
+        self.check_left.set(i64::try_from(files).unwrap_or(i64::MAX));
+    }
+
+    /// All files were read.
+    pub fn check_completed(&self, at: Timestamp) {
+        self.check_completed.set(at.as_second());
+    }
 }
 
 impl Default for Metrics {
@@ -86,6 +134,10 @@ impl Default for Metrics {
             policies: Counter::default(),
             compile_seconds: buckets(),
             withheld: Gauge::default(),
+            damaged: Counter::default(),
+            checked: Counter::default(),
+            check_left: Gauge::default(),
+            check_completed: Gauge::default(),
         }
     }
 }
@@ -111,5 +163,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("patchtide_controller_reconcile_seconds_bucket"), "{text}");
+        for name in [
+            "patchtide_content_damaged_total 0",
+            "patchtide_content_checked_bytes_total 0",
+            "patchtide_content_check_left 0",
+            "patchtide_content_check_completed_timestamp_seconds 0",
+        ] {
+            assert!(text.contains(name), "{name} is not in {text}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     context::{Advertise, Caches, Context},
     driver,
     events::Events,
+    integrity,
     kinds::{
         client_settings::ClientSettingsKind, collection::Collections, deployment_package::DeploymentPackages,
         deployment_template::DeploymentTemplates, distribution_point::DistributionPoints, git_source,
@@ -187,6 +188,7 @@ fn start(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         driver::run(shared(), UpdateDeployments),
         driver::run(shared(), DeploymentPackages::default()),
         content::run(shared()),
+        integrity::run(shared()),
         driver::run(shared(), DistributionPoints),
         driver::run(shared(), Collections),
         driver::run(shared(), MaintenanceWindows),

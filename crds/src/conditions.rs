@@ -45,6 +45,8 @@ pub const DEADLINE_UNREACHABLE: &str = "DeadlineUnreachable";
 pub const NO_OCCURRENCE: &str = "NoOccurrence";
 /// A role or part is working.
 pub const HEALTHY: &str = "Healthy";
+/// False while content that was damaged on disk is not replaced; True with reason `ContentRepaired` for 30 days after.
+pub const INTACT: &str = "Intact";
 
 /// Reasons in CamelCase; where Flux has one, it is the same.
 pub mod reason {

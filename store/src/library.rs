@@ -14,6 +14,10 @@ use patchtide_model::Digest;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
+mod integrity;
+
+pub use integrity::Damage;
+
 /// Bytes read at once when a file is copied or verified.
 const CHUNK: usize = 256 * 1024;
 
@@ -67,6 +71,14 @@ pub enum LibraryError {
     /// Not there.
     #[error("{0} is not in the content library")]
     Missing(Digest),
+    /// There, but not what it was.
+    #[error("the file {digest} {damage}: it is to be fetched again")]
+    Damaged {
+        /// The file.
+        digest: Digest,
+        /// What is wrong with it.
+        damage: Damage,
+    },
 }
 
 /// A content library. Cheap to clone; several processes may use one folder.
@@ -135,7 +147,7 @@ impl Library {
     /// Puts `bytes` and returns their name.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, LibraryError> {
         let digest = Digest::of(bytes);
-        if self.size(digest) == Some(bytes.len() as u64) {
+        if self.is_sound(digest).is_ok() {
             return Ok(digest);
         }
         let mut incoming = self.writer()?;
@@ -184,13 +196,18 @@ impl Library {
             }))
     }
 
-    /// Takes a file over from another library: by a hard link where both are on one file system, else by a verified copy.
+    /// Takes a file over from another library, verified: by a hard link where both are on one file system, else by a copy.
     pub fn import(&self, other: &Self, digest: Digest) -> Result<(), LibraryError> {
         if self.contains(digest) {
             return Ok(());
         }
         let source_path = other.path(digest);
         let size = other.size(digest).ok_or(LibraryError::Missing(digest))?;
+        match other.is_sound(digest) {
+            Ok(()) => {}
+            Err(Damage::Gone) => return Err(LibraryError::Missing(digest)),
+            Err(damage) => return Err(LibraryError::Damaged { digest, damage }),
+        }
         let target = self.path(digest);
         self.make_folder(&target)?;
         match fs::hard_link(&source_path, &target) {

@@ -6,6 +6,7 @@ pub mod deployment_package;
 pub mod deployment_template;
 pub mod distribution_point;
 pub mod git_source;
+pub mod intact;
 pub mod maintenance_window;
 pub mod search_folder;
 pub mod site;

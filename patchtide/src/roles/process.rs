@@ -14,7 +14,7 @@ use patchtide_endpoint::{
 use patchtide_management_point::{Config, ManagementPoint};
 use patchtide_protocol::path;
 use patchtide_software_update_point::SoftwareUpdatePoint;
-use patchtide_store::{SiteStore, Store, library::Library};
+use patchtide_store::{SiteStore, Store, content::ScrubPace, library::Library};
 use prometheus_client::registry::Registry;
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -175,7 +175,8 @@ impl Process {
         let metrics = patchtide_distribution_point::Metrics::register(&mut self.registry);
         let (store, source, clock) = (self.store(), self.library(), Arc::clone(&self.clock));
         let folder = self.site.data.join("distribution-point");
-        let open = move || DistributionPoint::new(store, names, source, &folder, clock, metrics);
+        let pace = ScrubPace::default();
+        let open = move || DistributionPoint::new(store, names, source, &folder, clock, metrics, pace);
         let point = blocking(open).await??;
         let (run, stop) = (Arc::clone(&point), self.stop.clone());
         self.roles.spawn(async move {

@@ -108,6 +108,7 @@ async fn serve(folder: &Path) {
         &folder.join("dp"),
         bed.clock.clone(),
         Metrics::default(),
+        patchtide_store::content::ScrubPace::default(),
     )
     .unwrap();
     point.round(&mut BTreeMap::default()).await.unwrap();

@@ -6,21 +6,29 @@
 #[expect(unsafe_code, reason = "maps immutable files into memory; the argument is in the module")]
 mod mapping;
 mod metrics;
+mod scrub;
 mod serve;
 mod sync;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use patchtide_endpoint::{Clock, standing::Standings};
-use patchtide_model::ObjectName;
+use patchtide_model::{Digest, ObjectName};
 use patchtide_protocol::path;
 use patchtide_store::{
     SiteStore,
+    content::ScrubPace,
     library::{Library, LibraryError},
 };
 
 pub use metrics::Metrics;
 pub use serve::Shelf;
+pub use sync::{Reported, Round, SyncError};
 
 /// Path prefixes for the listener's metrics.
 pub const ROUTES: &[&str] = &[path::BLOBS];
@@ -44,6 +52,10 @@ pub struct DistributionPoint {
     standings: Standings,
     clock: Clock,
     metrics: Metrics,
+    /// When the site was asked to look after a file.
+    doubted: Mutex<BTreeMap<Digest, Timestamp>>,
+    /// How fast and how often all files are read.
+    pace: ScrubPace,
 }
 
 impl DistributionPoint {
@@ -56,6 +68,7 @@ impl DistributionPoint {
         folder: &std::path::Path,
         clock: Clock,
         metrics: Metrics,
+        pace: ScrubPace,
     ) -> Result<Arc<Self>, LibraryError> {
         let shelf = Arc::new(Shelf::new(Library::open(folder)?));
         let asked = store.clone();
@@ -64,7 +77,17 @@ impl DistributionPoint {
             async move { store.client(id).await.map(|client| client.map(|client| client.state)) }
         };
         let standings = Standings::new(lookup, Duration::from_secs(5));
-        Ok(Arc::new(Self { store, names, source, shelf, standings, clock, metrics }))
+        Ok(Arc::new(Self {
+            store,
+            names,
+            source,
+            shelf,
+            standings,
+            clock,
+            metrics,
+            doubted: Mutex::default(),
+            pace,
+        }))
     }
 
     /// What it serves from.

@@ -12,6 +12,10 @@ pub struct Metrics {
     pub(crate) missing: Gauge,
     pub(crate) imported: Counter,
     pub(crate) removed: Counter,
+    pub(crate) damaged: Counter,
+    pub(crate) checked: Counter,
+    pub(crate) check_left: Gauge,
+    pub(crate) check_completed: Gauge,
 }
 
 impl Metrics {
@@ -31,6 +35,28 @@ impl Metrics {
                 "distribution_point_removed",
                 "Files removed because nothing wants them any more",
                 &metrics.removed,
+            )
+            .name(
+                "distribution_point_damaged",
+                "Files that were not what they should be, and are taken anew",
+                &metrics.damaged,
+            )
+            .unit(
+                "distribution_point_checked",
+                Unit::Bytes,
+                "Bytes read to compare files with their digests",
+                &metrics.checked,
+            )
+            .name(
+                "distribution_point_check_left",
+                "Files that the check under way has still to read",
+                &metrics.check_left,
+            )
+            .unit(
+                "distribution_point_check_completed_timestamp",
+                Unit::Seconds,
+                "When all files were last read, in Unix time",
+                &metrics.check_completed,
             );
         metrics
     }
@@ -52,6 +78,10 @@ mod tests {
             "patchtide_distribution_point_missing 0",
             "patchtide_distribution_point_imported_total 0",
             "patchtide_distribution_point_removed_total 0",
+            "patchtide_distribution_point_damaged_total 0",
+            "patchtide_distribution_point_checked_bytes_total 0",
+            "patchtide_distribution_point_check_left 0",
+            "patchtide_distribution_point_check_completed_timestamp_seconds 0",
         ] {
             assert!(text.contains(name), "{name} is not in {text}");
         }

@@ -19,7 +19,10 @@ use patchtide_distribution_point::{DistributionPoint, Metrics, Names};
 use patchtide_endpoint::{CancellationToken, VersionRule};
 use patchtide_model::{Digest, ObjectName, client::ClientState};
 use patchtide_protocol::Problem;
-use patchtide_store::{content::WantedContent, library::Library};
+use patchtide_store::{
+    content::{ContentState, ScrubPace, WantedContent},
+    library::Library,
+};
 use reqwest::{Client, Response, header};
 use site::Site;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,10 +32,10 @@ struct Point {
     site: Site,
     source: Library,
     role: Arc<DistributionPoint>,
+    folder: tempfile::TempDir,
     server: Running,
     client: Client,
     name: ObjectName,
-    _folder: tempfile::TempDir,
 }
 
 impl Point {
@@ -42,22 +45,22 @@ impl Point {
         let site = Site::open(&bed, folder.path()).await;
         let source = Library::open(folder.path().join("library")).unwrap();
         let name: ObjectName = "rack1".parse().unwrap();
-        let point = DistributionPoint::new(
-            site.store.clone(),
-            Names::These([name.clone()].into()),
-            source.clone(),
-            &folder.path().join("dp"),
-            bed.clock.clone(),
-            Metrics::default(),
-        )
-        .unwrap();
+        let point = role(&bed, &site, &source, &name, &folder);
         let options =
             Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
         let server = bed.serve(point.router(), options).await;
         let device = bed.device(1);
         site.activate(&device).await;
         let client = bed.client(Some(&device));
-        Self { bed, site, source, role: point, server, client, name, _folder: folder }
+        Self { bed, site, source, role: point, folder, server, client, name }
+    }
+
+    /// As after a restart of the process: only what is on disk and in the site database is known.
+    async fn restart(&mut self) {
+        self.role = role(&self.bed, &self.site, &self.source, &self.name, &self.folder);
+        let options =
+            Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
+        self.server = self.bed.serve(self.role.router(), options).await;
     }
 
     async fn want(&self, wanted: &[Digest]) {
@@ -83,6 +86,28 @@ impl Point {
         }
         request.send().await.unwrap()
     }
+}
+
+fn role(
+    bed: &Bed,
+    site: &Site,
+    source: &Library,
+    name: &ObjectName,
+    folder: &tempfile::TempDir,
+) -> Arc<DistributionPoint> {
+    let names = Names::These([name.clone()].into());
+    let (folder, clock) = (folder.path().join("dp"), bed.clock.clone());
+    let pace = ScrubPace { rate: 1 << 40, period: jiff::SignedDuration::ZERO, ..ScrubPace::default() };
+    DistributionPoint::new(
+        site.store.clone(),
+        names,
+        source.clone(),
+        &folder,
+        clock,
+        Metrics::default(),
+        pace,
+    )
+    .unwrap()
 }
 
 async fn code(response: Response) -> (u16, String) {
@@ -251,6 +276,87 @@ async fn a_file_that_is_lost_is_not_called_present() {
     point.put(b"precious").await;
     assert_eq!(point.role.round(&mut said).await.unwrap().imported, 1);
     assert_eq!(point.site.store.dp_states(&point.name).await.unwrap().present, 1);
+}
+
+/// What happens to a file on disk, in one name of it only: what a disk or a person does.
+fn hurt(library: &Library, digest: Digest, how: &str) {
+    let path = library.path(digest);
+    let mut bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    match how {
+        "delete" => return,
+        "truncate" => bytes.truncate(3),
+        _ => bytes[5] ^= 1,
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// reliability.md B7: detected, taken off, made anew from the source, and told. A restart comes in between, so that nothing
+/// is known but what is on disk and in the site database.
+#[tokio::test]
+async fn a_file_that_is_damaged_at_a_restart_is_taken_anew_and_told() {
+    for (how, detail) in [
+        ("delete", "is gone from the disk"),
+        ("truncate", "has 3 bytes on disk instead of 8"),
+        ("flip", "has other bytes on disk than it was published with"),
+    ] {
+        let mut point = Point::start().await;
+        let digest = point.put(b"precious").await;
+        point.want(&[digest]).await;
+        point.role.round(&mut BTreeMap::new()).await.unwrap();
+        assert_eq!(point.get(&digest.to_string(), &[]).await.text().await.unwrap(), "precious");
+        hurt(point.role.shelf().library(), digest, how);
+        point.restart().await;
+        if how == "flip" {
+            // Of the right size: found by reading it. It is off the shelf at once, and said to be absent.
+            assert_ne!(point.get(&digest.to_string(), &[]).await.text().await.unwrap(), "precious");
+            assert!(point.role.scrub_once().await.unwrap());
+            assert_eq!(point.get(&digest.to_string(), &[]).await.status(), 404);
+            assert_eq!(point.site.store.dp_states(&point.name).await.unwrap().present, 0);
+        }
+        let round = point.role.round(&mut BTreeMap::new()).await.unwrap();
+        assert_eq!((round.imported, round.missing), (1, 0), "{how}");
+        assert_eq!(point.get(&digest.to_string(), &[]).await.text().await.unwrap(), "precious", "{how}");
+        assert_eq!(point.site.store.dp_states(&point.name).await.unwrap().present, 1);
+        let told = point.site.store.content_damages().await.unwrap();
+        assert_eq!(told.len(), 1, "{how}: {told:?}");
+        assert_eq!((told[0].dp.as_ref(), told[0].digest), (Some(&point.name), digest));
+        assert_eq!(told[0].detail, detail);
+        assert!(told[0].repaired_at.is_some(), "{told:?}");
+        assert!(point.role.scrub_once().await.unwrap(), "the next round of reading finds nothing");
+        assert_eq!(point.role.round(&mut BTreeMap::new()).await.unwrap().damaged, 0);
+    }
+}
+
+/// The site's library and the distribution point share the bytes of a file: neither copy is good, and the site is asked for
+/// another one.
+#[tokio::test]
+async fn a_file_that_is_damaged_in_both_libraries_is_asked_for_again() {
+    for how in ["delete", "truncate", "flip"] {
+        let mut point = Point::start().await;
+        let digest = point.put(b"precious").await;
+        point.want(&[digest]).await;
+        point.role.round(&mut BTreeMap::new()).await.unwrap();
+        point.site.store.set_content_state(digest, ContentState::Present, point.bed.now()).await.unwrap();
+        hurt(point.role.shelf().library(), digest, how);
+        hurt(&point.source, digest, how);
+        point.restart().await;
+        point.role.scrub_once().await.unwrap();
+        let mut said = BTreeMap::new();
+        let round = point.role.round(&mut said).await.unwrap();
+        assert_eq!((round.imported, round.missing), (0, 1), "{how}: damaged bytes are never taken over");
+        assert_eq!(point.get(&digest.to_string(), &[]).await.status(), 404, "{how}");
+        let states = point.site.store.dp_states(&point.name).await.unwrap();
+        assert_eq!((states.present, states.errors.len()), (0, 1), "{how}: {states:?}");
+        let content = point.site.store.content(digest).await.unwrap().unwrap();
+        assert_eq!(content.state, ContentState::Wanted, "{how}: the site fetches it again");
+        // As the site does: what is there is not it, so it is fetched.
+        let _ = point.source.remove(digest);
+        point.put(b"precious").await;
+        assert_eq!(point.role.round(&mut said).await.unwrap().imported, 1, "{how}");
+        assert_eq!(point.get(&digest.to_string(), &[]).await.text().await.unwrap(), "precious");
+        assert!(point.site.store.content_damages().await.unwrap()[0].repaired_at.is_some());
+    }
 }
 
 #[tokio::test]

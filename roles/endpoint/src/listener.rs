@@ -35,7 +35,9 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections from one address (IPv6: one /64) that have not shown a certificate.
     pub per_source: u32,
-    /// Open connections of one client.
+    /// Open connections of one client. An agent has up to four to one role: its parallel downloads from a distribution
+    /// point; a long poll, a report and a renewal with a management point. The default is twice that, because those of
+    /// before a change of network or certificate stay open until they are found to be dead.
     pub per_client: u32,
     /// Longest TLS handshake.
     pub handshake: Duration,
@@ -56,7 +58,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             per_source: 64,
-            per_client: 16,
+            per_client: 8,
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(5),
             idle: Duration::from_mins(1),

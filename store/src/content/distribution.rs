@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use patchtide_model::{Digest, ObjectName};
+use patchtide_model::{Digest, ObjectName, SiteName};
 
 use super::DpStates;
 use crate::{
     Result, SiteStore,
     core::Signal,
     sql::{Many, Value, sql},
+    writer::Tx,
 };
 
 const PUT: Many = Many {
@@ -60,7 +61,8 @@ impl SiteStore {
         rows.iter().map(|row| row.parse(0, "digest")).collect()
     }
 
-    /// A distribution point has a file, or failed to take it, or gave up one that is not wanted any more.
+    /// A distribution point has a file (again: what was damaged is repaired), or failed to take it, or gave up one that is not
+    /// wanted any more.
     pub async fn set_dp_present(
         &self,
         dp: &ObjectName,
@@ -76,9 +78,12 @@ impl SiteStore {
         .bind(dp.as_str())
         .bind(digest)
         .bind(outcome.is_ok())
-        .bind(outcome.err())
+        .bind(outcome.as_ref().err().cloned())
         .bind(now);
         tx.execute(put).await?;
+        if outcome.is_ok() {
+            repaired(&mut tx, &self.site, dp.as_str(), digest, now).await?;
+        }
         let forget = sql(
             "DELETE FROM dp_content WHERE site = $1 AND dp = $2 AND digest = $3 AND wanted = 0 AND present = 0",
         );
@@ -119,4 +124,17 @@ impl SiteStore {
         }
         Ok(found)
     }
+}
+
+/// A file is sound in a place.
+pub(super) async fn repaired(
+    tx: &mut Tx,
+    site: &SiteName,
+    place: &str,
+    digest: Digest,
+    now: Timestamp,
+) -> Result<()> {
+    let put = sql("UPDATE content_damage SET repaired_at = $4 \
+                   WHERE site = $1 AND place = $2 AND digest = $3 AND repaired_at IS NULL");
+    tx.execute(put.bind(site.as_str()).bind(place).bind(digest).bind(now)).await.map(drop)
 }

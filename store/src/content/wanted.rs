@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use patchtide_model::Digest;
 
-use super::{Content, ContentState, WantedContent};
+use super::{Content, ContentState, WantedContent, distribution::repaired};
 use crate::{
     Result, SiteStore, StoreError,
     core::Signal,
@@ -103,6 +103,9 @@ impl SiteStore {
         let put = put.bind(self.site.as_str()).bind(digest).bind(code).bind(message).bind(now);
         if tx.execute(put).await? == 0 {
             return Err(StoreError::Missing { what: "content", name: digest.to_string() });
+        }
+        if code == PRESENT {
+            repaired(&mut tx, &self.site, "", digest, now).await?;
         }
         tx.raise(&self.site, Signal::Site);
         tx.commit().await

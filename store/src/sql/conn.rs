@@ -97,7 +97,6 @@ macro_rules! query {
         query
     }};
 }
-pub(super) use query;
 
 macro_rules! many {
     ($database:ty, $many:expr, $values:expr, $rows:expr) => {{
@@ -120,38 +119,38 @@ macro_rules! many {
         builder
     }};
 }
-pub(super) use many;
 
-impl Conn {
-    /// Runs a statement; returns the number of rows it changed.
-    pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
+/// A connection that is at hand, one's own or one of the pool's: what all statements are run on.
+pub(super) enum On<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl On<'_> {
+    async fn execute(self, sql: Sql) -> Result<u64, sqlx::Error> {
         Ok(match self {
-            Self::Sqlite(conn) => query!(sql).execute(&mut **conn).await?.rows_affected(),
-            Self::Postgres(conn) => query!(sql).execute(&mut **conn).await?.rows_affected(),
+            Self::Sqlite(conn) => query!(sql).execute(conn).await?.rows_affected(),
+            Self::Postgres(conn) => query!(sql).execute(conn).await?.rows_affected(),
         })
     }
 
-    /// Runs a statement and returns its rows.
-    pub(crate) async fn rows(&mut self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
+    pub(super) async fn rows(self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
         Ok(match self {
-            Self::Sqlite(conn) => {
-                query!(sql).fetch_all(&mut **conn).await?.into_iter().map(Row::Sqlite).collect()
-            }
+            Self::Sqlite(conn) => query!(sql).fetch_all(conn).await?.into_iter().map(Row::Sqlite).collect(),
             Self::Postgres(conn) => {
-                query!(sql).fetch_all(&mut **conn).await?.into_iter().map(Row::Postgres).collect()
+                query!(sql).fetch_all(conn).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
 
-    /// Runs a statement over many rows, in as few statements as the databases allow; returns the number of rows changed.
-    pub(crate) async fn execute_many(&mut self, many: Many, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+    async fn execute_many(mut self, many: Many, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        let mut changed = 0;
         let mut left = values.len() / many.columns;
         let mut values = values.into_iter();
-        let mut changed = 0;
         while left > 0 {
             let rows = many.chunk(left);
             left -= rows;
-            changed += match self {
+            changed += match &mut self {
                 Self::Sqlite(conn) => {
                     many!(Sqlite, many, values, rows).build().execute(&mut **conn).await?.rows_affected()
                 }
@@ -163,38 +162,58 @@ impl Conn {
         Ok(changed)
     }
 
+    pub(super) async fn rows_many(mut self, many: Many, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+        let mut found = Vec::new();
+        let mut left = values.len() / many.columns;
+        let mut values = values.into_iter();
+        while left > 0 {
+            let rows = many.chunk(left);
+            left -= rows;
+            match &mut self {
+                Self::Sqlite(conn) => {
+                    let rows = many!(Sqlite, many, values, rows).build().fetch_all(&mut **conn).await?;
+                    found.extend(rows.into_iter().map(Row::Sqlite));
+                }
+                Self::Postgres(conn) => {
+                    let rows = many!(Postgres, many, values, rows).build().fetch_all(&mut **conn).await?;
+                    found.extend(rows.into_iter().map(Row::Postgres));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Conn {
+    fn on(&mut self) -> On<'_> {
+        match self {
+            Self::Sqlite(conn) => On::Sqlite(conn),
+            Self::Postgres(conn) => On::Postgres(conn),
+        }
+    }
+
+    /// Runs a statement; returns the number of rows it changed.
+    pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
+        self.on().execute(sql).await
+    }
+
+    /// Runs a statement and returns its rows.
+    pub(crate) async fn rows(&mut self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
+        self.on().rows(sql).await
+    }
+
+    /// Runs a statement over many rows, in as few statements as the databases allow; returns the number of rows changed.
+    pub(crate) async fn execute_many(&mut self, many: Many, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        self.on().execute_many(many, values).await
+    }
+
     /// The same for a question.
     pub(crate) async fn rows_many(
         &mut self,
         many: Many,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let mut left = values.len() / many.columns;
-        let mut values = values.into_iter();
-        let mut found = Vec::new();
-        while left > 0 {
-            let rows = many.chunk(left);
-            left -= rows;
-            match self {
-                Self::Sqlite(conn) => found.extend(
-                    many!(Sqlite, many, values, rows)
-                        .build()
-                        .fetch_all(&mut **conn)
-                        .await?
-                        .into_iter()
-                        .map(Row::Sqlite),
-                ),
-                Self::Postgres(conn) => found.extend(
-                    many!(Postgres, many, values, rows)
-                        .build()
-                        .fetch_all(&mut **conn)
-                        .await?
-                        .into_iter()
-                        .map(Row::Postgres),
-                ),
-            }
-        }
-        Ok(found)
+        self.on().rows_many(many, values).await
     }
 
     /// Brings the schema up to date.

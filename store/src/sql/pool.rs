@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool, Postgres, QueryBuilder, Sqlite, SqlitePool, postgres::PgPoolOptions, sqlite::SqlitePoolOptions,
+    PgPool, Postgres, Sqlite, SqlitePool, pool::PoolConnection, postgres::PgPoolOptions,
+    sqlite::SqlitePoolOptions,
 };
 
-use super::{
-    Many, Row, Sql, Target, Value,
-    conn::{many, query},
-};
+use super::{Many, Row, Sql, Target, Value, conn::On};
 
 /// How long a read waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,42 +43,19 @@ impl Pool {
 
     /// Runs a statement and returns its rows.
     pub(crate) async fn rows(&self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
-        Ok(match self {
-            Self::Sqlite(pool) => query!(sql).fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect(),
-            Self::Postgres(pool) => {
-                query!(sql).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
-            }
-        })
+        self.lend().await?.on().rows(sql).await
     }
 
     /// Runs a question over many rows.
     pub(crate) async fn rows_many(&self, many: Many, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
-        let mut left = values.len() / many.columns;
-        let mut values = values.into_iter();
-        let mut found = Vec::new();
-        while left > 0 {
-            let rows = many.chunk(left);
-            left -= rows;
-            match self {
-                Self::Sqlite(pool) => found.extend(
-                    many!(Sqlite, many, values, rows)
-                        .build()
-                        .fetch_all(pool)
-                        .await?
-                        .into_iter()
-                        .map(Row::Sqlite),
-                ),
-                Self::Postgres(pool) => found.extend(
-                    many!(Postgres, many, values, rows)
-                        .build()
-                        .fetch_all(pool)
-                        .await?
-                        .into_iter()
-                        .map(Row::Postgres),
-                ),
-            }
-        }
-        Ok(found)
+        self.lend().await?.on().rows_many(many, values).await
+    }
+
+    async fn lend(&self) -> Result<Lent, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(pool) => Lent::Sqlite(pool.acquire().await?),
+            Self::Postgres(pool) => Lent::Postgres(pool.acquire().await?),
+        })
     }
 
     /// Closes them all.
@@ -88,6 +63,21 @@ impl Pool {
         match self {
             Self::Sqlite(pool) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A connection of the pool, for as long as it is used.
+enum Lent {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Lent {
+    fn on(&mut self) -> On<'_> {
+        match self {
+            Self::Sqlite(conn) => On::Sqlite(conn),
+            Self::Postgres(conn) => On::Postgres(conn),
         }
     }
 }

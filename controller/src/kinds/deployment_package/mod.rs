@@ -28,7 +28,7 @@ use crate::{
     driver::Reconciler,
     error::{Failure, Outcome},
     kinds::{
-        self, DEPLOYMENT_PACKAGE, database, distribution_point::validate::is_held, flag, supported,
+        self, DEPLOYMENT_PACKAGE, database, distribution_point::validate::is_held, flag, intact, supported,
         sweep_rows,
     },
 };
@@ -74,6 +74,12 @@ impl Reconciler for DeploymentPackages {
         flag(status, CATALOGUE_CONFLICT, generation, &ctx.clock.time(), told);
         apply(ctx, object, &next).await?;
         self.distribute(ctx).await?;
+        let damages = ctx.store.content_damages().await.map_err(|error| database(&error))?;
+        let mine = damages.iter().filter(|damaged| {
+            next.files.contains_key(&damaged.digest)
+                && damaged.dp.as_ref().is_none_or(|point| inputs.points.contains(point))
+        });
+        intact::tell(ctx, object, status, generation, intact::judge(mine)).await;
         let progress = status::fill(ctx, status, &inputs, &next).await?;
         if !inputs.missing_lists.is_empty() || !inputs.missing_points.is_empty() {
             let missing: Vec<String> =

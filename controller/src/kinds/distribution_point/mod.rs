@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{self, DISTRIBUTION_POINT, bytes, database, flag, sweep_rows},
+    kinds::{self, DISTRIBUTION_POINT, bytes, database, flag, intact, sweep_rows},
 };
 
 /// The kind.
@@ -45,6 +45,7 @@ impl Reconciler for DistributionPoints {
             // Out of service: clients are not sent to it.
             ctx.store.delete_object(DISTRIBUTION_POINT, &name).await.map_err(|error| database(&error))?;
             flag(status, HEALTHY, generation, &now, None);
+            intact::tell(ctx, object, status, generation, None).await;
             return Ok(Outcome::Suspended {
                 message: "out of service: clients are not sent to it".to_owned(),
             });
@@ -75,6 +76,9 @@ impl Reconciler for DistributionPoints {
             }
         };
         flag(status, HEALTHY, generation, &now, Some((health.0, health.1, &health.2)));
+        let damages = ctx.store.content_damages().await.map_err(|error| database(&error))?;
+        let here = damages.iter().filter(|damaged| damaged.dp.as_ref() == Some(&point));
+        intact::tell(ctx, object, status, generation, intact::judge(here)).await;
         Ok(Outcome::ready(format!("{held} packages, {} of {} files", files.present, files.wanted)))
     }
 

@@ -152,6 +152,37 @@ async fn connections_are_limited_by_source_until_they_show_a_certificate() {
     let _ = tokio::time::timeout(Duration::from_secs(2), refused.read_to_end(&mut bytes)).await.unwrap();
 }
 
+/// reliability.md 3.9: four downloads at once, after a change of network beside those of before; no more.
+#[tokio::test]
+async fn a_client_has_room_for_what_an_agent_does_twice_over() {
+    let bed = Bed::new("lab");
+    let server = bed.serve(router(), Options::default()).await;
+    let device = bed.device(1);
+    let get = "GET /v1/who HTTP/1.1\r\nHost: x\r\npatchtide-protocol: 1\r\n\r\n";
+    let mut open = Vec::new();
+    let mut bytes = [0; 12];
+    for _ in 0..8 {
+        let mut stream = bed.raw(server.address, Some(&device)).await;
+        stream.write_all(get.as_bytes()).await.unwrap();
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    let mut ninth = bed.raw(server.address, Some(&device)).await;
+    let _ = ninth.write_all(get.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(2), ninth.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.is_empty());
+    assert_eq!(server.refused("client"), 1);
+    // One that ends makes room.
+    drop(open.pop());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut again = bed.raw(server.address, Some(&device)).await;
+    again.write_all(get.as_bytes()).await.unwrap();
+    again.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"HTTP/1.1 200");
+}
+
 #[tokio::test]
 async fn stopping_finishes_what_was_accepted_and_wakes_who_waits() {
     let bed = Bed::new("lab");
