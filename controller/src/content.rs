@@ -1,28 +1,28 @@
 //! Fetches the files of packages into the site's library, each once, verified while it streams; deletes what nothing
 //! refers to any more.
 
+mod fetch;
 mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
-use patchtide_catalog::http::{Expected, FetchError, Fetcher, HttpOptions};
-use patchtide_crds::SoftwareUpdatePoint;
 use patchtide_model::Digest;
 use patchtide_store::{
     StoreError,
     content::{Content, ContentState},
-    library::{Incoming, LibraryError},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use self::room::Room;
+use self::{
+    fetch::{ContentError, Fetchers, fetch_file},
+    room::Room,
+};
 use crate::{
     context::Context,
     error::chain,
@@ -42,32 +42,10 @@ const PERIOD: Duration = Duration::from_secs(20);
 /// What nothing refers to is looked for this often.
 const COLLECT: Duration = Duration::from_mins(10);
 
-/// Why a file is not here.
-#[derive(Debug, thiserror::Error)]
-enum ContentError {
-    #[error("{0:?} is not a URL: correct the source's url")]
-    Url(String),
-    #[error("the proxy {0:?} of the software update point is not a URL: correct proxy.url")]
-    Proxy(String),
-    #[error("no HTTP client can be made")]
-    Client(#[source] FetchError),
-    #[error("the file could not be fetched: check the source's url and the network")]
-    Fetch(#[source] FetchError),
-    #[error(
-        "there is no room for {size} bytes in the content store of {limit}: raise Site.spec.limits.contentStore, or take updates out of packages"
-    )]
-    Full { size: u64, limit: u64 },
-    #[error("the content store could not be looked through: check the rights of the data folder")]
-    Library(#[source] LibraryError),
-    #[error("the file could not be kept: check the space and rights of the data folder")]
-    Keep(#[source] LibraryError),
-}
-
 /// Runs until the task is dropped.
 pub async fn run(ctx: Arc<Context>) {
     let mut changes = ctx.store.changes();
     let fetchers = Fetchers::default();
-    let mut orphans = BTreeMap::new();
     let mut collected = Instant::now();
     // Before anything is sent on: what is said to be here may have gone while no process ran.
     match integrity::look_at_all(&ctx).await {
@@ -84,7 +62,7 @@ pub async fn run(ctx: Arc<Context>) {
         }
         if collected.elapsed() > COLLECT {
             collected = Instant::now();
-            if let Err(error) = collect(&ctx, &mut orphans).await {
+            if let Err(error) = collect(&ctx).await {
                 tracing::warn!(error = %chain(&error), "content that nothing refers to was not looked for");
             }
         }
@@ -215,69 +193,57 @@ async fn is_here(ctx: &Context, digest: Digest) -> bool {
     }
 }
 
-async fn fetch_file(
-    ctx: &Context,
-    fetchers: &Fetchers,
-    wanted: &patchtide_store::content::WantedContent,
-) -> Result<(), ContentError> {
-    let url = url::Url::parse(&wanted.url).map_err(|_| ContentError::Url(wanted.url.clone()))?;
-    let points = ctx.caches.software_update_points.all();
-    let fetcher = fetchers.through(proxy_of(&points, &wanted.url))?;
-    let mut out = Out(ctx.library.writer().map_err(ContentError::Keep)?);
-    let expected = Expected { size: wanted.size, sha256: wanted.digest };
-    fetcher.expected(&url, expected, &mut out, &|_| {}).await.map_err(ContentError::Fetch)?;
-    out.0.finish(wanted.digest, wanted.size).map_err(ContentError::Keep)?;
-    Ok(())
-}
+/// Where it is kept since when nothing refers to a file.
+const ORPHANS: &str = "orphaned-content";
 
-/// The proxy of the software update point whose archive has the file; a mirror of a package's own is reached without.
-fn proxy_of(points: &[Arc<SoftwareUpdatePoint>], url: &str) -> Option<String> {
-    points.iter().find_map(|point| {
-        let proxy = point.spec.proxy.as_ref()?;
-        let mut archives = point.spec.sources.iter().filter_map(|source| source.apt.as_ref());
-        let has = |root: &str| {
-            url.strip_prefix(root.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
-        };
-        archives.any(|apt| has(&apt.url)).then(|| proxy.url.clone())
-    })
-}
+/// Since when nothing refers to each of these.
+type Orphans = BTreeMap<Digest, Timestamp>;
 
-/// One HTTP client for each proxy in use.
-#[derive(Default)]
-struct Fetchers(Mutex<BTreeMap<Option<String>, Fetcher>>);
-
-impl Fetchers {
-    fn through(&self, proxy: Option<String>) -> Result<Fetcher, ContentError> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fetcher) = known.get(&proxy) {
-            return Ok(fetcher.clone());
-        }
-        let url = proxy.as_ref().map(|text| text.parse().map_err(|_| ContentError::Proxy(text.clone())));
-        let options = HttpOptions { proxy: url.transpose()?, ..HttpOptions::default() };
-        let fetcher = Fetcher::new(options).map_err(ContentError::Client)?;
-        known.insert(proxy, fetcher.clone());
-        Ok(fetcher)
-    }
-}
-
-/// A library's incoming file as something to write to.
-struct Out(Incoming);
-
-impl io::Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Deletes files that no package and no line refers to, when they have been so for the time that the Site gives.
-/// `orphans` remembers since when; a restart begins anew, on the safe side.
-async fn collect(ctx: &Context, orphans: &mut BTreeMap<Digest, Timestamp>) -> Result<(), StoreError> {
+/// Deletes files that no package and no line refers to, when they have been so for the time that the Site gives, and what
+/// is known of them. Since when is kept in the site database: a process that is started anew every night collects too.
+pub async fn collect(ctx: &Context) -> Result<usize, StoreError> {
     let now = ctx.clock.now();
+    let kept = kept(ctx).await?;
+    let library = ctx.library.clone();
+    let list = move || -> (BTreeSet<Digest>, Vec<Digest>) {
+        let files = library.iter().map(|all| all.map(|(digest, _)| digest).collect());
+        (files.unwrap_or_default(), library.partials().unwrap_or_default())
+    };
+    let listed = tokio::task::spawn_blocking(list).await.map_err(|_| StoreError::Closed)?;
+    let (mut all, partials) = listed;
+    all.extend(partials.iter().copied());
+    all.extend(ctx.store.content_present().await?.into_keys());
+    all.extend(ctx.store.content_missing().await?.into_iter().map(|content| content.wanted.digest));
+    let age = site::in_force(ctx).and_then(|site| site.spec.retention.orphaned_content.seconds().ok());
+    let age = SignedDuration::from_secs(age.unwrap_or(86_400));
+    let text = ctx.store.get_value(ORPHANS).await?.unwrap_or_default();
+    let known: Orphans = serde_json::from_str(&text).unwrap_or_default();
+    let (mut orphans, mut due) = judge(&known, all, &kept, now, age);
+    if !due.is_empty() {
+        // Once more, as late as can be: what a package has just come to refer to stays.
+        let still = self::kept(ctx).await?;
+        due.retain(|digest| !still.contains(digest));
+        orphans.retain(|digest, _| !due.contains(digest));
+        // First the word, then the deed: a file that is said to be here must be here.
+        ctx.store.forget_content(&due).await?;
+        for digest in &due {
+            if let Err(error) = ctx.library.remove(*digest).and_then(|_| ctx.library.forget_partial(*digest))
+            {
+                tracing::warn!(error = %chain(&error), %digest, "content that nothing refers to was not deleted");
+            }
+        }
+        tracing::info!(files = due.len(), "content that nothing refers to is deleted");
+    }
+    if orphans != known
+        && let Ok(text) = serde_json::to_string(&orphans)
+    {
+        ctx.store.set_value(ORPHANS, &text).await?;
+    }
+    Ok(due.len())
+}
+
+/// What something refers to: packages, lines, distribution points.
+async fn kept(ctx: &Context) -> Result<BTreeSet<Digest>, StoreError> {
     let mut kept = referenced(ctx).await?;
     kept.extend(ctx.store.lines().await?.into_iter().filter_map(|line| Some(line.catalogue?.digest)));
     for point in ctx.caches.distribution_points.names() {
@@ -285,28 +251,24 @@ async fn collect(ctx: &Context, orphans: &mut BTreeMap<Digest, Timestamp>) -> Re
             kept.extend(ctx.store.dp_wanted(&point).await?);
         }
     }
-    let age = site::in_force(ctx).and_then(|site| site.spec.retention.orphaned_content.seconds().ok());
-    let age = SignedDuration::from_secs(age.unwrap_or(86_400));
-    let Ok(all) = ctx.library.iter() else {
-        return Ok(());
-    };
-    let loose: BTreeSet<Digest> =
-        all.map(|(digest, _)| digest).filter(|digest| !kept.contains(digest)).collect();
-    orphans.retain(|digest, _| loose.contains(digest));
-    for digest in loose {
-        let since = *orphans.entry(digest).or_insert(now);
-        if now.duration_since(since) < age {
-            continue;
-        }
-        // First the word, then the deed: a file that is said to be here must be here.
-        if ctx.store.content(digest).await?.is_some() {
-            ctx.store.set_content_state(digest, ContentState::Wanted, now).await?;
-        }
-        if let Err(error) = ctx.library.remove(digest) {
-            tracing::warn!(error = %chain(&error), %digest, "content that nothing refers to was not deleted");
-        }
-    }
-    Ok(())
+    Ok(kept)
+}
+
+/// Since when nothing refers to each of `all`, and those that have been so for `age`. Pure.
+fn judge(
+    known: &Orphans,
+    all: BTreeSet<Digest>,
+    kept: &BTreeSet<Digest>,
+    now: Timestamp,
+    age: SignedDuration,
+) -> (Orphans, BTreeSet<Digest>) {
+    let loose = all.into_iter().filter(|digest| !kept.contains(digest));
+    // A time of before a clock was set back would never come.
+    let orphans: Orphans =
+        loose.map(|digest| (digest, known.get(&digest).copied().unwrap_or(now).min(now))).collect();
+    let due = orphans.iter().filter(|(_, since)| now.duration_since(**since) >= age);
+    let due = due.map(|(digest, _)| *digest).collect();
+    (orphans, due)
 }
 
 #[cfg(test)]
@@ -314,22 +276,6 @@ mod tests {
     use patchtide_store::content::WantedContent;
 
     use super::*;
-
-    #[test]
-    fn files_come_through_the_proxy_of_their_archive() {
-        let yaml = "apiVersion: patchtide.dev/v1alpha1\nkind: SoftwareUpdatePoint\nmetadata: {name: d}\nspec: {proxy: {url: 'http://proxy.example:3128'}, sources: [{name: d, apt: {url: 'http://archive.example/debian/', suites: [s], components: [main], architectures: [amd64], keyring: {keyringFile: /k}}}]}\n";
-        let points = [Arc::new(serde_saphyr::from_str::<SoftwareUpdatePoint>(yaml).unwrap())];
-        let of = |url| proxy_of(&points, url);
-        assert_eq!(
-            of("http://archive.example/debian/pool/x.deb").as_deref(),
-            Some("http://proxy.example:3128")
-        );
-        assert_eq!(of("http://archive.example/debian-security/pool/x.deb"), None);
-        assert_eq!(of("http://mirror.example/debian/pool/x.deb"), None);
-        let fetchers = Fetchers::default();
-        assert!(fetchers.through(Some("http://proxy.example:3128".to_owned())).is_ok());
-        assert!(matches!(fetchers.through(Some("::".to_owned())), Err(ContentError::Proxy(_))));
-    }
 
     #[test]
     fn a_failed_file_waits_before_it_is_tried_again() {
@@ -348,5 +294,26 @@ mod tests {
         assert!(!is_due(&failed, at("2026-07-01T00:00:59Z")));
         assert!(is_due(&failed, at("2026-07-01T00:01:00Z")));
         assert!(is_due(&content(ContentState::Fetching), at("2026-07-01T00:00:01Z")));
+    }
+
+    #[test]
+    fn what_nothing_refers_to_goes_after_its_time_also_across_restarts() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|text| Digest::of(text.as_bytes()));
+        let (age, all) = (SignedDuration::from_hours(24), BTreeSet::from([a, b, c]));
+        let first = at("2026-07-01T00:00:00Z");
+        let (known, due) = judge(&Orphans::new(), all.clone(), &[c].into(), first, age);
+        assert_eq!((known.clone(), due.len()), ([(a, first), (b, first)].into(), 0));
+        // As it is read back by another process; b is referred to for a while.
+        let known: Orphans = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
+        let noon = at("2026-07-01T12:00:00Z");
+        let (known, due) = judge(&known, all.clone(), &[b, c].into(), noon, age);
+        assert_eq!((known.clone(), due.len()), ([(a, first)].into(), 0));
+        let (known, due) = judge(&known, all.clone(), &[c].into(), at("2026-07-02T00:00:00Z"), age);
+        assert_eq!(due, [a].into());
+        assert_eq!(known[&b], at("2026-07-02T00:00:00Z"));
+        // The clock was a year ahead.
+        let ahead = Orphans::from([(a, at("2027-07-01T00:00:00Z"))]);
+        assert_eq!(judge(&ahead, all, &[].into(), first, age).0[&a], first);
     }
 }

@@ -1,21 +1,21 @@
 //! Content-addressed files: `sha256/ab/<64 hexadecimal digits>` below one folder. What is there is complete, verified and
-//! never changes; it appears by a rename after its bytes are on disk.
+//! never changes; it appears by a rename after its bytes are on disk. What is on its way is in `incoming/`, and in `partial/`
+//! where a later process may go on with it.
 //!
 //! Blocking: call it from `spawn_blocking`.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::PermissionsExt as _,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use patchtide_model::Digest;
-use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 
+mod incoming;
 mod integrity;
 
+pub use incoming::Incoming;
 pub use integrity::Damage;
 
 /// Bytes read at once when a file is copied or verified.
@@ -95,6 +95,7 @@ impl Library {
         let open = |source| LibraryError::Open { folder: library.root.clone(), source };
         fs::create_dir_all(library.root.join("sha256")).map_err(open)?;
         fs::create_dir_all(library.incoming()).map_err(open)?;
+        fs::create_dir_all(library.partial()).map_err(open)?;
         for entry in fs::read_dir(library.incoming()).map_err(open)? {
             let path = entry.map_err(open)?.path();
             // Who writes holds the lock; the kernel drops it with the process.
@@ -109,6 +110,10 @@ impl Library {
 
     fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.root.join("partial")
     }
 
     /// The folder.
@@ -133,15 +138,6 @@ impl Library {
     /// Its bytes, when it is here.
     pub fn size(&self, digest: Digest) -> Option<u64> {
         fs::metadata(self.path(digest)).ok().filter(fs::Metadata::is_file).map(|data| data.len())
-    }
-
-    /// Starts a new file.
-    pub fn writer(&self) -> Result<Incoming, LibraryError> {
-        let folder = self.incoming();
-        let write = |source| LibraryError::Write { path: folder.clone(), source };
-        let file = tempfile::Builder::new().prefix("put-").tempfile_in(&folder).map_err(write)?;
-        file.as_file().lock().map_err(write)?;
-        Ok(Incoming { library: self.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
     /// Puts `bytes` and returns their name.
@@ -237,54 +233,6 @@ impl Library {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(source) => Err(LibraryError::Write { path: self.root.clone(), source }),
         }
-    }
-}
-
-/// A file on its way into a library. Dropped unfinished, it leaves nothing.
-#[derive(Debug)]
-pub struct Incoming {
-    library: Library,
-    file: NamedTempFile,
-    hash: Sha256,
-    size: u64,
-}
-
-impl Incoming {
-    /// Adds bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
-        let path = self.file.path();
-        self.file
-            .as_file()
-            .write_all(bytes)
-            .map_err(|source| LibraryError::Write { path: path.to_owned(), source })?;
-        self.hash.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Bytes so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Publishes the file as `digest` when it is exactly that: `size` bytes with that hash. Returns its path.
-    pub fn finish(self, digest: Digest, size: u64) -> Result<PathBuf, LibraryError> {
-        if self.size != size {
-            return Err(LibraryError::WrongSize { expected: size, got: self.size });
-        }
-        let got = Digest::from_bytes(self.hash.finalize().into());
-        if got != digest {
-            return Err(LibraryError::WrongDigest { expected: digest, got });
-        }
-        let target = self.library.path(digest);
-        let write = |source| LibraryError::Write { path: target.clone(), source };
-        self.file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(write)?;
-        self.file.as_file().sync_all().map_err(write)?;
-        self.library.make_folder(&target)?;
-        // A concurrent writer of the same bytes is overwritten by the same bytes.
-        self.file.persist(&target).map_err(|error| write(error.error))?;
-        sync_folder(&target)?;
-        Ok(target)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bad;
 mod contract;
+mod integrity;
 mod quickstart;
 mod restrict;
 #[path = "../support/mod.rs"]

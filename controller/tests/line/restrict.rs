@@ -21,7 +21,7 @@ use crate::{
     support::{Ground, condition},
 };
 
-const HEAD: &str = "apiVersion: patchtide.dev/v1alpha1\nkind:";
+pub const HEAD: &str = "apiVersion: patchtide.dev/v1alpha1\nkind:";
 const TOKEN: &str = "a-token-for-the-lab-machines";
 
 /// An update of one package in a line of `source`; its file differs from source to source.
@@ -56,14 +56,14 @@ fn update(source: &str) -> Update {
     }
 }
 
-async fn sync(ground: &Ground, source: &str) {
+pub async fn sync(ground: &Ground, source: &str) {
     let update = update(source);
     let line = update.id.line.clone();
     let sync = LineSync { line, release_date: now(), updates: vec![update], full: true };
     ground.store.apply_line_sync(sync, now()).await.unwrap();
 }
 
-async fn says(ground: &Ground, kind: &str, name: &str, of: &str, reason: &str, text: &str) {
+pub async fn says(ground: &Ground, kind: &str, name: &str, of: &str, reason: &str, text: &str) {
     ground
         .until(kind, name, 20, |object| {
             let found = condition(object, of);

@@ -111,7 +111,7 @@ impl SiteStore {
         tx.commit().await
     }
 
-    /// Forgets files that nothing refers to any more, with what distribution points know of them. Returns how many.
+    /// Forgets files that nothing refers to any more. Returns how many.
     pub async fn forget_content(&self, digests: &BTreeSet<Digest>) -> Result<u64> {
         const FORGET: Many =
             Many { head: "DELETE FROM content WHERE (site, digest) IN (VALUES ", columns: 2, tail: ")" };

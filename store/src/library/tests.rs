@@ -44,6 +44,49 @@ fn wrong_bytes_are_never_published() {
     assert_eq!(leftovers(&library), 0);
 }
 
+/// What has come stays when the attempt ends; two at once do not get into each other's way.
+#[test]
+fn a_file_is_gone_on_with_where_it_ended() {
+    let (_folder, library) = library();
+    let digest = Digest::of(b"first and second");
+    let resume = |library: &Library| {
+        let mut known = Vec::new();
+        let incoming = library.resume(digest, |bytes| known.extend_from_slice(bytes)).unwrap();
+        (incoming, known)
+    };
+    let (mut first, known) = resume(&library);
+    assert!(known.is_empty());
+    first.write(b"first and ").unwrap();
+    let (mut beside, known) = resume(&library);
+    assert!(known.is_empty(), "somebody is at it");
+    beside.write(b"first").unwrap();
+    drop((first, beside));
+    // As after a restart.
+    let library = Library::open(library.root()).unwrap();
+    assert_eq!(library.partials().unwrap(), [digest]);
+    let (mut second, known) = resume(&library);
+    assert_eq!((known.as_slice(), second.size()), (&b"first and "[..], 10));
+    second.write(b"second").unwrap();
+    second.finish(digest, 16).unwrap();
+    assert_eq!(library.read(digest).unwrap(), b"first and second");
+    assert!(library.partials().unwrap().is_empty());
+    // What was spoilt in between is not gone on with for ever.
+    let (mut third, _) = resume(&library);
+    third.write(b"first AND ").unwrap();
+    drop(third);
+    let (mut fourth, _) = resume(&library);
+    fourth.write(b"second").unwrap();
+    assert!(matches!(fourth.finish(digest, 16), Err(LibraryError::WrongDigest { .. })));
+    assert!(library.partials().unwrap().is_empty());
+    let (mut fifth, known) = resume(&library);
+    assert!(known.is_empty());
+    fifth.write(b"x").unwrap();
+    fifth.discard().unwrap();
+    resume(&library).0.write(b"y").unwrap();
+    library.forget_partial(digest).unwrap();
+    assert!(library.partials().unwrap().is_empty());
+}
+
 #[test]
 fn damage_on_disk_is_noticed_when_read() {
     let (_folder, library) = library();
