@@ -4,6 +4,8 @@
 
 #[path = "../../roles/testing/bed.rs"]
 mod bed;
+#[path = "../../roles/testing/site.rs"]
+mod site;
 
 use std::{
     io::Read as _,
@@ -15,15 +17,21 @@ use std::{
 
 use bed::Bed;
 use patchtide_signer::{ServerName, Signer as _};
+use patchtide_store::library::Library;
+use site::Site;
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn management_point(folder: &Path, listen: SocketAddr, metrics: SocketAddr) -> Command {
+    role(folder, "management-point", "--mp-listen", listen, metrics)
+}
+
+fn role(folder: &Path, role: &str, option: &str, listen: SocketAddr, metrics: SocketAddr) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchtide"));
-    command.args(["--log-format", "json", "management-point", "--namespace", "lab"]).args([
-        "--mp-listen",
+    command.args(["--log-format", "json", role, "--namespace", "lab"]).args([
+        option,
         &listen.to_string(),
         "--metrics-listen",
         &metrics.to_string(),
@@ -96,9 +104,7 @@ async fn a_role_says_how_it_is_and_stops_in_order() {
     assert!(figures.trim_end().ends_with("# EOF"));
     assert!(!figures.contains(&device.id.to_string()), "no figure names a client");
 
-    // A waiting client is answered before the end, and the end is a success.
-    let port = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &port]).status().unwrap().success());
+    terminate(&child);
     let status = wait(&mut child);
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
@@ -117,6 +123,90 @@ async fn a_role_says_how_it_is_and_stops_in_order() {
     assert!(verify.status.success(), "{verify:?}");
     let told = String::from_utf8_lossy(&verify.stdout);
     assert!(told.contains("every count equals a recount") && told.contains("the history is whole"), "{told}");
+}
+
+fn terminate(child: &Child) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+}
+
+/// A client that waits for a policy is answered, one in the middle of a large download gets all of it; and who asks whether to
+/// send anything more is told not to. On the way: every role shows its figures.
+#[tokio::test]
+async fn stopping_loses_nothing_that_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let bed = bed(folder.path());
+    let device = bed.device(7);
+    let data = folder.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let site = Site::open(&bed, &data).await;
+    site.activate(&device).await;
+    let library = Library::open(data.join("library")).unwrap();
+    let large = vec![7_u8; 24 << 20];
+    let digest = library.put(&large).unwrap();
+    let name = "rack1".parse().unwrap();
+    site.store.set_dp_wanted(&name, [digest].into()).await.unwrap();
+    site.database.close().await.unwrap();
+
+    let (listen, metrics) = (free(), free());
+    let mut child = management_point(folder.path(), listen, metrics).spawn().unwrap();
+    ready(metrics).await;
+    let client = bed.client(Some(&device));
+    let url = format!("https://{listen}/v1/policy?wait=120");
+    let waiting = tokio::spawn(client.get(url).header("patchtide-protocol", "1").send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished());
+    terminate(&child);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 204, "no policy yet, told at once");
+    assert!(wait(&mut child).success());
+
+    let (listen, metrics) = (free(), free());
+    let mut point = role(folder.path(), "distribution-point", "--dp-listen", listen, metrics);
+    let mut child = point.args(["--dp-name", "rack1"]).spawn().unwrap();
+    ready(metrics).await;
+    let url = format!("https://{listen}/v1/blob/sha256/{digest}");
+    let started = Instant::now();
+    let mut answer = loop {
+        let answer = client.get(&url).send().await.unwrap();
+        if answer.status() == 200 {
+            break answer;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{}", answer.status());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let figures = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    for line in [
+        "patchtide_distribution_point_files 1",
+        r#"patchtide_http_requests_total{listener="distribution-point",route="/v1/blob/sha256",status="200"} 1"#,
+    ] {
+        assert!(figures.contains(line), "{line} is not in {figures}");
+    }
+    assert!(!figures.contains(&device.id.to_string()), "no figure names a client");
+    let mut got = answer.chunk().await.unwrap().unwrap().len();
+    terminate(&child);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = reqwest::get(format!("http://{metrics}/readyz")).await.unwrap();
+    assert_eq!(asked.status(), 503);
+    assert!(asked.text().await.unwrap().contains("[-] stopping: "));
+    assert_eq!(reqwest::get(format!("http://{metrics}/livez")).await.unwrap().status(), 200);
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        got += chunk.len();
+    }
+    assert_eq!(got, large.len());
+    assert!(wait(&mut child).success());
+
+    let (listen, metrics) = (free(), free());
+    let mut child =
+        role(folder.path(), "software-update-point", "--sup-listen", listen, metrics).spawn().unwrap();
+    let lines = ready(metrics).await;
+    assert!(lines.contains("[+] software-update-point ok"), "{lines}");
+    let url = format!("https://{listen}/v1/catalogues/{digest}");
+    assert_eq!(client.get(url).send().await.unwrap().status(), 404);
+    let figures = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(figures.contains("patchtide_software_update_point_catalogues 0"), "{figures}");
+    assert!(!figures.contains(&device.id.to_string()), "no figure names a client");
+    terminate(&child);
+    assert!(wait(&mut child).success());
 }
 
 #[tokio::test]

@@ -53,6 +53,22 @@ async fn bad_input_48_by_hash_first_then_the_name_and_a_mirror_in_the_middle_of_
     assert_eq!(requests.len(), 2, "{requests:?}");
     assert!(requests[1].0.contains("by-hash/SHA256/"), "{requests:?}");
 
+    // The archive says that it has them by hash, and has not, or forbids to look: by name then.
+    for status in [404, 403] {
+        let ground = Ground::new().await;
+        ground.publish(&new);
+        for path in new.by_hash().keys() {
+            ground.server.set(path, Answer::Status(status, "", ""));
+        }
+        assert_eq!(
+            changed(run_one(ground.source(), AptState::default()).await.0).updates.len(),
+            1,
+            "{status}"
+        );
+        let requests = ground.server.take_requests();
+        assert!(requests.len() == 3 && requests[2].0.ends_with("Packages.xz"), "{requests:?}");
+    }
+
     // Without by-hash, and the release is replaced while the indices are being read: the new one is read instead.
     let ground = Ground::new().await;
     ground.publish(&new);

@@ -48,6 +48,7 @@ pub(crate) struct Process {
 }
 
 const DATABASE: &str = "database";
+const STOPPING: &str = "stopping";
 /// How often the database is asked whether it answers.
 const PING: Duration = Duration::from_secs(5);
 /// Writes of other processes are looked for this often.
@@ -160,7 +161,8 @@ impl Process {
         address: SocketAddr,
         tls: &Tls,
     ) -> anyhow::Result<SocketAddr> {
-        let point = SoftwareUpdatePoint::new(self.store(), self.library());
+        let metrics = patchtide_software_update_point::Metrics::register(&mut self.registry);
+        let point = SoftwareUpdatePoint::new(self.store(), self.library(), Arc::clone(&self.clock), metrics);
         let routes = patchtide_software_update_point::ROUTES;
         self.listen("software-update-point", address, tls, routes, VersionRule::WhenPresent, point.router())
             .await
@@ -225,6 +227,8 @@ impl Process {
             }),
         }
         self.stop.cancel();
+        // Who asks whether to send anything more here is told not to.
+        self.health.bad(STOPPING, "what was accepted is finished, nothing more is taken");
         while let Some(role) = self.roles.join_next().await {
             if let Ok((name, Err(error))) = role {
                 failure.get_or_insert(error.context(format!("{name} failed")));

@@ -1,6 +1,8 @@
 //! The software update point towards clients: serves the compressed catalogue of each product line by its digest. The
 //! digest comes from the client's signed policy, so what is served here needs no trust.
 
+mod metrics;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +12,7 @@ use std::{
 use axum::{Router, extract::State, response::Response, routing::get};
 use bytes::Bytes;
 use patchtide_endpoint::{
-    AuthenticatedClient, Refusal,
+    AuthenticatedClient, Clock, Refusal,
     immutable::{Absent, Asked},
     standing::Standings,
     unknown_path, wrong_method,
@@ -21,6 +23,8 @@ use patchtide_store::{
     SiteStore,
     library::{Library, LibraryError},
 };
+
+pub use metrics::Metrics;
 
 /// Path prefixes for the listener's metrics.
 pub const ROUTES: &[&str] = &[path::CATALOGUES];
@@ -40,6 +44,8 @@ pub struct SoftwareUpdatePoint {
     looked: tokio::sync::Mutex<Option<Instant>>,
     /// Held while a catalogue is read: a thousand clients that want the same new one read it once.
     reading: tokio::sync::Mutex<()>,
+    clock: Clock,
+    metrics: Metrics,
 }
 
 /// Catalogues that were published since this process runs. One that is not the newest any more stays: a client may
@@ -53,7 +59,7 @@ struct Catalogues {
 
 impl SoftwareUpdatePoint {
     /// Serves from `library`, the site's library.
-    pub fn new(store: SiteStore, library: Library) -> Arc<Self> {
+    pub fn new(store: SiteStore, library: Library, clock: Clock, metrics: Metrics) -> Arc<Self> {
         let asked = store.clone();
         let lookup = move |id| {
             let store = asked.clone();
@@ -61,7 +67,7 @@ impl SoftwareUpdatePoint {
         };
         let standings = Standings::new(lookup, Duration::from_secs(5));
         let (catalogues, looked, reading) = Default::default();
-        Arc::new(Self { store, library, standings, catalogues, looked, reading })
+        Arc::new(Self { store, library, standings, catalogues, looked, reading, clock, metrics })
     }
 
     /// Its interface, for a [`patchtide_endpoint::Listener`].
@@ -99,6 +105,10 @@ impl SoftwareUpdatePoint {
             Ok(Err(LibraryError::Missing(_))) => Ok(None),
             Ok(Err(error)) => {
                 tracing::error!(%digest, %error, "a catalogue cannot be read");
+                self.metrics.unreadable.inc();
+                if matches!(error, LibraryError::WrongDigest { .. }) {
+                    self.discard(digest).await;
+                }
                 Err(Refusal::unavailable("the catalogue cannot be read now"))
             }
             Err(_) => Err(Refusal::unavailable("the software update point is stopping")),
@@ -129,6 +139,20 @@ impl SoftwareUpdatePoint {
         Ok(self.catalogues().published.contains_key(&digest))
     }
 
+    /// A damaged catalogue is taken out: the controller misses it at its next look, and publishes it anew.
+    async fn discard(&self, digest: Digest) {
+        let library = self.library.clone();
+        let removed = tokio::task::spawn_blocking(move || library.remove(digest)).await;
+        if !matches!(removed, Ok(Ok(true))) {
+            // Not ours to write to, perhaps: the controller finds it by reading.
+            return;
+        }
+        let detail = "has other bytes on disk than it was published with";
+        if let Err(error) = self.store.content_damaged(None, digest, detail, (self.clock)()).await {
+            tracing::warn!(%digest, %error, "that a catalogue was damaged is not kept");
+        }
+    }
+
     fn keep(&self, digest: Digest, bytes: &Bytes) {
         let mut catalogues = self.catalogues();
         if catalogues.bytes + bytes.len() > KEPT_BYTES {
@@ -138,6 +162,9 @@ impl SoftwareUpdatePoint {
         if catalogues.published.insert(digest, Some(bytes.clone())).flatten().is_none() {
             catalogues.bytes += bytes.len();
         }
+        let kept = catalogues.published.values().flatten().count();
+        self.metrics.catalogues.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        self.metrics.bytes.set(i64::try_from(catalogues.bytes).unwrap_or(i64::MAX));
     }
 }
 

@@ -13,7 +13,7 @@ use bed::{Bed, Device, Options, Running};
 use patchtide_endpoint::VersionRule;
 use patchtide_model::Digest;
 use patchtide_protocol::Problem;
-use patchtide_software_update_point::SoftwareUpdatePoint;
+use patchtide_software_update_point::{Metrics, SoftwareUpdatePoint};
 use patchtide_store::library::Library;
 use site::Site;
 
@@ -32,7 +32,8 @@ async fn ground() -> Ground {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::open(&bed, folder.path()).await;
     let library = Library::open(folder.path().join("library")).unwrap();
-    let point = SoftwareUpdatePoint::new(site.store.clone(), library.clone());
+    let point =
+        SoftwareUpdatePoint::new(site.store.clone(), library.clone(), bed.clock.clone(), Metrics::default());
     let options =
         Options { certificate_required: true, version: VersionRule::WhenPresent, ..Options::default() };
     let server = bed.serve(point.router(), options).await;
@@ -63,6 +64,27 @@ async fn asking_for_what_does_not_exist_holds_nobody_up() {
     assert_eq!(get(first).await.unwrap(), 200);
     // One look at the database for each round, not for each question: 400 of them would take 8 seconds.
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+/// reliability.md B7: a catalogue that the disk changed is never served; it is taken out, so that it is published anew.
+#[tokio::test]
+async fn a_damaged_catalogue_is_taken_out_and_told() {
+    let Ground { bed, site, library, server, device, _folder } = ground().await;
+    let client = bed.client(Some(&device));
+    let get = async |digest: Digest| {
+        client.get(server.url(&format!("/v1/catalogues/{digest}"))).send().await.unwrap().status().as_u16()
+    };
+    let line = site.catalogue(10).await;
+    let digest = library.put(b"catalogue 1").unwrap();
+    site.store.set_line_catalogue(&line, 1, digest, 11).await.unwrap();
+    std::fs::write(library.path(digest), "catalogue I").unwrap();
+    assert_eq!(get(digest).await, 503);
+    assert!(!library.contains(digest));
+    let told = site.store.content_damages().await.unwrap();
+    assert_eq!((told.len(), told[0].digest, told[0].repaired_at), (1, digest, None));
+    // As the controller does.
+    library.put(b"catalogue 1").unwrap();
+    assert_eq!(get(digest).await, 200);
 }
 
 #[tokio::test]
