@@ -33,6 +33,8 @@ pub struct Cache {
     dir: PathBuf,
 }
 
+/// Files of packs beyond which all is fetched anew as one; each fetch that brings something leaves two.
+const SCATTERED: usize = 1_000;
 const FETCHED: &str = "refs/patchtide/fetched";
 
 impl Cache {
@@ -59,8 +61,17 @@ impl Cache {
         }
     }
 
+    /// Whether so many fetches have left their packs (or a broken off one its half) that it is better made anew.
+    fn is_scattered(&self) -> bool {
+        std::fs::read_dir(self.dir.join("objects/pack")).is_ok_and(|files| files.count() > SCATTERED)
+    }
+
     /// Fetches what is asked for.
     pub fn fetch(&self, request: &Request) -> Result<Fetched, FetchError> {
+        if self.is_scattered() {
+            tracing::info!(dir = %self.dir.display(), "many small packs: the Git cache is fetched anew");
+            self.discard();
+        }
         let result = self.open().and_then(|repository| {
             let fetched = connect(&repository, request)?;
             descends(&repository, request, fetched)

@@ -167,3 +167,17 @@ fn bad_input_28_a_tag_that_leads_to_no_commit_is_told_and_discards_nothing() {
     assert!(error.to_string().starts_with("GIT-REF-NOTFOUND: spec.ref: tag key"), "{error}");
     assert!(bed.dir.path().join("cache/refs/patchtide/fetched").exists(), "the cache was discarded");
 }
+
+#[test]
+fn packs_of_very_many_fetches_become_one() {
+    let bed = Bed::new();
+    let main = Reference::Branch("main".into());
+    let applied = bed.fetch(&main, None).unwrap().commit;
+    let packs = bed.dir.path().join("cache/objects/pack");
+    for number in 0..SCATTERED {
+        std::fs::write(packs.join(format!("pack_git2_{number}")), "half").unwrap();
+    }
+    bed.fetch(&main, Some(applied)).unwrap();
+    let left = std::fs::read_dir(&packs).unwrap().count();
+    assert!(left < 10, "{left} files");
+}
