@@ -6,7 +6,7 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -29,6 +29,9 @@ use super::{
 /// Links of a chain: what the catalogue asks for. Git itself never writes more than 4,095.
 const DEPTH: usize = 10_000;
 
+/// One at a time: what they measure is the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Kilobytes that the process holds: now, or at most since the peak was last reset.
 fn kilobytes(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -38,6 +41,7 @@ fn kilobytes(field: &str) -> u64 {
 
 #[test]
 fn bad_input_37_a_million_references_are_not_taken_in() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (bed, identity) = (Bed::new(), Identity::new("localhost", 2099));
     let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted \n");
     for number in 0..1_000_000 {
@@ -189,6 +193,7 @@ fn file(cache: &Path, commit: Oid) -> Vec<u8> {
 
 #[test]
 fn bad_input_37_a_chain_of_ten_thousand_deltas_is_read_or_left_in_time() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let identity = Identity::new("localhost", 2099);
     // In good order it costs little, however deep it is.
     let bed = Bed::new();
@@ -235,6 +240,7 @@ fn wide(bed: &Bed, count: usize) -> Oid {
 
 #[test]
 fn bad_input_37_a_million_files_are_not_read() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let identity = Identity::new("localhost", 2099);
     for (count, says) in [(1_000_000, "bytes of a folder's listing"), (300_000, "entries")] {
         let bed = Bed::new();
@@ -260,6 +266,7 @@ fn bad_input_37_a_million_files_are_not_read() {
 /// minute to make, and no more memory.)
 #[test]
 fn bad_input_37_a_blob_that_deflates_to_nothing_is_never_held() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (bed, identity) = (Bed::new(), Identity::new("localhost", 2099));
     let path = bed.repository.path().join("bomb.yaml");
     fs::File::create(&path).unwrap().set_len(256 << 20).unwrap();
