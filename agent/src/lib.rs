@@ -16,6 +16,7 @@ pub mod restart;
 pub mod root;
 pub mod run;
 pub mod scan;
+pub mod services;
 pub mod state;
 pub mod transport;
 pub mod updaters;

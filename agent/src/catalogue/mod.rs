@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     state::{StateError, StateFolder, remove, write_file},
-    transport::{Transport, TransportError, read},
+    transport::{Transport, TransportError},
 };
 
 /// Why a catalogue cannot be used.
@@ -118,7 +118,7 @@ impl Catalogues {
         for base in software_update_points {
             let url = format!("{}{}/{}", base.trim_end_matches('/'), path::CATALOGUES, line.digest);
             let limit = usize::try_from(line.size).unwrap_or(usize::MAX).min(limits::CATALOGUE_BYTES);
-            let fetched = async { read(transport.fetch(&url, 0).await?, &url, limit).await }.await;
+            let fetched = async { transport.fetch(&url, 0).await?.read(limit).await }.await;
             match fetched {
                 Ok(bytes) => {
                     let found = Digest::of(&bytes);

@@ -12,7 +12,7 @@ use std::{
 
 use patchtide_model::{Digest, catalogue::ContentFile};
 use patchtide_protocol::path;
-use reqwest::{Response, StatusCode, header};
+use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
 
 pub use cache::Cache;
@@ -20,7 +20,7 @@ pub use sources::{Sources, locality};
 
 use crate::{
     state::{StateError, remove},
-    transport::{Transport, TransportError, error::chain},
+    transport::{Content, Transport, TransportError, error::chain},
 };
 
 /// Why a file did not come.
@@ -144,7 +144,10 @@ pub async fn fetch(
                     } else {
                         tracing::warn!(error = %words, dp = %base, "download");
                     }
-                    let broke = matches!(error, DownloadError::Transport { .. });
+                    // One that drips brings something too: it is not asked again, the next one goes on there.
+                    let drips =
+                        matches!(error, DownloadError::Transport { source: TransportError::Slow { .. }, .. });
+                    let broke = matches!(error, DownloadError::Transport { .. }) && !drips;
                     let moved = cache.partial_len(&file.sha256) > before;
                     sources.bad(&base, &error);
                     last = Some(prefer(last, error));
@@ -184,45 +187,42 @@ async fn fetch_from(
     let (mut hasher, mut have) = resume(&partial, file.size).map_err(write_error)?;
 
     if have < file.size {
-        let response = match transport.fetch(url, have).await {
+        let mut content = match transport.fetch(url, have).await {
             Err(error) if matches!(error.status(), Some(404 | 410)) => {
                 return Err(DownloadError::NotOffered(file.path.clone()));
             }
             Err(source) => return Err(DownloadError::Transport { path: file.path.clone(), source }),
-            Ok(response) => response,
+            Ok(content) => content,
         };
-        if !continues(&response, have, file.size) {
+        if !continues(&content, have, file.size) {
             // It starts anew, or its file has another length.
             hasher = Sha256::new();
             have = 0;
             remove(&partial)?;
-            if response.status() != StatusCode::OK {
+            if content.status() != StatusCode::OK {
                 return Err(length_error());
             }
         }
-        if response.content_length().is_some_and(|rest| rest != file.size - have) {
+        if content.length().is_some_and(|rest| rest != file.size - have) {
             remove(&partial)?;
             return Err(length_error());
         }
         let mut out = OpenOptions::new().create(true).append(true).open(&partial).map_err(write_error)?;
-        let mut response = response;
         loop {
-            let chunk = match response.chunk().await {
+            let chunk = match content.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
-                Err(source) => {
-                    let source = TransportError::send(url, source);
-                    return Err(DownloadError::Transport { path: file.path.clone(), source });
-                }
+                Err(source) => return Err(DownloadError::Transport { path: file.path.clone(), source }),
             };
+            let chunk = chunk.as_ref();
             have += chunk.len() as u64;
             if have > file.size {
                 drop(out);
                 remove(&partial)?;
                 return Err(length_error());
             }
-            hasher.update(&chunk);
-            out.write_all(&chunk).map_err(write_error)?;
+            hasher.update(chunk);
+            out.write_all(chunk).map_err(write_error)?;
         }
         out.sync_all().map_err(write_error)?;
         if have < file.size {
@@ -263,14 +263,10 @@ fn resume(partial: &Path, size: u64) -> io::Result<(Sha256, u64)> {
 }
 
 /// Whether the answer goes on at byte `have` of a file of `size` bytes.
-fn continues(response: &Response, have: u64, size: u64) -> bool {
+fn continues(content: &Content, have: u64, size: u64) -> bool {
     if have == 0 {
-        return response.status() == StatusCode::OK;
+        return content.status() == StatusCode::OK;
     }
-    response.status() == StatusCode::PARTIAL_CONTENT
-        && response
-            .headers()
-            .get(header::CONTENT_RANGE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|range| range == format!("bytes {have}-{}/{size}", size - 1))
+    content.status() == StatusCode::PARTIAL_CONTENT
+        && content.range().is_some_and(|range| range == format!("bytes {have}-{}/{size}", size - 1))
 }

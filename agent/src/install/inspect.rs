@@ -1,10 +1,12 @@
 //! Looking into a package before apt and dpkg may: it must be what the policy says it is, and hold nothing that would be
 //! read differently later, or without an end (reliability.md 4 #60 to #64).
 //!
-//! `dpkg-deb` only decompresses here, in a process of its own that ends with the first byte too many.
+//! `dpkg-deb` only decompresses here, in a process of its own that ends with the first byte too many, and that may take
+//! only so much memory: a compressed stream says itself how large a dictionary its reader must make.
 
 use std::{
     fs::File,
+    io::{Read as _, Seek as _},
     path::Path,
     process::{ChildStdout, Stdio},
 };
@@ -21,6 +23,11 @@ use super::{InstallError, Site, repository::installed_bytes};
 const SLACK: u64 = 64 * 1024 * 1024;
 /// Bytes of one that does not say.
 const UNSAID: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes of address space of a `dpkg-deb` with one thread: `xz -9` needs 65 MiB, the widest window of zstd that dpkg reads
+/// 128 MiB; the rest is for programs and libraries.
+const MEMORY: u64 = 512 * 1024 * 1024;
+/// Bytes of its complaints that are read.
+const WORDS: u64 = 1024;
 
 /// Inspects the file of `leaf`, which is `inside` for programs on the machine.
 pub(super) fn inspect(site: &Site, leaf: &Leaf, inside: &str) -> Result<(), InstallError> {
@@ -47,11 +54,15 @@ fn expanded<T>(
 ) -> Result<T, InstallError> {
     let start = |source| InstallError::Start { program: "dpkg-deb".to_owned(), source };
     let refused = |error| InstallError::Package { package: leaf.package.clone(), error };
+    let mut complaints = tempfile::tempfile().map_err(start)?;
+    let limit = format!("--as={MEMORY}");
     let mut child = site
         .root
-        .command(&["dpkg-deb", which, inside])
+        .command(&["prlimit", &limit, "--", "dpkg-deb", which, inside])
+        // Each thread would want memory of its own.
+        .env("DPKG_DEB_THREADS_MAX", "1")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(complaints.try_clone().map_err(start)?)
         .spawn()
         .map_err(start)?;
     let Some(stdout) = child.stdout.take() else { return Err(start(std::io::ErrorKind::BrokenPipe.into())) };
@@ -61,11 +72,27 @@ fn expanded<T>(
         let _ = child.kill();
     }
     let status = child.wait().map_err(start)?;
+    let mut said = Vec::new();
+    complaints.rewind().map_err(start)?;
+    complaints.take(WORDS).read_to_end(&mut said).map_err(start)?;
+    let said = String::from_utf8_lossy(&said);
+    if lacked_memory(&said) {
+        let what = "bytes of memory, which are not enough to decompress it";
+        return Err(refused(DebError::Limit { what, limit: MEMORY }));
+    }
     let found = checked.map_err(refused)?;
     if status.success() {
         return Ok(found);
     }
-    Err(refused(DebError::Format("dpkg-deb cannot read it to its end")))
+    let words: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    Err(refused(DebError::Read(format!("dpkg-deb does not come to its end ({status}): {words}"))))
+}
+
+/// Whether a decompressor said that it got too little memory: of the system, of liblzma, of libzstd.
+fn lacked_memory(said: &str) -> bool {
+    ["Cannot allocate memory", "not enough memory", "too much memory"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// The package itself must say that it is what the index says.

@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod recover;
 mod repository;
 pub mod simulate;
+mod stuck;
 pub mod supervisor;
 
 use std::{
@@ -20,21 +21,21 @@ use std::{
     process::Output,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     UpdateId,
     catalogue::{Leaf, LeafRef},
     policy::PolicyBody,
 };
 use patchtide_packaging::status::StatusEntry;
-use patchtide_planner::client::{ClientView, InstallBatch, LockFact};
+use patchtide_planner::client::{ClientView, InstallBatch, LockFact, limits};
 use serde::{Deserialize, Serialize};
 
 pub use error::InstallError;
 use operation::{Kind, Plan, Record, Step};
 use repository::Repository;
 
-use crate::{download::Cache, root::Root, scan::Machine, state::StateFolder};
+use crate::{download::Cache, root::Root, scan::Machine, services, state::StateFolder};
 
 /// Where a batch's operation lives, and what it works on.
 #[derive(Debug, Clone)]
@@ -47,6 +48,9 @@ pub struct Site {
     pub cache: Cache,
     /// The agent's own binary: it runs as supervisor too.
     pub program: PathBuf,
+    /// A maintainer script or hook that hangs is not ended sooner; [`limits::LEAST_PATIENCE`]. A batch that is expected to
+    /// take longer gives each of its scripts more.
+    pub script_limit: SignedDuration,
 }
 
 /// What became of the wish to install.
@@ -109,11 +113,14 @@ pub fn prepare(
             ["-qq".to_owned(), "auto".to_owned()].into_iter().chain(automatic).collect();
         steps.push(Step { arguments: site.root_arguments("apt-mark", &arguments), required: false });
     }
+    let services = services::running(&site.root);
+    let record =
+        Record { kind: Kind::Install, batch: Some(batch.clone()), leaves_of, services, started: now };
+    let script_limit = limits::patience(batch.expected, site.script_limit);
     if !allowed() {
         return Ok(Prepared::Withdrawn);
     }
-    let record = Record { kind: Kind::Install, batch: Some(batch.clone()), leaves_of, started: now };
-    operation::start(site, &record, &Plan { steps })?;
+    operation::start(site, &record, &Plan { steps, script_limit })?;
     Ok(Prepared::Started)
 }
 

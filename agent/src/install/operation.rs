@@ -5,12 +5,13 @@
 //! it ended. Free and no result: it was killed, or the power failed; dpkg is recovered then.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use patchtide_planner::client::InstallBatch;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct Record {
     /// What success of each update is measured by.
     #[serde(default)]
     pub leaves_of: LeavesOf,
+    /// Services that ran before it: those that its updates bring are to run after it.
+    #[serde(default)]
+    pub services: BTreeSet<String>,
     /// When it was started.
     pub started: Timestamp,
 }
@@ -52,6 +56,8 @@ pub struct Record {
 pub struct Plan {
     /// In order.
     pub steps: Vec<Step>,
+    /// A maintainer script or hook that alone runs longer is ended.
+    pub script_limit: SignedDuration,
 }
 
 /// One program run.
@@ -70,6 +76,9 @@ pub struct Ended {
     pub success: bool,
     /// How the failed step ended, in words.
     pub status: String,
+    /// Maintainer scripts and hooks that ran too long and were ended.
+    #[serde(default)]
+    pub overran: Vec<String>,
 }
 
 /// Where an operation stands.

@@ -10,6 +10,8 @@ use crate::{scan::Machine, transport::error::chain};
 
 /// Bytes of output that are kept with a failure.
 const TAIL: usize = 4096;
+/// Longer than it may (domain.md 8).
+pub const RUN_TIME: u32 = 0x87D0_0664;
 
 /// Whether the machine has at least this leaf, completely installed, wherever it has the package.
 pub fn has(machine: &Machine, leaf: &LeafRef) -> bool {
@@ -71,7 +73,10 @@ pub fn judge(machine: &Machine, leaves_of: &LeavesOf, ended: &Ended, output: &[u
 fn classify(text: &str, ended: &Ended) -> (&'static str, u32, String) {
     let scripts: Vec<&str> = text
         .lines()
-        .filter(|line| line.contains("script subprocess") && line.contains("error exit status"))
+        .filter(|line| {
+            line.contains("script subprocess")
+                && (line.contains("error exit status") || line.contains("killed by signal"))
+        })
         .map(str::trim)
         .collect();
     if ended.success {
@@ -83,6 +88,16 @@ fn classify(text: &str, ended: &Ended) -> (&'static str, u32, String) {
     }
     if text.contains("No space left on device") {
         return ("PRE-DISK", 0x87D0_1201, "The disk is full: make room.".to_owned());
+    }
+    if !ended.overran.is_empty() {
+        let names = ended.overran.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        return (
+            "INSTALL-SCRIPT",
+            RUN_TIME,
+            format!(
+                "What a package or a hook runs hung and was ended ({names}); fix its cause, or give the update a longer maximum run time; it is tried again."
+            ),
+        );
     }
     if !scripts.is_empty() {
         let scripts = scripts.iter().take(3).copied().collect::<Vec<_>>().join("; ");

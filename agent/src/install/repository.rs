@@ -201,6 +201,18 @@ fn file_name(leaf: &Leaf) -> String {
     )
 }
 
+/// Puts one approved file beside the others, verified and looked into; its path for programs on the machine.
+pub(super) fn place_alone(site: &Site, leaf: &Leaf) -> Result<String, InstallError> {
+    let folder = operation::folder(site).join("repo/recovery");
+    make(&folder)?;
+    let file = folder.join(file_name(leaf));
+    remove(&file)?;
+    place(site, leaf, &file)?;
+    let path = inside(site, &file)?;
+    inspect(site, leaf, &path)?;
+    Ok(path)
+}
+
 /// Puts the cached file there under its name, after its bytes were verified once more.
 fn place(site: &Site, leaf: &Leaf, target: &Path) -> Result<(), InstallError> {
     let cached = site.cache.path(&leaf.file.sha256);

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use patchtide_model::state::Scan as ScanState;
+use patchtide_model::{
+    UpdateId,
+    state::{Scan as ScanState, StateError},
+};
 use patchtide_planner::client::{LockFact, RunningInstall, ScanRequest, StaleReason};
 use patchtide_protocol::state::StateBody;
 
 use super::{
     RunError,
-    engine::{CACHED, Engine, FAILURE, VIEW},
-    events::{ScanFailed, Scanned},
+    engine::{CACHED, Engine, FAILURE, VIEW, WATCHED},
+    events::{Event, ScanFailed, Scanned},
 };
 use crate::{
     install::{
@@ -22,6 +25,7 @@ use crate::{
     },
     report,
     scan::{self, Machine},
+    services::{self, Settling},
     state::remove,
     transport::error::chain,
 };
@@ -151,6 +155,7 @@ impl Engine {
                     }
                     self.view.install_finished(batch, &failed, now);
                     self.note_interruption(&machine, false, now);
+                    self.watch_services(&record, &failed)?;
                 }
             }
         } else {
@@ -162,7 +167,8 @@ impl Engine {
                         "dpkg could not be put right ({what}; {}): run `dpkg --audit`. Output:\n{said}",
                         ended.status
                     );
-                    Err(reported("PRE-DPKG", 0x87D0_0654, &words))
+                    let code = if ended.overran.is_empty() { 0x87D0_0654 } else { outcome::RUN_TIME };
+                    Err(reported("PRE-DPKG", code, &words))
                 }
             };
             tracing::info!(ok = result.is_ok(), "recovery ended");
@@ -172,6 +178,56 @@ impl Engine {
         self.site.state.save(VIEW, &self.view)?;
         operation::close(&self.site)?;
         Ok(())
+    }
+
+    /// What ran before a transaction is to run after it.
+    fn watch_services(
+        &mut self,
+        record: &Record,
+        failed: &BTreeMap<UpdateId, StateError>,
+    ) -> Result<(), RunError> {
+        let installed = record.leaves_of.iter().filter(|(id, _)| !failed.contains_key(*id));
+        self.watched.updates.extend(installed.map(|(id, leaves)| (id.clone(), leaves.clone())));
+        self.watched.services.extend(record.services.iter().cloned());
+        self.site.state.save(WATCHED, &self.watched)?;
+        self.look_at_services();
+        Ok(())
+    }
+
+    /// Looks at the services that are watched, beside everything else.
+    pub(super) fn look_at_services(&mut self) {
+        if self.watching || self.watched.services.is_empty() || self.view.running.install.is_some() {
+            return;
+        }
+        self.watching = true;
+        let (root, watched, events) = (self.site.root.clone(), self.watched.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let dead = services::dead(&root, &watched.services, Settling::default());
+            let errors = services::errors(&root, &watched, &dead);
+            let _ = events.blocking_send(Event::Services(dead, errors));
+        });
+    }
+
+    /// Those that are dead are looked at again until they run.
+    pub(super) fn services_settled(
+        &mut self,
+        dead: BTreeMap<String, String>,
+        errors: BTreeMap<UpdateId, StateError>,
+    ) -> Result<(), RunError> {
+        self.watching = false;
+        if self.view.running.install.is_some() {
+            // Stopped for an upgrade, perhaps: looked at when it has ended.
+            return Ok(());
+        }
+        if !dead.is_empty() && self.view.unwell != errors {
+            tracing::error!(services = ?dead, "services that ran before a transaction do not run");
+        }
+        self.view.unwell = errors;
+        self.watched.services = dead.into_keys().collect();
+        if self.watched.services.is_empty() {
+            self.watched.updates.clear();
+        }
+        Ok(self.site.state.save(WATCHED, &self.watched)?)
     }
 
     /// After an operation that was cut off, and a scan: what it did install counts as installed by it.

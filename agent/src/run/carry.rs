@@ -181,9 +181,9 @@ impl Engine {
             return;
         }
         self.view.running.recovery = true;
-        let (site, events) = (self.site.clone(), self.events.clone());
+        let (site, events, policy) = (self.site.clone(), self.events.clone(), self.policy.clone());
         tokio::task::spawn_blocking(move || {
-            let result = recover::start(&site, now);
+            let result = recover::start(&site, policy.as_ref().map(|policy| &policy.body), now);
             let _ = events.blocking_send(Event::Prepared(result));
         });
     }

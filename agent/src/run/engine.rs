@@ -36,6 +36,7 @@ use crate::{
     facts,
     install::{LastFailure, Site, error::reported},
     report::{self, Outbox},
+    services::Watched,
     transport::{Transport, error::chain, retry::Backoff},
 };
 
@@ -45,6 +46,8 @@ pub(super) const CACHED: &str = "cached-lines.json";
 const STAMP: &str = "packages-stamp.json";
 /// The last 4 KiB of output of the last failed operation, for `status`.
 pub(super) const FAILURE: &str = "last-failure.json";
+/// Services that are to run again.
+pub(super) const WATCHED: &str = "watched-services.json";
 /// How often a lock that another process holds is tried.
 const LOCKED: Duration = Duration::from_secs(3);
 /// Downloads at a time.
@@ -104,6 +107,10 @@ pub(super) struct Engine {
     pub(super) others: BTreeSet<&'static str>,
     pub(super) looked: Option<Instant>,
     pub(super) looked_slowly: Option<Instant>,
+    /// What is to run again after transactions.
+    pub(super) watched: Watched,
+    /// Whether it is being looked at.
+    pub(super) watching: bool,
 }
 
 /// Last contact with the site.
@@ -147,6 +154,7 @@ impl Engine {
             .collect();
         view.scan.cached = cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
         let stamp: Option<Stamp> = state.load_or_default(STAMP)?;
+        let watched: Watched = state.load_or_default(WATCHED)?;
         let mut engine = Self {
             site: parts.site,
             catalogues: parts.catalogues,
@@ -183,6 +191,8 @@ impl Engine {
             others: BTreeSet::new(),
             looked: None,
             looked_slowly: None,
+            watched,
+            watching: false,
         };
         // What ended before a restart belongs to the boot in which it ran.
         engine.find_operation(now)?;
@@ -316,6 +326,7 @@ impl Engine {
             }
             Event::Prepared(result) => self.prepared(result, now)?,
             Event::Ended(standing) => self.ended(standing, now)?,
+            Event::Services(dead, errors) => self.services_settled(dead, errors)?,
             Event::OtherClient => return Err(RunError::OtherClient),
             Event::Reported(result) => self.reported(result, now)?,
             Event::Asked(question, reply) => {

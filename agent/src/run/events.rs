@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use patchtide_model::{
-    Digest, LineId,
+    Digest, LineId, UpdateId,
     policy::{LinePolicy, Policy},
+    state::StateError,
 };
 use patchtide_planner::client::ScanRequest;
 use patchtide_protocol::{location::Locations, state::Acknowledgement};
@@ -36,6 +37,8 @@ pub(crate) enum Event {
     Prepared(Result<Prepared, InstallError>),
     /// An operation ended.
     Ended(Standing),
+    /// Services that were watched: those that do not run, with how they are, and the updates it is the fault of.
+    Services(BTreeMap<String, String>, BTreeMap<UpdateId, StateError>),
     /// The site took this machine in as another client: its policies and numbers are others.
     OtherClient,
     /// A report was answered, or not.

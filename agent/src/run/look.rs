@@ -90,6 +90,7 @@ impl Engine {
 
     fn look_slowly(&mut self, machine: &Machine, now: Timestamp) -> Result<(), RunError> {
         self.sources.forgive();
+        self.look_at_services();
         if let Some(policy) = &self.policy {
             let wanted = policy.body.settings.other_updaters;
             match updaters::follow(&self.site.root, machine, wanted) {

@@ -16,6 +16,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use enrolling::Enrolling;
 use jiff::Timestamp;
+use patchtide_planner::client::limits;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -124,6 +125,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
             state: state.clone(),
             cache,
             program: config.program.clone(),
+            script_limit: limits::LEAST_PATIENCE,
         },
         catalogues: Catalogues::open(&state)?,
         outbox: Outbox::open(&state)?,

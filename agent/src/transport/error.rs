@@ -25,6 +25,16 @@ pub enum TransportError {
         #[source]
         source: reqwest::Error,
     },
+    /// It answers, but so slowly that nobody can wait for it.
+    #[error(
+        "{url} is too slow ({what}): another one is asked and what came is kept; check its load and the network"
+    )]
+    Slow {
+        /// Address.
+        url: String,
+        /// How slow.
+        what: String,
+    },
     /// The other side's certificate is not of this site.
     #[error(
         "{url} is not a system of this site (TLS-CA): compare the bundle's ca_pem with the site's; a proxy in between is not accepted"

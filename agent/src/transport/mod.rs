@@ -1,5 +1,6 @@
 //! HTTPS to the site: TLS 1.3, the bundle's CA as the only root, this machine's certificate, bounded bodies.
 
+mod content;
 pub mod error;
 pub mod retry;
 
@@ -17,22 +18,28 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::de::DeserializeOwned;
 
+pub use content::Content;
 pub use error::TransportError;
 
 /// Total time of a short request.
 pub const SHORT: Duration = Duration::from_mins(1);
-/// How long another machine may stay silent before it counts as gone.
+/// How long another machine may stay silent, or next to silent, before it counts as gone.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Until a connection stands; 10 s.
     pub connect: Duration,
-    /// While content arrives; 30 s.
+    /// Until an answer begins, and while content arrives; 30 s.
     pub silence: Duration,
+    /// Bytes a second of content that have to come, on average over `slow_for`; 1 KiB.
+    pub least_rate: u64,
+    /// 30 s.
+    pub slow_for: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), silence: Duration::from_secs(30) }
+        let moment = Duration::from_secs(30);
+        Self { connect: Duration::from_secs(10), silence: moment, least_rate: 1024, slow_for: moment }
     }
 }
 
@@ -128,12 +135,14 @@ impl Transport {
     }
 
     /// Starts to fetch `url`, from byte `from`, from a software update or distribution point.
-    pub async fn fetch(&self, url: &str, from: u64) -> Result<Response, TransportError> {
+    pub async fn fetch(&self, url: &str, from: u64) -> Result<Content, TransportError> {
         let mut request = self.clients().content.get(url);
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        checked(request, url).await.and_then(|response| is_content(response, url))
+        let response = checked(request, url).await?;
+        is_content(&response, url)?;
+        Ok(Content::new(response, url, self.patience))
     }
 }
 
@@ -237,11 +246,11 @@ fn from_the_site(response: Response, url: &str) -> Result<Response, TransportErr
 }
 
 /// Catalogues and packages are bytes. A page for people did not come from a distribution point (NET-CAPTIVE).
-fn is_content(response: Response, url: &str) -> Result<Response, TransportError> {
-    if media_type(&response).eq_ignore_ascii_case("text/html") {
+fn is_content(response: &Response, url: &str) -> Result<(), TransportError> {
+    if media_type(response).eq_ignore_ascii_case("text/html") {
         return Err(TransportError::NotTheSite { url: url.to_owned() });
     }
-    Ok(response)
+    Ok(())
 }
 
 /// A JSON body of at most `limit` bytes.

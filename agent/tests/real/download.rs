@@ -33,7 +33,7 @@ pub(crate) struct Bed {
     _folder: tempfile::TempDir,
     pub(crate) ca: Arc<Ca>,
     pub(crate) cache: Cache,
-    sources: Sources,
+    pub(crate) sources: Sources,
     pub(crate) transport: Transport,
     pub(crate) file: ContentFile,
     pub(crate) bytes: Vec<u8>,

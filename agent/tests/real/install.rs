@@ -8,7 +8,7 @@ use patchtide_agent::install::{
 };
 use patchtide_model::Digest;
 
-use crate::fixture::{Ground, fixture};
+use crate::{fixture::fixture, ground::Ground};
 
 /// The archive's own updates, perl and apt among them, with nothing but the approved files.
 #[test]

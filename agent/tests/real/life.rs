@@ -23,7 +23,9 @@ use patchtide_protocol::state::StateBody;
 use patchtide_tests::process::Daemon;
 
 use crate::{
-    fixture::{Ground, body, fixture, line_policies, scan_update},
+    fixture::{body, fixture, line_policies, scan_update},
+    ground::Ground,
+    scripts::{DAEMON, SERVICE},
     site::Site,
 };
 
@@ -303,6 +305,42 @@ async fn suspending_stops_what_has_not_started_and_failures_are_told() {
     assert_eq!(machine.ground.version("demo-b"), "installed 2");
     let status = machine.ask(&Question::Status);
     assert!(status.contains("broken by design"), "{status}");
+}
+
+/// reliability.md 4 #65: for dpkg all is well, and the service is dead. Told with the update that ships it, until it runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_65_a_dead_service_is_reported_until_it_runs_again() {
+    let site = Site::start().await;
+    let mut ground = Ground::new();
+    let package = |ground: &Ground, version, what: &str| {
+        let script = format!("{SERVICE} {what} || true");
+        ground.package("demo-daemon", version, "", &[(SERVICE, DAEMON), ("postinst", &script)])
+    };
+    ground.install_by_hand(&package(&ground, "1", "start"));
+    let leaf = package(&ground, "2", "stop");
+    site.put(&fs::read(ground.site.cache.path(&leaf.file.sha256)).unwrap());
+    let line = demo_line(&site, &[&leaf]);
+    let id = ground.approve(leaf);
+    site.set_policy(1, deploying(&line, &ground.updates, None));
+    let mut machine = Machine::new(ground, &site);
+    machine.start();
+    let dead = |body: &StateBody| {
+        matches!(body, StateBody::Update { update, state: UpdateEnforcement::GeneralFailure, error: Some(error) }
+            if *update == id && error.symbol == "INSTALL-SERVICE" && error.message.contains("demo-daemon"))
+    };
+    let told = site.said("the dead service", 0, &machine.log, dead).await;
+    assert_eq!(machine.ground.version("demo-daemon"), "installed 2");
+    let failed = enforcement(DeploymentEnforcement::InstallFailed);
+    site.said("the deployment's failure", 0, &machine.log, failed).await;
+    let why = machine.ask(&Question::Why { update: None });
+    assert!(why.contains("INSTALL-SERVICE"), "{why}");
+
+    machine.ground.run(&[SERVICE, "start"]);
+    // Looked at again every ten minutes, and by whatever agent comes next.
+    machine.kill();
+    machine.start();
+    site.said("installed", told, &machine.log, enforcement(DeploymentEnforcement::Installed)).await;
+    machine.ground.run(&[SERVICE, "stop"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

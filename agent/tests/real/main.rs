@@ -5,6 +5,7 @@
 
 mod download;
 mod fixture;
+mod ground;
 mod install;
 mod life;
 mod network;
@@ -12,6 +13,7 @@ mod packages;
 mod pins;
 mod recovery;
 mod scan;
+mod scripts;
 mod server;
 mod site;
 mod updaters;

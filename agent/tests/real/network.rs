@@ -9,10 +9,13 @@ use std::{
 };
 
 use patchtide_agent::{
+    catalogue::Catalogues,
     download::DownloadError,
     identity::enrol::{EnrolError, greet},
+    state::StateFolder,
     transport::{Patience, SHORT, Transport, TransportError, error::chain, read_json},
 };
+use patchtide_model::policy::LinePolicy;
 use patchtide_protocol::{Problem, enrolment::SiteGreeting};
 use reqwest::Method;
 
@@ -87,7 +90,8 @@ async fn bad_input_92_a_portal_is_no_distribution_point() {
 #[tokio::test]
 async fn silence_ends_and_the_next_one_is_asked() {
     let mut bed = bed();
-    let quick = Patience { connect: Duration::from_secs(1), silence: Duration::from_secs(1) };
+    let quick =
+        Patience { connect: Duration::from_secs(1), silence: Duration::from_secs(1), ..Patience::default() };
     bed.transport = Transport::with(&bundle(&bed.ca, &[]), quick).unwrap();
     let (good, asked) = (bed.bytes.clone(), Arc::new(AtomicUsize::new(0)));
     let first = bed.bytes.clone();
@@ -120,6 +124,88 @@ async fn silence_ends_and_the_next_one_is_asked() {
     let alone = Transport::new(&bundle(&bed.ca, &[&mute.url])).unwrap();
     let error = alone.ask(Method::GET, "/v1/site", Duration::from_secs(1), |r| r).await.unwrap_err();
     assert!(matches!(error, TransportError::Unreachable { .. }), "{error}");
+}
+
+/// One that drips is never silent and never gets done: the next one is asked, and goes on where it was. So for catalogues.
+#[tokio::test]
+async fn one_that_drips_is_left_for_the_next() {
+    let mut bed = bed();
+    let second = Duration::from_secs(1);
+    let quick = Patience { connect: second, silence: second, least_rate: 1024, slow_for: second };
+    bed.transport = Transport::with(&bundle(&bed.ca, &[]), quick).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (bytes, counter) = (bed.bytes.clone(), Arc::clone(&asked));
+    let dripping = serve(&bed.ca, move |r| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let bytes = bytes.clone();
+        async move {
+            let reply = Reply::file(&r, &bytes);
+            Reply { drip: Some(if reply.status == 200 { 400_000 } else { 0 }), ..reply }
+        }
+    })
+    .await;
+    let start = Instant::now();
+    let error = bed.fetch(&[&dripping.url]).await.unwrap_err();
+    assert_eq!(error.code().0, "NET-DOWNLOAD");
+    assert!(chain(&error).contains("too slow"), "{}", chain(&error));
+    let kept = bed.cache.partial_len(&bed.file.sha256);
+    assert!(kept >= 400_000, "{kept}");
+    // Each try gets on, also when there is none that is faster.
+    bed.fetch(&[&dripping.url]).await.unwrap_err();
+    let more = bed.cache.partial_len(&bed.file.sha256);
+    assert!(more > kept, "{more}");
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "once for each try");
+
+    let good = bed.bytes.clone();
+    let ranges = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ranges);
+    let honest = serve(&bed.ca, move |r| {
+        seen.lock().unwrap().push(r.headers.get("range").cloned());
+        let good = good.clone();
+        async move { Reply::file(&r, &good) }
+    })
+    .await;
+    // It failed lately, hence would be asked last.
+    (0..6).for_each(|_| bed.sources.forgive());
+    bed.fetch(&[&dripping.url, &honest.url]).await.unwrap();
+    let from = ranges.lock().unwrap()[0].clone().unwrap();
+    let from: u64 = from.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+    assert!(from > more, "{from}: on from what dripped");
+    assert!(bed.cache.contains(&bed.file));
+    assert_eq!(bed.sources.order(&[dripping.url.clone(), honest.url.clone()])[0], honest.url);
+
+    let folder = tempfile::tempdir().unwrap();
+    let catalogues = Catalogues::open(&StateFolder::open(folder.path()).unwrap()).unwrap();
+    let line = LinePolicy {
+        line: "a/b/c".parse().unwrap(),
+        catalogue_version: 1,
+        digest: bed.file.sha256,
+        size: bed.file.size,
+        release: None,
+    };
+    let alone =
+        catalogues.fetch(&bed.transport, &line, std::slice::from_ref(&dripping.url)).await.unwrap_err();
+    assert!(chain(&alone).contains("too slow"), "{}", chain(&alone));
+    catalogues.fetch(&bed.transport, &line, &[dripping.url, honest.url]).await.unwrap();
+    assert!(catalogues.has(&line));
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+/// A distribution point whose answer itself drips: no header ever ends.
+#[tokio::test]
+async fn an_answer_that_never_begins_is_given_up() {
+    let mut bed = bed();
+    let second = Duration::from_secs(1);
+    let quick = Patience { connect: second, silence: second, ..Patience::default() };
+    bed.transport = Transport::with(&bundle(&bed.ca, &[]), quick).unwrap();
+    let endless = serve(&bed.ca, |_| async {
+        Reply { headers: vec![("x-drip", "x".repeat(300))], slow_head: true, ..Reply::status(200) }
+    })
+    .await;
+    let start = Instant::now();
+    let error = bed.fetch(&[&endless.url]).await.unwrap_err();
+    assert_eq!(error.code().0, "NET-DOWNLOAD", "{}", chain(&error));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 /// A site that no longer speaks this agent's version says what to do; one that speaks more than it is worked with.

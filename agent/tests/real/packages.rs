@@ -6,7 +6,7 @@ use patchtide_agent::install::{InstallError, outcome::Verdict};
 use patchtide_model::catalogue::Leaf;
 use patchtide_tests::process::run;
 
-use crate::fixture::{Ground, leaf_of_file};
+use crate::{fixture::leaf_of_file, ground::Ground};
 
 const TREE: &str = "--owner=0 --group=0 --sort=name --format=gnu";
 
@@ -139,14 +139,53 @@ fn bad_input_63_a_package_that_expands_to_more_than_it_says_is_refused() {
     let zstd = zstd::encode_all(&data[..], 1).unwrap();
     assert!(zstd.len() < 1 << 20);
     assert_eq!(refused(&good_control(), ("data.tar.zst", &zstd)), "PKG-LIMIT");
-    let plain = tempfile::NamedTempFile::new().unwrap();
-    fs::write(plain.path(), &data).unwrap();
-    let xz = Command::new("xz").args(["-0", "-c"]).arg(plain.path()).output().unwrap();
-    assert!(xz.status.success() && xz.stdout.len() < 1 << 20);
-    assert_eq!(refused(&good_control(), ("data.tar.xz", &xz.stdout)), "PKG-LIMIT");
+    let xz = xz(&["-0"], &data);
+    assert!(xz.len() < 1 << 20);
+    assert_eq!(refused(&good_control(), ("data.tar.xz", &xz)), "PKG-LIMIT");
     let sparse = tar("--sparse", &["."], hole);
     assert!(sparse.len() < 1 << 20);
     assert_eq!(refused(&good_control(), ("data.tar", &sparse)), "PKG-LIMIT");
+}
+
+fn xz(words: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let plain = tempfile::NamedTempFile::new().unwrap();
+    fs::write(plain.path(), bytes).unwrap();
+    let output = Command::new("xz").args(words).args(["-T1", "-c"]).arg(plain.path()).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// The check of an xz header.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+/// reliability.md 4 #63: a few bytes whose reader must make a dictionary of 4 GiB. The strongest settings that packages
+/// are made with are read.
+#[test]
+fn bad_input_63_a_dictionary_larger_than_any_package_needs_is_refused() {
+    let mut evil = xz(&["-0"], &good_data());
+    // Behind the stream's 12 bytes a block: its length, no sizes, LZMA2 with one byte that says how large the dictionary is.
+    let end = 12 + (usize::from(evil[12]) + 1) * 4;
+    assert_eq!(evil[13..16], [0, 0x21, 1]);
+    evil[16] = 40;
+    let check = crc32(&evil[12..end - 4]).to_le_bytes();
+    evil[end - 4..end].copy_from_slice(&check);
+    let (ground, _) = ground_with(&good_control(), ("data.tar.xz", &evil));
+    let error = ground.prepare(&ground.batch()).unwrap_err();
+    assert_eq!(error.code().0, "PKG-LIMIT", "{error}");
+    assert!(error.to_string().contains("bytes of memory") && error.to_string().contains("demo-a"), "{error}");
+    assert_eq!(ground.version("demo-a"), "installed 1");
+
+    let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    zstd.window_log(27).unwrap();
+    std::io::Write::write_all(&mut zstd, &good_data()).unwrap();
+    let zstd = zstd.finish().unwrap();
+    for (name, data) in [("data.tar.xz", xz(&["-9e"], &good_data())), ("data.tar.zst", zstd)] {
+        let (ground, _) = ground_with(&good_control(), (name, &data));
+        assert_eq!(ground.install(), Verdict::Done(std::collections::BTreeMap::new()), "{name}");
+    }
 }
 
 /// reliability.md 4 #54: two packages that need each other are one transaction.

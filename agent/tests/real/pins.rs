@@ -8,7 +8,7 @@ use patchtide_model::{
     policy::{LinePolicy, LineRelease},
 };
 
-use crate::fixture::Ground;
+use crate::ground::Ground;
 
 /// Version 1 of two packages is installed; version 2 of one comes from each of two lines.
 fn ground() -> Ground {

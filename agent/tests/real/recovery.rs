@@ -12,10 +12,10 @@ use patchtide_agent::{
     scan::{Machine, interrupted},
 };
 
-use crate::fixture::Ground;
+use crate::ground::Ground;
 
 /// Ends everything that runs below the root at once, as a power cut would: the supervisor, apt, dpkg, scripts.
-fn cut_power(ground: &Ground) {
+pub(crate) fn cut_power(ground: &Ground) {
     let root = ground.site.root.folder().to_owned();
     for _ in 0..5 {
         let mut any = false;
@@ -37,7 +37,7 @@ fn cut_power(ground: &Ground) {
     }
 }
 
-fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_mins(1), "{what}");
@@ -48,7 +48,10 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 fn recovered(ground: &Ground) {
     let machine = Machine::read(&ground.site.root).unwrap();
     assert!(interrupted(&ground.site.root, &machine, true).is_some());
-    assert!(matches!(recover::start(&ground.site, jiff::Timestamp::UNIX_EPOCH).unwrap(), Prepared::Started));
+    assert!(matches!(
+        recover::start(&ground.site, None, jiff::Timestamp::UNIX_EPOCH).unwrap(),
+        Prepared::Started
+    ));
     assert!(matches!(ground.wait(), Standing::Ended(..)));
     let machine = Machine::read(&ground.site.root).unwrap();
     assert_eq!(interrupted(&ground.site.root, &machine, true), None);
@@ -90,6 +93,63 @@ fn a_cut_while_unpacking_is_recovered() {
     assert_eq!(ground.version("demo-a"), "installed 2", "unpacked anew from the file of the operation");
 }
 
+/// What dpkg says of the package: want, flag, state.
+fn words_of(ground: &Ground, package: &str) -> String {
+    ground.run(&["dpkg-query", "-W", "-f", "${Status}", package])
+}
+
+/// reliability.md 4 #70: cut off between the new files and the old package's last word, by this agent's own operation, by
+/// another hand while an approved file is in the cache, and by another hand that used apt. Unpacked anew, and on it goes.
+#[test]
+fn bad_input_70_what_must_be_installed_anew_is_unpacked_from_a_cached_file() {
+    for by in ["the agent", "another hand", "apt"] {
+        let mut ground = Ground::new();
+        let slow = "if [ \"$1\" = upgrade ] && [ ! -e /run/slow ]; then touch /run/slow; sleep 60; fi";
+        ground.install_by_hand(&ground.package("demo-a", "1:1", "", &[("postrm", slow)]));
+        ground.install_by_hand(&ground.package("demo-b", "1", "", &[]));
+        let new = ground.package("demo-a", "1:2", "", &[]);
+        let file = ground.site.cache.path(&new.file.sha256);
+        let inside = format!("/var/lib/patchtide/cache/{}", new.file.sha256);
+        if by == "apt" {
+            let archives = ground.site.root.path("/var/cache/apt/archives");
+            fs::create_dir_all(&archives).unwrap();
+            fs::copy(&file, archives.join("demo-a_1%3a2_all.deb")).unwrap();
+        } else {
+            ground.approve(new.clone());
+        }
+        ground.approve(ground.package("demo-b", "2", "", &[]));
+        let mut other = None;
+        if by == "the agent" {
+            assert!(matches!(ground.prepare(&ground.batch()).unwrap(), Prepared::Started));
+        } else {
+            other = Some(ground.site.root.command(&["dpkg", "-i", &inside]).spawn().unwrap());
+        }
+        until("the script runs", || ground.site.root.path("/run/slow").exists());
+        cut_power(&ground);
+        match &mut other {
+            Some(other) => drop(other.wait().unwrap()),
+            None => assert!(matches!(ground.wait(), Standing::Lost(_))),
+        }
+        assert_eq!(words_of(&ground, "demo-a"), "install reinstreq half-installed", "{by}");
+        let configured = ground.output(&["dpkg", "--configure", "-a"]);
+        let said = String::from_utf8_lossy(&configured.stderr).into_owned();
+        assert!(words_of(&ground, "demo-a").contains("reinstreq"), "that alone does not help: {said}");
+        if by == "apt" {
+            ground.site.cache.discard(&new.file.sha256).unwrap();
+        }
+
+        let body = crate::fixture::body(&ground.updates, vec![]);
+        let started = recover::start(&ground.site, Some(&body), jiff::Timestamp::UNIX_EPOCH).unwrap();
+        assert!(matches!(started, Prepared::Started));
+        assert!(matches!(ground.wait(), Standing::Ended(_, ended) if ended.success), "{by}");
+        assert_eq!(words_of(&ground, "demo-a"), "install ok installed", "{by}");
+        assert_eq!(ground.version("demo-a"), "installed 1:2", "{by}");
+        assert_eq!(ground.run(&["dpkg", "--audit"]), "");
+        assert_eq!(ground.install(), Verdict::Done(BTreeMap::new()), "{by}: it goes on");
+        assert_eq!(ground.version("demo-b"), "installed 2", "{by}");
+    }
+}
+
 /// The agent may be killed; apt and dpkg are not, and the next agent learns how they ended.
 #[test]
 fn the_operation_outlives_whoever_started_it() {
@@ -123,7 +183,7 @@ fn real_updates_survive_cut_after_cut() {
                 break;
             }
             assert!(matches!(
-                recover::start(&ground.site, jiff::Timestamp::UNIX_EPOCH).unwrap(),
+                recover::start(&ground.site, None, jiff::Timestamp::UNIX_EPOCH).unwrap(),
                 Prepared::Started
             ));
             ground.wait();

@@ -9,7 +9,10 @@ use patchtide_agent::{
 use patchtide_model::state::Detection;
 use patchtide_packaging::Version;
 
-use crate::fixture::{Ground, Oracle, SECURITY, body, fixture, line_policies};
+use crate::{
+    fixture::{Oracle, SECURITY, body, fixture, line_policies},
+    ground::Ground,
+};
 
 #[test]
 fn a_scan_finds_what_apt_would_upgrade() {

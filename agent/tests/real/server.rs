@@ -90,6 +90,10 @@ pub(crate) struct Reply {
     pub(crate) cut: Option<usize>,
     /// After so many bytes of the body nothing more comes, and the connection stays.
     pub(crate) stall: Option<usize>,
+    /// After so many bytes of the body the rest comes byte by byte, ten a second.
+    pub(crate) drip: Option<usize>,
+    /// The head comes like that.
+    pub(crate) slow_head: bool,
 }
 
 impl Reply {
@@ -168,6 +172,19 @@ where
     Server { url }
 }
 
+/// Byte by byte, ten a second.
+async fn drip(
+    stream: &mut tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    for byte in bytes {
+        stream.write_all(&[*byte]).await?;
+        stream.flush().await?;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 async fn answer(
     mut stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
     handler: Handler,
@@ -202,11 +219,17 @@ async fn answer(
         let _ = write!(out, "{name}: {value}\r\n");
     }
     out.push_str("\r\n");
-    stream.write_all(out.as_bytes()).await?;
+    let fast = if reply.slow_head { 0 } else { out.len() };
+    stream.write_all(&out.as_bytes()[..fast]).await?;
+    drip(&mut stream, &out.as_bytes()[fast..]).await?;
     if let Some(stall) = reply.stall {
         stream.write_all(&reply.body[..stall]).await?;
         stream.flush().await?;
         std::future::pending::<()>().await;
+    }
+    if let Some(at) = reply.drip {
+        stream.write_all(&reply.body[..at]).await?;
+        drip(&mut stream, &reply.body[at..]).await?;
     }
     if let Some(cut) = reply.cut {
         stream.write_all(&reply.body[..cut.min(reply.body.len())]).await?;

@@ -8,7 +8,7 @@ use patchtide_agent::{
 };
 use patchtide_model::object::OtherUpdaters::{Disable, Report};
 
-use crate::fixture::Ground;
+use crate::ground::Ground;
 
 #[test]
 fn they_are_found_switched_off_and_given_back() {

@@ -27,6 +27,14 @@ pub fn transaction(run_times: impl Iterator<Item = Option<SignedDuration>>) -> S
     run_times.fold(TRANSACTION_BASE, |sum, time| sum.saturating_add(time.unwrap_or(UPDATE_SHARE)))
 }
 
+/// A transaction is not called too long before this time.
+pub const LEAST_PATIENCE: SignedDuration = SignedDuration::from_hours(1);
+
+/// After what time a transaction is called too long: twice what is expected, for that is an estimate, and at least `least`.
+pub fn patience(expected: SignedDuration, least: SignedDuration) -> SignedDuration {
+    expected.saturating_mul(2).max(least)
+}
+
 /// `first`, doubled with each further failure, at most `most`.
 fn back_off(first: SignedDuration, most: SignedDuration, count: u32) -> SignedDuration {
     let factor = 1_i32 << count.saturating_sub(1).min(20);

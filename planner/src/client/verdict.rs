@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use patchtide_model::{
     Digest, UpdateId,
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, StateError, UpdateEnforcement},
@@ -61,9 +61,8 @@ fn error(code: u32, symbol: &str, message: String) -> StateError {
 }
 
 fn overdue(run: &RunningInstall) -> Option<Timestamp> {
-    // Twice the estimate, and never less than an hour: it is one, and nothing is killed for it.
-    let patience = run.batch.expected.saturating_mul(2).max(SignedDuration::from_hours(1));
-    run.since.checked_add(patience).ok()
+    // dpkg is not ended for it; a single script or hook that takes as long is, by the agent.
+    run.since.checked_add(limits::patience(run.batch.expected, limits::LEAST_PATIENCE)).ok()
 }
 
 fn update<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> UpdateVerdict {
@@ -88,7 +87,7 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
                     RUN_TIME,
                     "RUN-TIME",
                     format!(
-                        "runs since {}, longer than it may; it is not stopped: look at the machine",
+                        "runs since {}, longer than it may; dpkg is not stopped, a script of a package that hangs is: look at the machine",
                         run.since
                     ),
                 )),
@@ -102,6 +101,9 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
     }
     match item.detection {
         Detection::Installed if calls_for_restart(context, item) => plain(E::PendingRestart),
+        Detection::Installed if view.unwell.contains_key(item.id) => {
+            (Some(E::GeneralFailure), view.unwell.get(item.id).cloned())
+        }
         Detection::Installed if view.installed.contains_key(item.id) => plain(E::Installed),
         Detection::Installed | Detection::Unknown | Detection::NotRequired => (None, None),
         Detection::Required => required(context, machine, item),

@@ -45,6 +45,9 @@ pub struct ClientView {
     /// Last failed attempts; gone when the update is installed.
     #[serde(default)]
     pub failed: BTreeMap<UpdateId, Attempt>,
+    /// Installed updates after which a service that ran before does not run, with what it is.
+    #[serde(default)]
+    pub unwell: BTreeMap<UpdateId, StateError>,
     /// Why the system itself says that a restart is needed; empty: it does not.
     #[serde(default)]
     pub restart_reasons: BTreeSet<RestartReason>,
@@ -257,6 +260,7 @@ impl ClientView {
             distribution_points: BTreeSet::new(),
             installed: BTreeMap::new(),
             failed: BTreeMap::new(),
+            unwell: BTreeMap::new(),
             restart_reasons: BTreeSet::new(),
             lock: None,
             recovery: None,

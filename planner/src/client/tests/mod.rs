@@ -172,7 +172,7 @@ fn a_lock_a_running_batch_and_a_broken_dpkg_are_waited_for() {
     assert_eq!(running.updates[&id("a", 2)].state, Some(UpdateEnforcement::Installing));
     let late = decide(&policy, &view, at("2026-11-21T11:00:00Z"), &TimeZone::UTC);
     assert_eq!(late.updates[&id("a", 2)].error.as_ref().unwrap().symbol, "RUN-TIME");
-    assert_eq!(late.actions, [], "nothing is killed");
+    assert_eq!(late.actions, [], "dpkg is not killed");
 
     // The agent died in the middle of dpkg: recovered first, then detected again.
     view.running = Running::default();

@@ -64,6 +64,22 @@ fn restarting(view: &mut ClientView) {
     view.scan.changed = None;
 }
 
+/// reliability.md 4 #65: dpkg is content and the machine is not. It is compliant, and the deployment says what failed.
+#[test]
+fn an_update_that_left_a_service_dead_is_a_failure_until_it_runs() {
+    let (policy, mut view) = setting(|_| {});
+    restarting(&mut view);
+    view.installed.get_mut(&id("b", 2)).unwrap().restart = RestartRule::Never;
+    assert_eq!(states(&now_for(&policy, &view), "b").0, Some(E::Installed));
+    view.unwell.insert(id("b", 2), failure());
+    let decision = now_for(&policy, &view);
+    assert_eq!(states(&decision, "b"), (Some(E::GeneralFailure), Some(D::InstallFailed)));
+    assert_eq!(decision.updates[&id("b", 2)].error.as_ref().unwrap().message, "broken");
+    assert_eq!(decision.deployments["uid-all"].error.as_ref().unwrap().message, "broken");
+    view.unwell.clear();
+    assert_eq!(states(&now_for(&policy, &view), "b").0, Some(E::Installed));
+}
+
 /// R-ENFU-05, R-ENFD-02: a deployment whose updates wait for the restart that another one caused.
 #[test]
 fn what_waits_for_the_restart_of_others_says_so() {
