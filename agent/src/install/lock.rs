@@ -21,6 +21,9 @@ pub fn holder(root: &Root) -> Result<Option<String>, InstallError> {
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                return Err(InstallError::ReadOnly(path));
+            }
             Err(error) => return Err(failed(error)),
         };
         match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {

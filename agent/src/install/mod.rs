@@ -209,12 +209,6 @@ const MARGIN: u64 = 64 * 1024 * 1024;
 const INODES: u64 = 2_000;
 
 fn check_disk(site: &Site, machine: &Machine, approved: &[&Leaf]) -> Result<(), InstallError> {
-    let folder = site.root.path("/usr");
-    let found = rustix::fs::statvfs(&folder)
-        .map_err(|source| InstallError::Disk { folder: folder.clone(), source: source.into() })?;
-    if found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
-        return Err(InstallError::ReadOnly(folder));
-    }
     // dpkg unpacks a package beside the old one and then replaces it: the largest counts once, new ones fully.
     let mut largest = 0;
     let mut added = 0;
@@ -225,7 +219,18 @@ fn check_disk(site: &Site, machine: &Machine, approved: &[&Leaf]) -> Result<(), 
         }
         largest = largest.max(bytes);
     }
-    let (needed, free) = (largest + added + MARGIN, found.f_bfree.saturating_mul(found.f_frsize));
+    has_room(site.root.path("/usr"), largest + added + MARGIN)?;
+    // dpkg's database, whose journal it must be able to write to the end.
+    has_room(site.root.path("/var/lib/dpkg"), MARGIN)
+}
+
+fn has_room(folder: PathBuf, needed: u64) -> Result<(), InstallError> {
+    let found = rustix::fs::statvfs(&folder)
+        .map_err(|source| InstallError::Disk { folder: folder.clone(), source: source.into() })?;
+    if found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Err(InstallError::ReadOnly(folder));
+    }
+    let free = found.f_bfree.saturating_mul(found.f_frsize);
     if needed > free {
         return Err(InstallError::NoSpace { needed, free, folder });
     }
@@ -243,21 +248,37 @@ impl Site {
     }
 }
 
+/// The share of the time for a script that a question to apt gets, which is all offline: ten minutes. A hook of the machine's
+/// must not hold everything for ever; what is ended then is no dpkg.
+const QUESTION: i32 = 6;
+/// What `timeout` ends with when it was too long.
+const TOO_LONG: i32 = 124;
+
 fn output(site: &Site, program: &'static str, arguments: &[String]) -> Result<Output, InstallError> {
-    crate::root::clean_command(&site.root_arguments(program, arguments))
+    let own = site.root_arguments(program, arguments);
+    let seconds = (site.script_limit / QUESTION).as_secs().to_string();
+    let bounded = ["timeout", "-k", "10", &seconds].map(str::to_owned).into_iter().chain(own);
+    crate::root::clean_command(&bounded.collect::<Vec<_>>())
         .output()
         .map_err(|source| InstallError::Start { program: program.to_owned(), source })
 }
 
-/// Runs a program to its end; anything but success is an error with the end of what it said.
+/// Asks a program to its end; anything but success is an error with the end of what it said.
 fn run(site: &Site, program: &'static str, arguments: &[String]) -> Result<Output, InstallError> {
-    let output = output(site, program, arguments)?;
+    succeeded(program, output(site, program, arguments)?)
+}
+
+fn succeeded(program: &'static str, output: Output) -> Result<Output, InstallError> {
     if output.status.success() {
         return Ok(output);
     }
+    let status = match output.status.code() {
+        Some(TOO_LONG) => "it took too long and was ended; perhaps a hook of apt's hangs".to_owned(),
+        _ => output.status.to_string(),
+    };
     Err(InstallError::Program {
         program: program.to_owned(),
-        status: output.status.to_string(),
+        status,
         output: outcome::tail(&[&output.stdout[..], &output.stderr[..]].concat()),
     })
 }

@@ -137,18 +137,33 @@ pub fn start(site: &Site, record: &Record, plan: &Plan) -> Result<(), InstallErr
 /// Where the operation stands; none: there is none.
 pub fn look(site: &Site) -> Result<Option<Standing>, InstallError> {
     let folder = folder(site);
-    let Some(record) = read_json::<Record>(&folder.join(RECORD))? else { return Ok(None) };
-    let record = Box::new(record);
+    let record = match read_json::<Record>(&folder.join(RECORD)) {
+        Ok(Some(record)) => Box::new(record),
+        Ok(None) => return Ok(None),
+        // Of another version of the agent, or rotten: what it did a scan tells, and dpkg is put right where it must be.
+        Err(error @ StateError::Damaged { .. }) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "an operation that nobody can read");
+            Box::new(Record {
+                kind: Kind::Recover,
+                batch: None,
+                leaves_of: LeavesOf::new(),
+                services: BTreeSet::new(),
+                started: Timestamp::UNIX_EPOCH,
+            })
+        }
+        Err(error) => return Err(error.into()),
+    };
     let lock = open_lock(&folder.join(LOCK))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Some(Standing::Running(record))),
         Err(source) => return Err(InstallError::Lock { path: folder.join(LOCK), source: source.into() }),
         Ok(()) => {}
     }
-    Ok(Some(match read_json::<Ended>(&folder.join(RESULT))? {
-        Some(ended) => Standing::Ended(record, ended),
-        None => Standing::Lost(record),
-    }))
+    match read_json::<Ended>(&folder.join(RESULT)) {
+        Ok(Some(ended)) => Ok(Some(Standing::Ended(record, ended))),
+        Ok(None) | Err(StateError::Damaged { .. }) => Ok(Some(Standing::Lost(record))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The end was looked at: what it did is in the agent's own books now. The files stay until the next operation.

@@ -17,7 +17,7 @@ use patchtide_planner::client::LockFact;
 use super::{
     InstallError, Prepared, Site, lock,
     operation::{self, Kind, Plan, Record, Step},
-    repository, run,
+    repository, succeeded,
 };
 use crate::scan::Machine;
 
@@ -31,7 +31,12 @@ pub fn start(site: &Site, body: Option<&PolicyBody>, now: Timestamp) -> Result<P
         return Ok(Prepared::Locked(LockFact { at: now, holder }));
     }
     // Opening its database for writing makes dpkg take its journal in: only then the status tells what must be unpacked.
-    run(site, "dpkg", &["--set-selections".to_owned()])?;
+    let taken = site
+        .root
+        .command(&["dpkg", "--set-selections"])
+        .output()
+        .map_err(|source| InstallError::Start { program: "dpkg".to_owned(), source })?;
+    succeeded("dpkg", taken)?;
     let machine = Machine::read(&site.root)?;
     let folder = operation::folder(site);
     let mut files = Vec::new();

@@ -14,6 +14,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 const GRACE: Duration = Duration::from_secs(10);
 /// Where dpkg keeps maintainer scripts, and those of a package that is being unpacked.
 const SCRIPTS: [&str; 2] = ["/var/lib/dpkg/info/", "/var/lib/dpkg/tmp.ci/"];
+/// Whose children are looked at.
+const PACKAGE_TOOLS: [&str; 2] = ["apt-get", "dpkg"];
+/// What apt and dpkg start for themselves, and they before they turn into it.
+const OWN: [&str; 8] = ["apt-get", "dpkg", "dpkg-deb", "dpkg-split", "chroot", "rm", "tar", "diff"];
+const METHODS: &str = "/usr/lib/apt/";
 /// Words of a command line that are looked at: an interpreter with its options, a debconf frontend, the script.
 const WORDS: usize = 6;
 
@@ -138,11 +143,12 @@ fn below(all: &[Process], top: i32) -> Vec<&Process> {
 /// Maintainer scripts that dpkg runs, and hooks that apt or dpkg runs, below `top`, with their names.
 fn scripts(all: &[Process], top: i32) -> Vec<(&Process, String)> {
     let tree = below(all, top);
-    let of_package_tool = |process: &&&Process| {
-        tree.iter().any(|p| p.id.0 == process.parent && matches!(p.name.as_str(), "apt-get" | "dpkg"))
+    let tool_above = |process: &Process| {
+        let parent = tree.iter().find(|p| p.id.0 == process.parent)?;
+        PACKAGE_TOOLS.iter().find(|tool| **tool == parent.name)
     };
     tree.iter()
-        .filter(of_package_tool)
+        .filter(|process| tool_above(process).is_some())
         .filter_map(|process| {
             let line = fs::read(format!("/proc/{}/cmdline", process.id.0)).ok()?;
             Some((*process, name_of(&line)?))
@@ -150,7 +156,7 @@ fn scripts(all: &[Process], top: i32) -> Vec<(&Process, String)> {
         .collect()
 }
 
-/// What a command line runs; none: neither a maintainer script nor a hook.
+/// What a child of apt or dpkg is, by its command line; none: a part of themselves.
 fn name_of(line: &[u8]) -> Option<String> {
     let words: Vec<String> = line
         .split(|byte| *byte == 0)
@@ -163,13 +169,13 @@ fn name_of(line: &[u8]) -> Option<String> {
     if let Some(name) = script {
         return Some(name.chars().take(100).collect());
     }
-    // apt and dpkg run hooks, and nothing else, by a shell.
-    match words.as_slice() {
-        [shell, option, hook, ..] if shell.ends_with("sh") && option == "-c" => {
-            Some(format!("the hook {:?}", hook.chars().take(80).collect::<String>()))
-        }
-        _ => None,
+    let program = words.first().filter(|word| !word.is_empty())?;
+    let own = program.rsplit('/').next().is_some_and(|name| OWN.contains(&name));
+    if own || program.starts_with(METHODS) {
+        return None;
     }
+    // A shell may have given way to the one program of the hook.
+    Some(format!("the hook {:?}", words.join(" ").trim().chars().take(80).collect::<String>()))
 }
 
 #[cfg(test)]
@@ -184,7 +190,9 @@ mod tests {
         let debconf = ["/usr/bin/perl", "-w", "/usr/share/debconf/frontend", info, "configure"];
         assert_eq!(name(&debconf).as_deref(), Some("demo-a.postinst"));
         assert_eq!(name(&["/var/lib/dpkg/tmp.ci/preinst", "upgrade"]).as_deref(), Some("preinst"));
-        assert!(name(&["/bin/sh", "-c", "sleep 9"]).is_some_and(|name| name.contains("sleep 9")));
+        for hook in [&["/bin/sh", "-c", "sleep 9"][..], &["sleep", "9"]] {
+            assert!(name(hook).is_some_and(|name| name.contains("sleep")), "{hook:?}");
+        }
         for tool in [
             &["dpkg", "--configure", "-a"][..],
             &["dpkg-deb", "--control", "/var/lib/patchtide/x.deb", "/var/lib/dpkg/tmp.ci"],

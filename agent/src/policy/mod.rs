@@ -107,7 +107,10 @@ impl PolicyStore {
         if highest.client.is_some_and(|client| client != self.client) {
             highest = Highest::default();
         }
-        let (held, found) = ((highest.epoch, highest.number), (policy.epoch, policy.number));
+        // The kept policy is the second witness, should the mark be lost.
+        let kept = self.load()?.map_or((0, 0), |kept| (kept.epoch, kept.number));
+        let held = kept.max((highest.epoch, highest.number));
+        let found = (policy.epoch, policy.number);
         if found < held {
             return Err(PolicyError::Older { held, found });
         }

@@ -234,10 +234,10 @@ async fn the_next_management_point_is_asked_when_one_is_gone() {
 struct Small(tempfile::TempDir);
 
 impl Small {
-    fn new() -> Self {
+    fn sized(size: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(folder.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder.path());
         patchtide_tests::process::run(&mut mount).unwrap();
         Self(folder)
     }
@@ -253,9 +253,41 @@ impl Drop for Small {
 #[tokio::test]
 async fn bad_input_69_a_disk_that_is_too_small_is_named_before_a_byte_comes() {
     let mut bed = bed();
-    let small = Small::new();
+    let small = Small::sized("32m");
     bed.cache = Cache::open(&StateFolder::open(small.0.path()).unwrap()).unwrap();
     let error = bed.fetch(&["https://127.0.0.1:9"]).await.unwrap_err();
     assert_eq!(error.code().0, "PRE-DISK");
     assert!(error.to_string().contains("make room"), "{error}");
+}
+
+/// reliability.md 4 #69: the disk is filled by somebody else while the file comes. What came is kept, and with room again
+/// the rest is fetched.
+#[tokio::test]
+async fn bad_input_69_a_disk_that_fills_up_in_the_middle_is_named() {
+    let mut bed = bed();
+    let small = Small::sized("100m");
+    bed.cache = Cache::open(&StateFolder::open(small.0.path()).unwrap()).unwrap();
+    let (good, other) = (bed.bytes.clone(), small.0.path().join("somebody-else's"));
+    let filled = other.clone();
+    let server = serve(&bed.ca, move |r| {
+        let (good, filled) = (good.clone(), filled.clone());
+        async move {
+            if r.headers.contains_key("range") {
+                return Reply::file(&r, &good);
+            }
+            // All but half a megabyte.
+            let room = rustix::fs::statvfs(filled.parent().unwrap()).unwrap();
+            let bytes = usize::try_from(room.f_bfree * room.f_frsize).unwrap() - (512 << 10);
+            std::fs::write(&filled, vec![1; bytes]).unwrap();
+            Reply::file(&r, &good)
+        }
+    })
+    .await;
+    let error = bed.fetch(&[&server.url]).await.unwrap_err();
+    assert_eq!(error.code().0, "PRE-DISK", "{}", chain(&error));
+    let kept = bed.cache.partial_len(&bed.file.sha256);
+    assert!(kept > 0 && kept < bed.file.size && !bed.cache.contains(&bed.file), "{kept}");
+    std::fs::remove_file(other).unwrap();
+    bed.fetch(&[&server.url]).await.unwrap();
+    assert!(bed.cache.contains(&bed.file));
 }

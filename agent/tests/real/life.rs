@@ -25,20 +25,19 @@ use patchtide_tests::process::Daemon;
 use crate::{
     fixture::{body, fixture, line_policies, scan_update},
     ground::Ground,
-    scripts::{DAEMON, SERVICE},
     site::Site,
 };
 
 const UID: &str = "0f0e0d0c-0000-4000-8000-000000000001";
 
-struct Machine {
-    ground: Ground,
-    log: PathBuf,
+pub(crate) struct Machine {
+    pub(crate) ground: Ground,
+    pub(crate) log: PathBuf,
     agent: Option<Daemon>,
 }
 
 impl Machine {
-    fn new(ground: Ground, site: &Site) -> Self {
+    pub(crate) fn new(ground: Ground, site: &Site) -> Self {
         let root = &ground.site.root;
         fs::create_dir_all(root.path("/etc/patchtide/labels.d")).unwrap();
         fs::write(root.path("/etc/patchtide/labels.d/ring"), "ring=test\n").unwrap();
@@ -52,14 +51,14 @@ impl Machine {
         Self { ground, log, agent: None }
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchtide-agent"));
         command.arg("--root").arg(self.ground.site.root.folder()).arg("run");
         self.agent = Some(Daemon::spawn("agent", &command, &self.log).unwrap());
     }
 
     /// Kills the agent alone, at once.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let agent = self.agent.take().unwrap();
         let status = Command::new("kill").args(["-9", &agent.pid().to_string()]).status().unwrap();
         assert!(status.success());
@@ -84,7 +83,7 @@ impl Machine {
         answer.text
     }
 
-    async fn until(&self, what: &str, condition: impl Fn(&Path) -> bool) {
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Path) -> bool) {
         for _ in 0..600 {
             if condition(self.ground.site.root.folder()) {
                 return;
@@ -119,7 +118,7 @@ fn settings() -> DeploymentSettings {
 }
 
 /// A policy that deploys the updates now.
-fn deploying(
+pub(crate) fn deploying(
     base: &PolicyBody,
     updates: &BTreeMap<UpdateId, Vec<Leaf>>,
     always: Option<&UpdateId>,
@@ -142,7 +141,7 @@ fn deploying(
     policy
 }
 
-fn enforcement(want: DeploymentEnforcement) -> impl Fn(&StateBody) -> bool {
+pub(crate) fn enforcement(want: DeploymentEnforcement) -> impl Fn(&StateBody) -> bool {
     move |body| matches!(body, StateBody::Enforcement { state, .. } if *state == want)
 }
 
@@ -219,7 +218,7 @@ async fn from_enrolment_to_a_compliant_machine() {
 }
 
 /// Demo packages in a line of their own.
-fn demo_line(site: &Site, leaves: &[&Leaf]) -> PolicyBody {
+pub(crate) fn demo_line(site: &Site, leaves: &[&Leaf]) -> PolicyBody {
     let line: LineId = "demo/test/main".parse().unwrap();
     let updates = leaves
         .iter()
@@ -305,42 +304,6 @@ async fn suspending_stops_what_has_not_started_and_failures_are_told() {
     assert_eq!(machine.ground.version("demo-b"), "installed 2");
     let status = machine.ask(&Question::Status);
     assert!(status.contains("broken by design"), "{status}");
-}
-
-/// reliability.md 4 #65: for dpkg all is well, and the service is dead. Told with the update that ships it, until it runs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_input_65_a_dead_service_is_reported_until_it_runs_again() {
-    let site = Site::start().await;
-    let mut ground = Ground::new();
-    let package = |ground: &Ground, version, what: &str| {
-        let script = format!("{SERVICE} {what} || true");
-        ground.package("demo-daemon", version, "", &[(SERVICE, DAEMON), ("postinst", &script)])
-    };
-    ground.install_by_hand(&package(&ground, "1", "start"));
-    let leaf = package(&ground, "2", "stop");
-    site.put(&fs::read(ground.site.cache.path(&leaf.file.sha256)).unwrap());
-    let line = demo_line(&site, &[&leaf]);
-    let id = ground.approve(leaf);
-    site.set_policy(1, deploying(&line, &ground.updates, None));
-    let mut machine = Machine::new(ground, &site);
-    machine.start();
-    let dead = |body: &StateBody| {
-        matches!(body, StateBody::Update { update, state: UpdateEnforcement::GeneralFailure, error: Some(error) }
-            if *update == id && error.symbol == "INSTALL-SERVICE" && error.message.contains("demo-daemon"))
-    };
-    let told = site.said("the dead service", 0, &machine.log, dead).await;
-    assert_eq!(machine.ground.version("demo-daemon"), "installed 2");
-    let failed = enforcement(DeploymentEnforcement::InstallFailed);
-    site.said("the deployment's failure", 0, &machine.log, failed).await;
-    let why = machine.ask(&Question::Why { update: None });
-    assert!(why.contains("INSTALL-SERVICE"), "{why}");
-
-    machine.ground.run(&[SERVICE, "start"]);
-    // Looked at again every ten minutes, and by whatever agent comes next.
-    machine.kill();
-    machine.start();
-    site.said("installed", told, &machine.log, enforcement(DeploymentEnforcement::Installed)).await;
-    machine.ground.run(&[SERVICE, "stop"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests and their helpers")]
 
+mod commands;
 mod download;
 mod fixture;
 mod ground;

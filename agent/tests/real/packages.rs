@@ -282,5 +282,13 @@ fn bad_input_69_a_disk_that_takes_no_files_is_seen_before_anything_starts() {
         assert_eq!(error.code().0, symbol, "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
     }
+    let database = ground.site.root.path("/var/lib/dpkg");
+    run(Command::new("mount").arg("--bind").args([&database, &database])).unwrap();
+    let mounted = Mounted(database.clone());
+    run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&database)).unwrap();
+    let error = ground.prepare(&ground.batch()).unwrap_err();
+    drop(mounted);
+    assert_eq!(error.code().0, "PRE-RO", "{error}");
     assert_eq!(ground.version("demo-a"), "installed 1");
+    assert_eq!(ground.install(), Verdict::Done(std::collections::BTreeMap::new()), "with room it is");
 }

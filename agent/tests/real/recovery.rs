@@ -150,6 +150,25 @@ fn bad_input_70_what_must_be_installed_anew_is_unpacked_from_a_cached_file() {
     }
 }
 
+/// An agent that was replaced by its own update, or a disk that rots: what nobody can read is waited for, and looked at by
+/// what it did; the agent starts in any case.
+#[test]
+fn an_operation_that_cannot_be_read_is_no_obstacle() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "", &[("postinst", "sleep 2")]));
+    assert!(matches!(ground.prepare(&ground.batch()).unwrap(), Prepared::Started));
+    let folder = patchtide_agent::install::operation::folder(&ground.site);
+    fs::write(folder.join("record.json"), r#"{"kind":"Later"}"#).unwrap();
+    let look = || patchtide_agent::install::operation::look(&ground.site).unwrap().unwrap();
+    assert!(matches!(look(), Standing::Running(_)));
+    let Standing::Ended(record, ended) = ground.wait() else { panic!("lost") };
+    assert!(record.batch.is_none() && ended.success);
+    assert_eq!(ground.version("demo-a"), "installed 2");
+    fs::write(folder.join("result.json"), "{").unwrap();
+    assert!(matches!(look(), Standing::Lost(_)), "dpkg is looked after, then");
+}
+
 /// The agent may be killed; apt and dpkg are not, and the next agent learns how they ended.
 #[test]
 fn the_operation_outlives_whoever_started_it() {

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use patchtide_agent::{
     install::{
         Prepared,
-        operation::{Ended, Standing},
+        operation::{self, Ended, Standing},
         outcome::Verdict,
         recover,
     },
@@ -118,6 +118,25 @@ fn bad_input_65_a_hook_that_hangs_is_ended() {
     fs::write(ground.site.root.path("/etc/apt/apt.conf.d/99own"), hook).unwrap();
     assert_eq!(install(&ground), BTreeMap::new());
     assert_eq!(ground.version("demo-a"), "installed 2");
+    let Some(Standing::Ended(_, ended)) = operation::look(&ground.site).unwrap() else { panic!() };
+    assert!(ended.overran[0].contains("hook") && ended.overran[0].contains(HANG), "{ended:?}");
+}
+
+/// A hook of the machine's own around apt's lists would hold the agent before anything started.
+#[test]
+fn a_hook_that_hangs_before_the_start_is_ended_and_named() {
+    let mut ground = Ground::new();
+    ground.site.script_limit = SignedDuration::from_mins(1);
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "", &[]));
+    let hook = format!("APT::Update::Post-Invoke {{ \"{HANG}\"; }};\n");
+    fs::write(ground.site.root.path("/etc/apt/apt.conf.d/99own"), hook).unwrap();
+    let start = Instant::now();
+    let error = ground.prepare(&ground.batch()).unwrap_err();
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+    assert!(error.to_string().contains("a hook of apt's hangs"), "{error}");
+    assert!(ground.is_quiet());
+    assert_eq!(ground.version("demo-a"), "installed 1");
 }
 
 /// A script that takes long, but less than it may, is left alone, however long the whole transaction takes.
