@@ -5,6 +5,7 @@
 //! taken into the database in its newest generation, or be marked as blocking. Otherwise a deployment that is applied
 //! together with its window could reach clients before the window does.
 
+mod arrivals;
 mod input;
 mod sign;
 mod whole;
@@ -20,6 +21,7 @@ use patchtide_signer::SignerError;
 use patchtide_store::StoreError;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::arrivals::Arrivals;
 use crate::{context::Context, error::chain, pace};
 
 /// Changes that come within this time are one.
@@ -133,10 +135,11 @@ pub async fn run(ctx: Arc<Context>) {
     let mut collections = ctx.caches.collections.version();
     let mut points = ctx.caches.software_update_points.version();
     let mut behind = None;
+    let mut arrivals = Arrivals::default();
     loop {
         changes.mark_unchanged();
         let started = Instant::now();
-        let pause = match compile(&ctx).await {
+        let pause = match compile(&ctx, &mut arrivals).await {
             Ok(Run::Done { signed, withheld }) => {
                 behind = None;
                 ctx.metrics.compiled(started.elapsed(), signed, withheld);
@@ -175,12 +178,12 @@ pub async fn run(ctx: Arc<Context>) {
 }
 
 /// Compiles, signs and stores once.
-pub async fn compile(ctx: &Context) -> Result<Run, CompileError> {
+async fn compile(ctx: &Context, arrivals: &mut Arrivals) -> Result<Run, CompileError> {
     let (objects, behind) = whole::objects(ctx).await?;
     if let Some(object) = behind {
         return Ok(Run::Behind { object });
     }
-    let input = input::load(ctx, objects).await?;
+    let input = input::load(ctx, objects, arrivals).await?;
     let plan = site::compile(&input);
     // Fails closed: what cannot be proved is a defect, and no policy goes out that may ignore a restriction.
     let violations = check::check(&input, &plan);

@@ -1,6 +1,9 @@
 //! The other kinds as the site database holds them: validated, in domain terms, one row an object.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -133,6 +136,32 @@ pub struct Boundary {
     pub cidr: IpNet,
     /// Fast ("local"), or slow and unreliable.
     pub fast: bool,
+}
+
+/// How a client comes to a distribution point, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Inside a fast boundary.
+    Fast,
+    /// Inside a slow one.
+    Slow,
+    /// From outside its boundaries.
+    Outside,
+}
+
+impl DistributionPoint {
+    /// How a client at `address` comes to it; of boundaries that overlap the better one counts. None: it is protected, and
+    /// the client is outside.
+    pub fn way(&self, address: IpAddr) -> Option<Way> {
+        let address = address.to_canonical();
+        let inside = self.boundaries.iter().filter(|boundary| boundary.cidr.contains(&address));
+        match inside.map(|boundary| boundary.fast).max() {
+            None if self.protected => None,
+            None => Some(Way::Outside),
+            Some(true) => Some(Way::Fast),
+            Some(false) => Some(Way::Slow),
+        }
+    }
 }
 
 /// A deployment package (R-PKG).

@@ -50,6 +50,10 @@ pub struct PolicyBody {
     pub updates: BTreeMap<UpdateId, UpdatePolicy>,
     /// Packages that approved updates newly depend on; approved with them.
     pub dependencies: Vec<Leaf>,
+    /// Files of these leaves that no distribution point within the client's reach has yet. The client does not ask for
+    /// them before a policy says otherwise; only when that takes very long, it tries.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub awaited: BTreeSet<Digest>,
     /// For each value that a merge decided, the object it came from: `settings.scan_cycle` -> `ClientSettings/lab`.
     pub provenance: BTreeMap<String, String>,
 }

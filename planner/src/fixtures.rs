@@ -155,6 +155,7 @@ pub(crate) fn site(updates: Vec<Update>) -> SiteInput {
         updates: updates.into_iter().map(|update| (update.id.clone(), update)).collect(),
         required_leaves: BTreeMap::new(),
         dependencies: Vec::new(),
+        holders: None,
     }
 }
 

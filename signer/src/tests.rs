@@ -39,6 +39,7 @@ fn policy() -> Policy {
             deployments: vec![],
             updates: BTreeMap::new(),
             dependencies: vec![],
+            awaited: std::collections::BTreeSet::new(),
             provenance: BTreeMap::new(),
         },
     }

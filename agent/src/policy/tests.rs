@@ -33,6 +33,7 @@ impl Signer {
                 deployments: vec![],
                 updates: std::collections::BTreeMap::new(),
                 dependencies: vec![],
+                awaited: std::collections::BTreeSet::new(),
                 provenance: std::collections::BTreeMap::new(),
             },
         };

@@ -254,6 +254,7 @@ pub(crate) fn body(updates: &BTreeMap<UpdateId, Vec<Leaf>>, dependencies: Vec<Le
             })
             .collect(),
         dependencies,
+        awaited: std::collections::BTreeSet::new(),
         provenance: BTreeMap::new(),
     }
 }

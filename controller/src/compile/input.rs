@@ -9,8 +9,13 @@ use patchtide_model::{
     policy::{LinePolicy, LineRelease},
 };
 use patchtide_planner::site::SiteInput;
+use tokio::time::Instant;
 
-use super::{CompileError, store};
+use super::{
+    CompileError,
+    arrivals::{Arrivals, Holders},
+    store,
+};
 use crate::{
     context::Context,
     dependencies,
@@ -22,7 +27,11 @@ use crate::{
 };
 
 /// Everything the planner needs beside the objects, from the site database.
-pub(super) async fn load(ctx: &Context, mut objects: SiteObjects) -> Result<SiteInput, CompileError> {
+pub(super) async fn load(
+    ctx: &Context,
+    mut objects: SiteObjects,
+    arrivals: &mut Arrivals,
+) -> Result<SiteInput, CompileError> {
     add_token_members(ctx, &mut objects).await.map_err(store("load members by token"))?;
     let clients = ctx.store.clients().await.map_err(store("load clients"))?;
     let lines = ctx.store.lines().await.map_err(store("load lines"))?;
@@ -60,7 +69,37 @@ pub(super) async fn load(ctx: &Context, mut objects: SiteObjects) -> Result<Site
     }
     let dependencies =
         if ids.is_empty() { Vec::new() } else { new_dependencies(ctx, &packages, &ids).await? };
-    Ok(SiteInput { site: ctx.site.clone(), objects, clients, lines, updates, required_leaves, dependencies })
+    let approved = updates.values().flat_map(|update| {
+        let required = required_leaves.get(&update.id);
+        let is_offered =
+            move |leaf: &&Leaf| required.is_some_and(|required| required.contains(&leaf.reference()));
+        update.leaves.iter().filter(is_offered)
+    });
+    let files: BTreeSet<Digest> = approved.chain(&dependencies).map(|leaf| leaf.file.sha256).collect();
+    let holders = holders(ctx, &files, arrivals).await?;
+    Ok(SiteInput {
+        site: ctx.site.clone(),
+        objects,
+        clients,
+        lines,
+        updates,
+        required_leaves,
+        dependencies,
+        holders: Some(holders),
+    })
+}
+
+/// Which distribution points have the files, as clients are told.
+async fn holders(
+    ctx: &Context,
+    files: &BTreeSet<Digest>,
+    arrivals: &mut Arrivals,
+) -> Result<Holders, CompileError> {
+    // In this order: a file that arrives in between is on its way, and the next run tells it.
+    let on_its_way = ctx.store.content_on_its_way().await.map_err(store("look for content on its way"))?;
+    let files: Vec<Digest> = files.iter().copied().collect();
+    let there = ctx.store.dps_with(&files).await.map_err(store("load distributed content"))?;
+    Ok(arrivals.tell(there, on_its_way, Instant::now()))
 }
 
 /// What the packages hold.

@@ -90,6 +90,7 @@ mod tests {
             deployments: vec![],
             updates: BTreeMap::new(),
             dependencies: vec![],
+            awaited: std::collections::BTreeSet::new(),
             provenance: BTreeMap::new(),
         });
         let verdicts =

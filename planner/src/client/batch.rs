@@ -134,11 +134,19 @@ pub(super) fn under_way<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<
         .values()
         .filter(|item| item.due.is_some() && context.backing_off(item).is_none())
         .find(|item| match stock.content.get(item.id) {
+            Some(Content::Missing(missing)) if missing.awaited > 0 => {
+                missing.is_under_way() || settling || arriving_until(context, item) > context.now
+            }
             Some(Content::Missing(missing)) => missing.is_under_way(),
             Some(Content::Unapproved(_)) => settling,
             _ => false,
         })
         .map(|item| item.id)
+}
+
+/// Until when others wait for a due update whose content is still on its way to the distribution points.
+pub(super) fn arriving_until(context: &Context<'_>, item: &Item<'_>) -> Timestamp {
+    context.start(item).checked_add(limits::APPROVAL_GRACE).unwrap_or(Timestamp::MAX)
 }
 
 /// When the next batch starts as far as time alone decides: everything is here, and the clock has to move on.

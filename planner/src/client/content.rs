@@ -35,6 +35,8 @@ pub(super) struct Missing<'a> {
     pub running: usize,
     /// The download that is tried again first.
     pub retry: Option<(Timestamp, &'a ContentProblem)>,
+    /// On no distribution point yet, as the policy says.
+    pub awaited: usize,
     /// Highest number of failures in a row.
     pub failures: u32,
     /// No allowed way leads to a distribution point: the deployments' rule for slow or unprotected ones forbids it.
@@ -113,6 +115,10 @@ pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>) -> Content<'a>
             missing.running += 1;
             continue;
         }
+        if context.body.awaited.contains(&file.sha256) && asked_all_the_same(context) > context.now {
+            missing.awaited += 1;
+            continue;
+        }
         if let Some(problem) = view.content_problems.get(&file.sha256) {
             missing.failures = missing.failures.max(problem.count);
             let pause = if problem.not_offered {
@@ -133,6 +139,12 @@ pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>) -> Content<'a>
         }
     }
     Content::Missing(missing)
+}
+
+/// From when on a file is asked for although the policy says that it is on no distribution point: a site that cannot
+/// give out another policy must not keep clients from content that has come meanwhile.
+pub(super) fn asked_all_the_same(context: &Context<'_>) -> Timestamp {
+    context.policy.issued_at.checked_add(limits::AWAITED_PATIENCE).unwrap_or(Timestamp::MAX)
 }
 
 impl Missing<'_> {

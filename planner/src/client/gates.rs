@@ -5,7 +5,7 @@ use patchtide_model::{UpdateId, state::Detection};
 
 use super::{
     batch::{self, Fit},
-    content::Content,
+    content::{Content, asked_all_the_same},
     context::{Context, Item, Reach},
     decide::Machine,
     decision::{Gate, GateKind, GateStatus, Opens},
@@ -103,6 +103,15 @@ fn content(context: &Context<'_>, machine: &Machine<'_>, item: &Item<'_>) -> Gat
                     "only slow or unprotected distribution points are in reach, and no deployment of it allows them",
                 )
                 .by(object, "spec.settings.download")
+            } else if missing.awaited > 0 && missing.fetch.is_empty() && context.is_wanted(item) {
+                closed(
+                    kind,
+                    Opens::At(asked_all_the_same(context)),
+                    format!(
+                        "waiting for content: {} file(s) are on no distribution point in reach yet; a policy says when they are, and they are asked for then all the same",
+                        missing.awaited
+                    ),
+                )
             } else if let Some((again, problem)) = missing.retry {
                 closed(kind, Opens::At(again), format!("{}; tried again then", problem.error.message))
             } else if context.is_wanted(item) {

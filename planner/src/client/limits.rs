@@ -19,6 +19,9 @@ pub const ALONE_AFTER: u32 = 2;
 /// Failed downloads in a row before the state says *failed* instead of *waiting*.
 pub const DOWNLOAD_FAILED_AFTER: u32 = 3;
 
+/// A file that is on no distribution point is asked for all the same when the policy that says so is this old.
+pub const AWAITED_PATIENCE: SignedDuration = SignedDuration::from_hours(1);
+
 /// After a scan found something new, the site gets this long to approve it before a batch goes without it.
 pub const APPROVAL_GRACE: SignedDuration = SignedDuration::from_mins(2);
 

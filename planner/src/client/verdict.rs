@@ -9,7 +9,7 @@ use patchtide_model::{
 };
 
 use super::{
-    batch::Fit,
+    batch::{self, Fit},
     content::Content,
     context::{Context, Item, Reach},
     decide::{Machine, recovery_retry},
@@ -318,6 +318,12 @@ fn next_wake(context: &Context<'_>, machine: &Machine<'_>, decision: &Decision) 
     times.extend(machine.scans.retry_at);
     times.extend(view.running.install.as_ref().and_then(overdue));
     times.extend(view.recovery.as_ref().and_then(recovery_retry));
+    times.extend(machine.stock.content.iter().filter_map(|(id, content)| match content {
+        Content::Missing(missing) if missing.awaited > 0 => {
+            context.items.get(*id).map(|item| batch::arriving_until(context, item))
+        }
+        _ => None,
+    }));
     times.extend(machine.stock.content.values().filter_map(|content| match content {
         Content::Missing(missing) => missing.retry.map(|(again, _)| again),
         _ => None,

@@ -18,6 +18,7 @@ use patchtide_model::{
 
 use super::{
     Note, SiteInput, SitePlan, Verdict,
+    awaited::Reach,
     membership::{check_collections, membership, targeted, undetermined},
 };
 
@@ -56,6 +57,7 @@ pub fn compile(input: &SiteInput) -> SitePlan {
     let withheld = Withholding::new(input, &unknown, &mut notes);
     let settings = settings_by_rank(input, &unknown, &mut notes);
 
+    let reach = Reach::new(input, &offers);
     let mut policies = BTreeMap::new();
     let mut shared: BTreeMap<Key<'_>, Arc<PolicyBody>> = BTreeMap::new();
     for client in input.clients.iter().filter(|client| client.state == ClientState::Active) {
@@ -81,8 +83,11 @@ pub fn compile(input: &SiteInput) -> SitePlan {
                 .iter()
                 .find(|settings| settings.collection.as_ref().is_none_or(is_member))
                 .map_or("", |settings| settings.name.as_str()),
+            points: reach.points(client),
         };
-        let body = shared.entry(key).or_insert_with_key(|key| Arc::new(body(input, &offers, &settings, key)));
+        let body = shared
+            .entry(key)
+            .or_insert_with_key(|key| Arc::new(body(input, &offers, &settings, &reach, key)));
         policies.insert(client.id, Verdict::Policy(Arc::clone(body)));
     }
     SitePlan { membership, targets, policies, notes: notes.into_iter().collect() }
@@ -99,6 +104,7 @@ struct Key<'a> {
     deployments: Vec<&'a ObjectName>,
     windows: Vec<&'a ObjectName>,
     settings: &'a str,
+    points: BTreeSet<&'a ObjectName>,
 }
 
 /// The updates that may be offered: known and not expired, with the leaves that somebody needs.
@@ -237,6 +243,7 @@ fn body(
     input: &SiteInput,
     offers: &BTreeMap<&UpdateId, UpdatePolicy>,
     ranked: &[&ClientSettings],
+    reach: &Reach<'_>,
     key: &Key<'_>,
 ) -> PolicyBody {
     let objects = &input.objects;
@@ -278,7 +285,9 @@ fn body(
     dependencies.dedup();
     let mut lines: Vec<LinePolicy> = if settings.enabled { input.lines.clone() } else { Vec::new() };
     lines.sort_by(|a, b| a.line.cmp(&b.line));
-    PolicyBody { settings, lines, windows, deployments, updates, dependencies, provenance }
+    let leaves = updates.values().flat_map(|update| &update.leaves).chain(&dependencies);
+    let awaited = reach.awaited(&key.points, leaves);
+    PolicyBody { settings, lines, windows, deployments, updates, dependencies, awaited, provenance }
 }
 
 fn deployment_policy(

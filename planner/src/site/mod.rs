@@ -1,6 +1,7 @@
 //! The site's half: objects, clients and the catalogue -> membership and one policy per client; reported states ->
 //! the numbers of a deployment's status.
 
+mod awaited;
 mod compile;
 mod fitting;
 mod membership;
@@ -14,7 +15,7 @@ use std::{
 };
 
 use patchtide_model::{
-    ClientId, ObjectName, SiteName, UpdateId,
+    ClientId, Digest, ObjectName, SiteName, UpdateId,
     catalogue::{Leaf, LeafRef, Update},
     client::Client,
     object::{Membership, SiteObjects},
@@ -43,6 +44,9 @@ pub struct SiteInput {
     pub required_leaves: BTreeMap<UpdateId, BTreeSet<LeafRef>>,
     /// Packages that approved updates newly depend on, approved with them.
     pub dependencies: Vec<Leaf>,
+    /// Which distribution points have the files of all these leaves; a file without an entry is on none. None: nobody
+    /// knows, and clients ask for everything.
+    pub holders: Option<BTreeMap<Digest, BTreeSet<ObjectName>>>,
 }
 
 /// What came out.

@@ -9,7 +9,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 use axum::{Json, extract::State};
 use patchtide_endpoint::{AuthenticatedClient, Refusal};
-use patchtide_model::{ClientId, Digest, object::DistributionPoint};
+use patchtide_model::{
+    ClientId, Digest,
+    object::{DistributionPoint, Way},
+};
 use patchtide_protocol::location::{DistributionPointLocation, Locality, Locations};
 
 use crate::{ManagementPoint, error::refusal};
@@ -67,17 +70,13 @@ pub fn order(
     client: ClientId,
     address: IpAddr,
 ) -> Vec<DistributionPointLocation> {
-    let address = address.to_canonical();
     let mut found: Vec<(Locality, Digest, &DistributionPoint)> = points
         .iter()
         .filter_map(|point| {
-            // Overlapping boundaries: the better one counts.
-            let inside = point.boundaries.iter().filter(|b| b.cidr.contains(&address));
-            let locality = match inside.map(|boundary| boundary.fast).max() {
-                None if point.protected => return None,
-                None => Locality::Fallback,
-                Some(true) => Locality::Fast,
-                Some(false) => Locality::Slow,
+            let locality = match point.way(address)? {
+                Way::Fast => Locality::Fast,
+                Way::Slow => Locality::Slow,
+                Way::Outside => Locality::Fallback,
             };
             let tie = Digest::of(format!("{client}/{}", point.name).as_bytes());
             Some((locality, tie, point))

@@ -114,6 +114,13 @@ impl SiteStore {
         Ok(states)
     }
 
+    /// Whether some distribution point shall have a file that it has not got yet. What it failed to take counts, too: it
+    /// is tried again.
+    pub async fn content_on_its_way(&self) -> Result<bool> {
+        let query = sql("SELECT 1 FROM dp_content WHERE site = $1 AND wanted = 1 AND present = 0 LIMIT 1");
+        Ok(self.core().row("content on its way", query.bind(self.site.as_str())).await?.is_some())
+    }
+
     /// For each of `digests` the distribution points that have it (every digest of the input has an entry).
     pub async fn dps_with(&self, digests: &[Digest]) -> Result<BTreeMap<Digest, BTreeSet<ObjectName>>> {
         let mut found: BTreeMap<Digest, BTreeSet<ObjectName>> =

@@ -46,7 +46,9 @@ async fn files_are_wanted_fetched_and_distributed(db: Db) {
     assert!(site.set_content_state(Digest::of(b"x"), ContentState::Present, at(1)).await.is_err());
 
     let dp = ObjectName::new("dp1").unwrap();
+    assert!(!site.content_on_its_way().await.unwrap());
     assert!(site.set_dp_wanted(&dp, BTreeSet::from([one, two])).await.unwrap());
+    assert!(site.content_on_its_way().await.unwrap());
     assert!(!site.set_dp_wanted(&dp, BTreeSet::from([one, two])).await.unwrap());
     site.set_dp_present(&dp, one, Ok(()), at(3)).await.unwrap();
     site.set_dp_present(&dp, two, Err("disk full".to_owned()), at(3)).await.unwrap();
@@ -57,6 +59,7 @@ async fn files_are_wanted_fetched_and_distributed(db: Db) {
     assert_eq!((with[&one].len(), with[&two].len()), (1, 0));
     // What is not wanted any more is still there until the distribution point says that it is gone.
     assert!(site.set_dp_wanted(&dp, BTreeSet::from([two])).await.unwrap());
+    assert!(site.content_on_its_way().await.unwrap());
     assert_eq!(site.dp_wanted(&dp).await.unwrap(), BTreeSet::from([two]));
     assert_eq!(site.dps_with(&[one]).await.unwrap()[&one], BTreeSet::from([dp.clone()]));
     site.set_dp_present(&dp, one, Err("removed".to_owned()), at(4)).await.unwrap();

@@ -1,6 +1,7 @@
 //! `UpdateDeployment`: references resolved and perhaps pinned, settings merged, kept for the policy compiler; status
 //! tells how far the clients are.
 
+pub mod awaited;
 pub mod dereference;
 pub mod left;
 pub mod pin;

@@ -26,6 +26,7 @@ use patchtide_planner::site::{
     },
 };
 
+use super::awaited;
 use crate::{
     compile::Compiled,
     context::Context,
@@ -86,6 +87,9 @@ pub async fn fill(
     status.content_bytes = Some(content_bytes(ctx, deployment).await?);
     let missing = without_content(ctx, deployment).await?;
     let told = missing.as_ref().map(|text| (true, "NotInAPackage", text.as_str()));
+    let plan = compiled.plan.as_ref();
+    let awaited = plan.and_then(|plan| awaited::message(plan, targeted, deployment));
+    let told = told.or_else(|| awaited.as_ref().map(|text| (true, "NotDistributed", text.as_str())));
     flag(status, CONTENT_MISSING, generation, &ctx.clock.time(), told);
     let late = numbers.missed.map(unreachable);
     let told = late.as_ref().map(|text| (true, "NoWindowBefore", text.as_str()));

@@ -166,6 +166,64 @@ fn a_deadline_that_is_put_off_stops_the_deployment() {
     }
 }
 
+/// As in Configuration Manager: the deployment is known before its content is there, and nobody asks for that until the
+/// site says that a distribution point has it.
+#[test]
+fn content_is_asked_for_when_a_distribution_point_has_it() {
+    let on = |files: &[&str]| {
+        let holders = files.iter().map(|file| (leaf(file, 2).file.sha256, [name("dp")].into()));
+        Some(holders.collect())
+    };
+    let mut world = small(|site, _| {
+        let point = DistributionPoint {
+            name: name("dp"),
+            endpoints: vec!["https://dp.example:8444".to_owned()],
+            boundaries: vec![],
+            protected: false,
+        };
+        site.objects.distribution_points.insert(point.name.clone(), point);
+        site.holders = on(&[]);
+    });
+    world.run_until(at(START) + minutes(30)).unwrap();
+    let asked = |world: &World| {
+        world.log.iter().filter(|entry| matches!(entry.action, Action::Download { .. })).count()
+    };
+    assert_eq!((asked(&world), installs(&world).len()), (0, 0));
+    at_rest(&world);
+    let verdict = &world.decision(client(1)).unwrap().updates[&id("a", 2)];
+    assert_eq!(verdict.state, Some(UpdateEnforcement::WaitingForContent));
+    let words = verdict.gates.iter().map(|gate| gate.reason.as_str()).collect::<Vec<_>>().join("; ");
+    assert!(words.contains("1 file(s) are on no distribution point in reach yet"), "{words}");
+    world.site.holders = on(&["a", "b"]);
+    world.publish();
+    world.run_until(at(START) + minutes(45)).unwrap();
+    assert!(compliant(&world));
+    assert_eq!(installs(&world).len(), 1);
+}
+
+/// A distribution point that is down, or a site that can give out no policy, stops nobody for good: after an hour the
+/// client asks all the same.
+#[test]
+fn content_that_never_comes_is_asked_for_all_the_same() {
+    let mut world = small(|site, _| {
+        let point = DistributionPoint {
+            name: name("dp"),
+            endpoints: vec!["https://dp.example:8444".to_owned()],
+            boundaries: vec![],
+            protected: false,
+        };
+        site.objects.distribution_points.insert(point.name.clone(), point);
+        // One of two has come: it does not wait for the other one for ever.
+        site.holders = Some([(leaf("a", 2).file.sha256, [name("dp")].into())].into());
+    });
+    world.run_until(at(START) + minutes(59)).unwrap();
+    let first: Vec<_> =
+        installs(&world).iter().flat_map(|(_, batch)| batch.updates.keys().cloned()).collect();
+    assert_eq!(first, [id("a", 2)]);
+    world.run_until(at(START) + minutes(75)).unwrap();
+    assert!(compliant(&world));
+}
+
 /// R-MW-07: an update that did not concern the machine is revised and does now: the deployment's settings and the
 /// machine's window of before hold for it.
 #[test]

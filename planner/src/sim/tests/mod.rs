@@ -9,6 +9,7 @@ use patchtide_model::{
     ClientId,
     catalogue::RestartRule,
     deployment::Deadline,
+    object::DistributionPoint,
     state::{Compliance, DeploymentEnforcement, UpdateEnforcement},
 };
 use uuid::Uuid;

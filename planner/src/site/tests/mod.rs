@@ -12,7 +12,9 @@ use patchtide_model::{
     ClientId, ObjectName,
     client::{Client, ClientState, Facts},
     deployment::{Available, Deadline},
-    object::{Blocked, ClientSettings, Collection, FactOperator, FactRequirement},
+    object::{
+        Blocked, Boundary, ClientSettings, Collection, DistributionPoint, FactOperator, FactRequirement,
+    },
     state::{Compliance, DeploymentEnforcement, StateError},
     window::Zone,
 };
@@ -26,7 +28,7 @@ use super::{
 };
 use patchtide_model::state::{Compliance as C, DeploymentEnforcement as D};
 
-use crate::fixtures::*;
+use crate::{check::check, fixtures::*};
 
 fn client(number: u128, facts: &[(&str, &str)]) -> Client {
     Client {
@@ -241,4 +243,42 @@ fn what_is_not_understood_and_restricts_withholds_policy() {
     assert_eq!(withheld(&input), [1]);
     input.objects.windows.get_mut(&name("night")).unwrap().collection = name("gone");
     assert_eq!(withheld(&input), [1, 2, 3]);
+}
+
+/// R-DP-07: what a client waits for depends on the points within its reach.
+#[test]
+fn files_are_awaited_where_no_point_in_reach_has_them() {
+    let mut input = two_groups();
+    let point = |title: &str, network: &str| DistributionPoint {
+        name: name(title),
+        endpoints: vec![format!("https://{title}.example:8444")],
+        boundaries: vec![Boundary { cidr: network.parse().unwrap(), fast: true }],
+        protected: true,
+    };
+    for point in [point("here", "10.1.0.0/16"), point("there", "10.2.0.0/16")] {
+        input.objects.distribution_points.insert(point.name.clone(), point);
+    }
+    for (client, address) in input.clients.iter_mut().zip(["10.1.0.1", "10.2.0.1", "192.0.2.1"]) {
+        client.address = Some(address.parse().unwrap());
+    }
+    let file = leaf("a", 2).file.sha256;
+    let awaited = |input: &SiteInput| {
+        let plan = compile(input);
+        assert_eq!(check(input, &plan), []);
+        [2, 1, 3].map(|number| body(&plan, number).awaited.contains(&file))
+    };
+    assert_eq!(awaited(&input), [false; 3], "nobody knows");
+    input.holders = Some(BTreeMap::new());
+    // The last one reaches no point: it does not wait, it says what is wrong.
+    assert_eq!(awaited(&input), [true, true, false]);
+    input.holders = Some([(file, [name("here")].into())].into());
+    assert_eq!(awaited(&input), [false, true, false]);
+    input.holders = Some([(file, [name("here"), name("there")].into())].into());
+    assert_eq!(awaited(&input), [false; 3]);
+    let plan = compile(&input);
+    assert!(Arc::ptr_eq(&body(&plan, 2), &body(&plan, 3)), "and those who get the same share it again");
+    // Wherever one without a known address turns up.
+    input.clients[1].address = None;
+    input.holders = Some([(file, [name("here")].into())].into());
+    assert_eq!(awaited(&input), [false; 3]);
 }
