@@ -104,8 +104,8 @@ pub struct SoftwareUpdatePointSpec {
     /// Proxy for all sources and content. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
-    /// Expired updates that no deployment, list or package holds are removed after this time, from 0s to 365d,
-    /// default 7d.
+    /// Expired updates that no deployment, list or package holds and that their source does not have any more are removed
+    /// after this time, from 0s to 365d, default 7d.
     #[serde(default = "defaults::d7")]
     #[x_kube(validation = between("0s", "365d"))]
     pub cleanup_age: DurationText,

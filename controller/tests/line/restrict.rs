@@ -178,6 +178,32 @@ async fn a_token_puts_its_machines_under_the_windows_of_its_collection(ground: &
     ground.kubectl(&["delete", "clientsettings", "lab"]);
 }
 
+/// An update that its source withdrew eight days ago.
+async fn relic(ground: &Ground, source: &str) -> UpdateId {
+    let id: UpdateId = format!("{source}/stable/main:relic@1").parse().unwrap();
+    let days = |days: i64| now() - jiff::SignedDuration::from_hours(24 * days);
+    let line = id.line.clone();
+    let sync = |updates, at| LineSync { line: line.clone(), release_date: at, updates, full: true };
+    let update = Update { id: id.clone(), ..update(source) };
+    ground.store.apply_line_sync(sync(vec![update], days(9)), days(9)).await.unwrap();
+    ground.store.apply_line_sync(sync(vec![], days(8)), days(8)).await.unwrap();
+    assert!(ground.store.update(&id).await.unwrap().unwrap().expired);
+    id
+}
+
+/// R-LIFE-04, R-LIFE-05: after the first synchronisation, whatever came of it.
+async fn what_expired_long_ago_is_gone(ground: &Ground, gone: &UpdateId, held: &UpdateId) {
+    for _ in 0..100 {
+        if ground.store.update(gone).await.unwrap().is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(ground.store.update(gone).await.unwrap().is_none(), "cleanupAge is 7 days");
+    assert!(ground.store.update(held).await.unwrap().is_some(), "an update list holds it");
+    ground.kubectl(&["delete", "updatelist", "relics"]);
+}
+
 /// reliability.md #53; R-SUP-09.
 async fn one_point_is_active_and_sources_that_disagree_are_left_out(ground: &Ground) {
     let apt = |name: &str| {
@@ -185,6 +211,9 @@ async fn one_point_is_active_and_sources_that_disagree_are_left_out(ground: &Gro
             "{{name: {name}, apt: {{url: 'http://127.0.0.1:9/x', suites: [stable], components: [main], architectures: [amd64], keyring: {{keyringFile: /usr/share/keyrings/none.gpg}}}}}}"
         )
     };
+    let (gone, held) = (relic(ground, "gone").await, relic(ground, "held").await);
+    ground.apply(&format!("{HEAD} UpdateList\nmetadata:\n  name: relics\nspec: {{updates: ['{held}']}}\n"));
+    ground.ready("updatelist", "relics", 20).await;
     ground.apply(&format!(
         "{HEAD} SoftwareUpdatePoint\nmetadata:\n  name: first\nspec: {{sources: [{}, {}]}}\n",
         apt("a"),
@@ -206,6 +235,7 @@ async fn one_point_is_active_and_sources_that_disagree_are_left_out(ground: &Gro
     ]);
     says(ground, "softwareupdatepoint", "second", "Ready", "SyncFailed", "keyring").await;
 
+    what_expired_long_ago_is_gone(ground, &gone, &held).await;
     sync(ground, "b").await;
     ground.apply(&format!(
         "{HEAD} SearchFolder\nmetadata:\n  name: tools\nspec: {{criteria: {{sources: [tool]}}}}\n"

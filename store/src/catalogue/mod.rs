@@ -1,10 +1,13 @@
 //! The catalogue of a site: lines, updates, leaves.
 
+mod cleanup;
 mod conflict;
 mod find;
 mod lines;
 pub(crate) mod revision;
 mod sync;
+
+pub use cleanup::CleanUp;
 
 use std::collections::BTreeSet;
 

@@ -39,13 +39,20 @@ const LEAVES: Many = Many {
     columns: 4,
     tail: " ON CONFLICT DO NOTHING",
 };
-const NO_LEAVES: Many = Many { head: "DELETE FROM leaf WHERE update_id IN (VALUES ", columns: 1, tail: ")" };
-const NO_SLOT: Many =
+pub(super) const NO_LEAVES: Many =
+    Many { head: "DELETE FROM leaf WHERE update_id IN (VALUES ", columns: 1, tail: ")" };
+pub(super) const NO_SLOT: Many =
     Many { head: "UPDATE slot SET update_id = NULL WHERE update_id IN (VALUES ", columns: 1, tail: ")" };
 const STANDING: Many = Many {
     head: "UPDATE software_update SET superseded_by = v.column2, superseded_at = v.column3, expired = v.column4 \
            FROM (VALUES ",
     columns: 4,
+    tail: ") AS v WHERE software_update.id = v.column1",
+};
+
+const GONE: Many = Many {
+    head: "UPDATE software_update SET gone_at = v.column2 FROM (VALUES ",
+    columns: 2,
     tail: ") AS v WHERE software_update.id = v.column1",
 };
 
@@ -61,6 +68,7 @@ struct Known {
     superseded_at: Option<i64>,
     expired: bool,
     since: u64,
+    gone: bool,
 }
 
 /// A change of standing alone.
@@ -76,6 +84,9 @@ struct Plan {
     /// Of those, the ones that decide anew on which clients they are required.
     reslot: Vec<i64>,
     standing: Vec<Standing>,
+    /// Newly not in the index, and in it again.
+    gone: Vec<i64>,
+    back: Vec<i64>,
 }
 
 impl SiteStore {
@@ -105,6 +116,9 @@ impl SiteStore {
         let known = known(&mut tx, line_id).await?;
         let first_id = next_id(&mut tx, sql("SELECT COALESCE(MAX(id), 0) FROM software_update")).await?;
         let plan = plan(known, updates, full, version, first_id, now);
+        let gone = plan.gone.iter().map(|id| (*id, now.as_microsecond()));
+        let marks = gone.chain(plan.back.iter().map(|id| (*id, 0)));
+        tx.execute_many(GONE, marks.flat_map(|(id, at)| [Value::from(id), at.into()]).collect()).await?;
         let mut outcome = plan.outcome;
         outcome.changed =
             version == 0 || outcome.new + outcome.revised + outcome.expired + outcome.superseded > 0;
@@ -138,7 +152,7 @@ async fn next_id(tx: &mut Tx, query: crate::sql::Sql) -> Result<i64> {
 async fn known(tx: &mut Tx, line: i64) -> Result<HashMap<(String, String), Known>> {
     let query =
         sql("SELECT id, source, version, revision, applicability, superseded_by, superseded_at, expired, \
-                     since_version FROM software_update WHERE line = $1");
+                     since_version, gone_at FROM software_update WHERE line = $1");
     let mut known = HashMap::new();
     for row in tx.rows(query.bind(line)).await? {
         let one = Known {
@@ -151,6 +165,7 @@ async fn known(tx: &mut Tx, line: i64) -> Result<HashMap<(String, String), Known
             superseded_at: row.int_option(6)?,
             expired: row.flag(7)?,
             since: row.unsigned(8)?,
+            gone: row.int(9)? > 0,
         };
         known.insert((one.source.clone(), one.version.clone()), one);
     }
@@ -185,6 +200,9 @@ fn plan(
             plan.write.push((id, one, (id, by, at, false), version + 1));
             continue;
         };
+        if found.gone {
+            plan.back.push(found.id);
+        }
         let at = by.is_some().then(|| found.superseded_at.unwrap_or_else(|| now.as_microsecond()));
         // Back in the index and not superseded: it is not withdrawn any more.
         let expired = found.expired && by.is_some();
@@ -211,6 +229,9 @@ fn plan(
     let mut gone: Vec<Known> = known.into_values().collect();
     gone.sort_unstable_by_key(|one| one.id);
     for one in gone {
+        if full && !one.gone {
+            plan.gone.push(one.id);
+        }
         if one.expired || one.superseded_by.is_some() {
             continue;
         }

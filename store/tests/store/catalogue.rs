@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_model::{
-    Digest,
+    Digest, UpdateId,
     catalogue::{Leaf, Update},
     search::Criteria,
     state::Detection,
 };
 use patchtide_store::{
     StoreError,
-    catalogue::{LineCounts, LineSync, SyncOutcome},
+    catalogue::{CleanUp, LineCounts, LineSync, SyncOutcome},
 };
 
 use crate::common::{
@@ -27,6 +27,7 @@ on_both!(
     the_scan_catalogue_holds_what_is_current,
     a_changed_applicability_makes_states_unknown,
     supersedence_expires,
+    what_expired_and_is_gone_is_cleaned_up,
     two_sources_that_disagree_about_a_file_are_told,
 );
 
@@ -210,6 +211,46 @@ async fn supersedence_expires(db: Db) {
     assert_eq!(site.expire_superseded(at(101)).await.unwrap(), 1);
     assert_eq!(site.expire_superseded(at(101)).await.unwrap(), 0);
     assert!(site.update(&id("b", "a", "1")).await.unwrap().unwrap().expired);
+}
+
+/// R-LIFE-04 to R-LIFE-06.
+async fn what_expired_and_is_gone_is_cleaned_up(db: Db) {
+    let site = &db.site;
+    site.apply_line_sync(sync("b", &[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]), at(1)).await.unwrap();
+    let one = client(site, 1).await;
+    let states = vec![detected("b", "1", Detection::Required), detected("d", "1", Detection::Required)];
+    site.intake(report(one, 1, vec![scan("b", 1, states)])).await.unwrap();
+    // Withdrawn: b and c. Superseded: a.
+    site.apply_line_sync(sync("b", &[("a", "2"), ("d", "1")]), at(10)).await.unwrap();
+    let clean = async |gone, superseded, keep: &[UpdateId]| {
+        let keep = keep.iter().cloned().collect();
+        let which = CleanUp { gone_before: at(gone), superseded_before: at(superseded), keep };
+        site.clean_up_updates(&which).await.unwrap()
+    };
+    let held = id("b", "c", "1");
+    assert_eq!(clean(10, 10, &[]).await, 0, "not that long ago");
+    assert_eq!(clean(11, 11, std::slice::from_ref(&held)).await, 1, "the superseded one has not expired");
+    assert!(site.update(&id("b", "b", "1")).await.unwrap().is_none());
+    assert!(site.find_leaf(&leaf_ref("b", "1")).await.unwrap().is_none());
+    assert!(site.update(&held).await.unwrap().is_some());
+    site.expire_superseded(at(11)).await.unwrap();
+    assert_eq!(clean(11, 10, std::slice::from_ref(&held)).await, 0, "it expired only now");
+    assert_eq!(clean(11, 11, &[]).await, 2);
+    assert_eq!(site.verify().await.unwrap(), []);
+    // What clients said of others holds, and the line goes on; one that comes back is new.
+    let counts = site.required_counts(&[id("b", "d", "1")]).await.unwrap();
+    assert_eq!(counts[&id("b", "d", "1")].required, 1);
+    let again = site.apply_line_sync(sync("b", &[("a", "2"), ("d", "1"), ("b", "1")]), at(20)).await.unwrap();
+    assert_eq!((again.new, again.unchanged), (1, 2));
+    let states = vec![detected("b", "1", Detection::Required), detected("d", "1", Detection::Required)];
+    site.intake(report(one, 2, vec![scan("b", again.version, states)])).await.unwrap();
+    let counts = site.required_counts(&[id("b", "b", "1")]).await.unwrap();
+    assert_eq!(counts[&id("b", "b", "1")].required, 1);
+    assert_eq!(site.verify().await.unwrap(), []);
+    // In the index it stays, expired or not: removed, it would come back as new.
+    site.apply_line_sync(sync("b", &[("a", "2"), ("d", "1")]), at(30)).await.unwrap();
+    site.apply_line_sync(sync("b", &[("a", "2"), ("d", "1"), ("b", "1")]), at(31)).await.unwrap();
+    assert_eq!(clean(1_000, 1_000, &[]).await, 0);
 }
 
 /// reliability.md 4 #53: same name and version, other content in two lines.

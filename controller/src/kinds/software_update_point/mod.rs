@@ -2,6 +2,7 @@
 //! reconcile starts it, shows how far it is and writes what came of it.
 
 pub mod active;
+pub mod cleanup;
 pub mod dereference;
 pub mod memory;
 pub mod plan;

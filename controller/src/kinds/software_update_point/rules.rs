@@ -104,10 +104,6 @@ pub fn fingerprint(rules: &[UpdateRule]) -> Digest {
     Digest::of(&serde_json::to_vec(rules).unwrap_or_default())
 }
 
-/// Default of `cleanupAge`, in seconds: 7 days. Expired updates are not cleaned up yet, so only another value is a wish
-/// that is not met.
-const CLEANUP_AGE: i64 = 7 * 86_400;
-
 /// The fields that are accepted without effect.
 pub fn without_effect(spec: &SoftwareUpdatePointSpec) -> Vec<&'static str> {
     let kinds = |has: fn(&UpdateSource) -> bool| spec.sources.iter().any(has);
@@ -134,7 +130,6 @@ pub fn without_effect(spec: &SoftwareUpdatePointSpec) -> Vec<&'static str> {
         ("sources.vendor", kinds(|source| source.vendor.is_some())),
         ("sources.apt.secretRef", apt(|apt| apt.secret_ref.is_some())),
         ("languages", !spec.languages.is_empty()),
-        ("cleanupAge", spec.cleanup_age.seconds().ok() != Some(CLEANUP_AGE)),
         ("proxy.secretRef", spec.proxy.as_ref().is_some_and(|proxy| proxy.secret_ref.is_some())),
         ("proxy.noProxy", spec.proxy.as_ref().is_some_and(|proxy| !proxy.no_proxy.is_empty())),
         ("advisoryFiles", !spec.advisory_files.is_empty()),
@@ -158,7 +153,7 @@ mod tests {
         let plain = "{sources: [{name: d, apt: {url: 'http://archive.example/d', suites: [s], components: [main], architectures: [amd64], keyring: {keyringFile: /k}}}]";
         let spec = |more: &str| serde_saphyr::from_str(&format!("{plain}{more}}}")).unwrap();
         assert_eq!(without_effect(&spec("")), Vec::<&str>::new());
-        assert_eq!(without_effect(&spec(", cleanupAge: 30d, languages: [de]")), ["languages", "cleanupAge"]);
+        assert_eq!(without_effect(&spec(", cleanupAge: 30d, languages: [de]")), ["languages"]);
         let rule = ", classificationRules: [{component: main, classification: Updates}]";
         assert_eq!(without_effect(&spec(rule)), Vec::<&str>::new());
         assert_eq!(without_effect(&spec(", clientTypes: Both")), Vec::<&str>::new());

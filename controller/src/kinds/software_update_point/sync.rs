@@ -14,6 +14,7 @@ use patchtide_model::LineId;
 use patchtide_store::catalogue::LineSync;
 
 use super::{
+    cleanup,
     dereference::Inputs,
     memory::{Changes, LineMemory, Memory, Reader, SourceMemory},
     publish::publish,
@@ -76,6 +77,9 @@ pub async fn run(ctx: Arc<Context>, run: Run) {
     match expire(&ctx, &run).await {
         Ok(expired) => changes.expired += expired,
         Err(failure) => errors.push(failure.message),
+    }
+    if let Err(failure) = clean_up(&ctx, &run).await {
+        errors.push(failure.message);
     }
     finish(&mut memory, &run, changes, &errors, ctx.clock.now());
     if let Err(failure) = memory.save(&ctx, &run.uid).await {
@@ -269,6 +273,16 @@ async fn expire(ctx: &Context, run: &Run) -> Result<u64, Failure> {
     }
     let before = expiry(run.inputs.spec.supersedence_rule.months, ctx.clock.now());
     ctx.store.expire_superseded(before).await.map_err(|error| database(&error))
+}
+
+/// Removes what expired long ago; after every run, for time alone decides.
+async fn clean_up(ctx: &Context, run: &Run) -> Result<(), Failure> {
+    if run.expires {
+        let spec = &run.inputs.spec;
+        let expired_before = expiry(spec.supersedence_rule.months, ctx.clock.now());
+        cleanup::clean_up(ctx, &spec.cleanup_age, expired_before).await?;
+    }
+    Ok(())
 }
 
 /// What was superseded before this instant expires.
