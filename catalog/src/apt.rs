@@ -34,7 +34,6 @@
 mod bundle;
 mod error;
 mod index;
-mod pool;
 mod release;
 mod rules;
 mod run;
@@ -49,7 +48,6 @@ use url::Url;
 pub use bundle::{BadStanza, compare_versions};
 pub use error::SyncError;
 pub use index::Compression;
-pub use pool::{PoolFile, fetch, resume};
 pub use rules::{ClassificationRule, ProductRule, Rules, SuiteInfo, UpdateRule};
 pub use run::{LineEvent, LineResult, LineSnapshot, Run};
 pub use state::{AptState, LineState, SuiteState};

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use patchtide_catalog::apt::{
-    AptSource, AptState, LineResult, LineSnapshot, Mode, PoolFile, RunOptions, compare_versions, fetch,
+    AptSource, AptState, LineResult, LineSnapshot, Mode, RunOptions, compare_versions,
 };
+use patchtide_catalog::http::{Expected, join};
 use patchtide_catalog::openpgp::Keyring;
 use patchtide_model::catalogue::Classification;
 use support::machine::{self, Suite};
@@ -110,8 +111,9 @@ async fn a_package_of_the_archive_is_fetched_and_is_what_dpkg_says_it_is() {
         .min_by_key(|l| l.file.size)
         .unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    let pool = PoolFile { archive: &source.url, file: &leaf.file };
-    fetch(&support::fetcher(), pool, file.as_file_mut(), &|_| {}).await.unwrap();
+    let url = join(&source.url, &leaf.file.path).unwrap();
+    let expected = Expected { size: leaf.file.size, sha256: leaf.file.sha256 };
+    support::fetcher().expected(&url, expected, file.as_file_mut(), &|_| {}).await.unwrap();
     let output = Command::new("dpkg-deb")
         .args(["-W", "--showformat=${Package} ${Version} ${Architecture}"])
         .arg(file.path())

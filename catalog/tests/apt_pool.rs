@@ -7,8 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use patchtide_catalog::apt::{PoolFile, fetch, resume};
-use patchtide_catalog::http::{Expected, FetchError, Transfer};
+use patchtide_catalog::http::{Expected, FetchError, Transfer, join};
 use patchtide_model::Digest;
 use patchtide_model::catalogue::ContentFile;
 use support::server::{Answer, Server};
@@ -24,6 +23,10 @@ fn content(bytes: &[u8]) -> ContentFile {
     ContentFile { sha256: Digest::of(bytes), size: bytes.len() as u64, path }
 }
 
+fn expected(file: &ContentFile) -> Expected {
+    Expected { size: file.size, sha256: file.sha256 }
+}
+
 async fn get(server: &Server, file: &ContentFile) -> Result<Vec<u8>, FetchError> {
     let url = server.url.parse().unwrap();
     let mut out = Vec::new();
@@ -31,7 +34,8 @@ async fn get(server: &Server, file: &ContentFile) -> Result<Vec<u8>, FetchError>
     let count = |bytes| {
         received.fetch_add(bytes, Ordering::Relaxed);
     };
-    fetch(&support::fetcher(), PoolFile { archive: &url, file }, &mut out, &count).await?;
+    let url = join(&url, &file.path)?;
+    support::fetcher().expected(&url, expected(file), &mut out, &count).await?;
     assert_eq!(received.into_inner(), out.len() as u64);
     Ok(out)
 }
@@ -58,26 +62,17 @@ async fn a_transfer_goes_on_after_the_process_was_gone() {
     let server = Server::start().await;
     server.file(SENT, body());
     let file = content(&body());
-    let url = server.url.parse().unwrap();
-    let mut transfer = Transfer::new(Expected { size: file.size, sha256: file.sha256 });
+    let url = join(&server.url.parse().unwrap(), &file.path).unwrap();
+    let mut transfer = Transfer::new(expected(&file));
     let mut out = body()[..123_456].to_vec();
     transfer.already_have(&out);
-    resume(&support::fetcher(), PoolFile { archive: &url, file: &file }, &mut transfer, &mut out, &|_| {})
-        .await
-        .unwrap();
+    support::fetcher().resume(&url, &mut transfer, &mut out, &|_| {}).await.unwrap();
     assert_eq!(out, body());
     assert_eq!(server.take_requests()[0].1, "bytes=123456-");
     // What was left behind was spoilt on the disk: noticed at the end.
-    let mut transfer = Transfer::new(Expected { size: file.size, sha256: file.sha256 });
+    let mut transfer = Transfer::new(expected(&file));
     transfer.already_have(&vec![0; 123_456]);
-    let result = resume(
-        &support::fetcher(),
-        PoolFile { archive: &url, file: &file },
-        &mut transfer,
-        &mut out,
-        &|_| {},
-    )
-    .await;
+    let result = support::fetcher().resume(&url, &mut transfer, &mut out, &|_| {}).await;
     assert!(matches!(result, Err(FetchError::Hash { .. })));
 }
 
@@ -144,8 +139,8 @@ async fn a_disk_that_is_full_is_told_apart() {
     }
     let server = Server::start().await;
     server.file(SENT, body());
-    let (url, file) = (server.url.parse().unwrap(), content(&body()));
-    let result =
-        fetch(&support::fetcher(), PoolFile { archive: &url, file: &file }, &mut Full, &|_| {}).await;
+    let file = content(&body());
+    let url = join(&server.url.parse().unwrap(), &file.path).unwrap();
+    let result = support::fetcher().expected(&url, expected(&file), &mut Full, &|_| {}).await;
     assert!(matches!(result, Err(FetchError::Write { .. })));
 }

@@ -137,7 +137,7 @@ pub(super) async fn fetch(
                 Err(FetchError::NotFound { url }) => last = Some(FetchError::NotFound { url }),
                 // Archives in an object store forbid what they do not have; asked for by its name it may be there.
                 Err(FetchError::Status { url, status: 403 }) => {
-                    last = Some(FetchError::Status { url, status: 403 })
+                    last = Some(FetchError::Status { url, status: 403 });
                 }
                 Err(error) => return Err(fetch_error(error)),
             }
