@@ -35,6 +35,8 @@ use crate::{
 
 /// Files fetched at the same time.
 const PARALLEL: usize = 4;
+/// Files taken up before it is looked again what is wanted.
+const AT_ONCE: usize = 32;
 /// Pause before a file that failed is tried again.
 const RETRY: SignedDuration = SignedDuration::from_mins(1);
 /// The loop looks this often although nothing woke it.
@@ -95,6 +97,7 @@ async fn fetch_all(ctx: &Context, fetchers: &Fetchers) -> Result<usize, StoreErr
         .into_iter()
         .filter(|content| wanted.contains(&content.wanted.digest) && is_due(content, now))
         .collect();
+    let due = first_of(due);
     if due.is_empty() {
         return Ok(0);
     }
@@ -117,6 +120,14 @@ async fn fetch_all(ctx: &Context, fetchers: &Fetchers) -> Result<usize, StoreErr
         files += usize::from(result?);
     }
     Ok(files)
+}
+
+/// Those that are taken up next: the small ones, so that what is wanted from now on does not wait for everything large. Each
+/// that comes wakes the next look.
+fn first_of(mut due: Vec<Content>) -> Vec<Content> {
+    due.sort_by_key(|content| content.wanted.size);
+    due.truncate(AT_ONCE);
+    due
 }
 
 /// Failed files wait; what a process that died was fetching is taken up again.
@@ -294,6 +305,24 @@ mod tests {
         assert!(!is_due(&failed, at("2026-07-01T00:00:59Z")));
         assert!(is_due(&failed, at("2026-07-01T00:01:00Z")));
         assert!(is_due(&content(ContentState::Fetching), at("2026-07-01T00:00:01Z")));
+    }
+
+    #[test]
+    fn small_files_come_first_and_a_few_at_a_time() {
+        let content = |size: u64| Content {
+            wanted: WantedContent {
+                digest: Digest::of(&size.to_le_bytes()),
+                size,
+                url: "http://archive.example/x".into(),
+                update: "a/b/c:d@1".parse().unwrap(),
+            },
+            state: ContentState::Wanted,
+            changed_at: None,
+        };
+        let taken = first_of((0..100).map(|n| content(n * 37 % 101)).collect());
+        assert_eq!(taken.len(), AT_ONCE);
+        assert!(taken.is_sorted_by_key(|content| content.wanted.size));
+        assert_eq!(taken[1].wanted.size, 1);
     }
 
     #[test]
