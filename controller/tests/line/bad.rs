@@ -33,6 +33,12 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
     // #18: a missing reference. #20: that of another namespace is the same.
     ground.apply(&format!("{head} UpdateDeployment\nmetadata:\n  name: lost\nspec: {{updates: ['a/b/c:d@1'], collection: nowhere}}\n"));
     reason("updatedeployment", "lost", "DependencyNotReady", "collection nowhere does not exist").await;
+    // What it lacks may come with the same commit: that is no warning before it lasts.
+    let warned = || {
+        let selector = "--field-selector=involvedObject.name=lost,reason=DependencyNotReady";
+        ground.kubectl(&["get", "events", selector, "-o", "name"]).lines().count()
+    };
+    assert_eq!(warned(), 0);
     // #19: a cycle over three hops.
     for (name, include) in [("one", "two"), ("two", "three"), ("three", "one")] {
         ground.apply(&format!(
@@ -91,5 +97,10 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
         .await;
     let blocked = ground.store.load_objects().await.unwrap().blocked;
     assert!(!blocked.contains_key("MaintenanceWindow/mars"), "{blocked:?}");
+    let patience = std::time::Instant::now();
+    while warned() == 0 && patience.elapsed() < Duration::from_secs(45) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(warned(), 1, "it lasted");
     ground.stop().await;
 }
