@@ -71,6 +71,10 @@ impl Deltas {
 
     /// Takes another one's changes over.
     pub(crate) fn merge(&mut self, other: Self) {
+        if self.0.is_empty() {
+            self.0 = other.0;
+            return;
+        }
         for (key, by) in other.0 {
             *self.0.entry(key).or_default() += by;
         }
@@ -100,7 +104,7 @@ pub(crate) struct Counts {
     watermarks: HashMap<i64, BTreeMap<i64, i64>>,
     /// Clients by slot and leaf set.
     sets: HashMap<i64, BTreeMap<i64, i64>>,
-    dirty: HashSet<Key>,
+    dirty: HashSet<Key, BuildHasherDefault<KeyHasher>>,
     seen: i64,
 }
 
@@ -117,12 +121,16 @@ impl Counts {
 
     /// Sets a total while loading.
     pub(crate) fn set(&mut self, key: Key, n: i64) {
+        self.index(key, n);
+        self.totals.insert(key, n);
+    }
+
+    fn index(&mut self, key: Key, n: i64) {
         if key.0 < 0 {
             self.watermarks.entry(-key.0).or_default().insert(key.1, n);
         } else if key.1 < 0 {
             self.sets.entry(key.0).or_default().insert(-key.1, n);
         }
-        self.totals.insert(key, n);
     }
 
     /// Adds the delta `id`, when it is the next one; others are left to [`crate::core::Core::catch_up_counts`].
@@ -130,14 +138,16 @@ impl Counts {
         if id != self.seen + 1 {
             return Ok(());
         }
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(body.len() / 4);
         let mut decoder = Decoder::new("count delta", body);
         while !decoder.is_empty() {
             changes.push(((decoder.signed()?, decoder.signed()?), decoder.signed()?));
         }
         for (key, by) in changes {
-            let n = self.get(key) + by;
-            self.set(key, n);
+            let total = self.totals.entry(key).or_default();
+            *total += by;
+            let n = *total;
+            self.index(key, n);
             self.dirty.insert(key);
         }
         self.seen = id;

@@ -103,6 +103,12 @@ impl Names {
     /// The place of an update by its id, which is looked for from the place `near` on first: reports name updates in the
     /// order of their ids.
     pub(crate) fn place_after(&self, near: usize, id: i64) -> u32 {
+        // Ids without gaps, which most lines have.
+        let gap = self.updates.get(near).and_then(|named| usize::try_from(id - named.id).ok());
+        let guess = gap.map_or(near, |gap| near + gap);
+        if self.updates.get(guess).is_some_and(|named| named.id == id) {
+            return u32::try_from(guess).unwrap_or(NOWHERE);
+        }
         let mut reach = 1;
         let mut from = near;
         while self.updates.get(from + reach).is_some_and(|named| named.id < id) {
