@@ -1,11 +1,18 @@
 //! A compact binary form for what only this crate reads: history, scan parts, count deltas.
 
-use std::io::Read as _;
+use std::{cell::RefCell, io::Read as _};
 
 use crate::{Result, StoreError};
 
 /// Expanded bytes of one compressed document at most.
 const EXPANDED: u64 = 512 * 1024 * 1024;
+
+/// Expanded bytes of a document that is expanded at once.
+const WHOLE: u64 = 4 * 1024 * 1024;
+
+thread_local! {
+    static EXPANDER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// Bytes in the making.
 #[derive(Debug, Default)]
@@ -90,6 +97,19 @@ pub(crate) fn compress(bytes: &[u8], level: i32) -> Result<Vec<u8>> {
 /// Expands a document.
 pub(crate) fn expand(what: &'static str, bytes: &[u8]) -> Result<Vec<u8>> {
     let damaged = |error: std::io::Error| StoreError::Damaged { what, detail: error.to_string() };
+    // What this crate wrote says its size. A context for each document would cost more than a small document does.
+    if let Ok(Some(size)) = zstd::zstd_safe::get_frame_content_size(bytes)
+        && size <= WHOLE
+        && let Ok(size) = usize::try_from(size)
+    {
+        return EXPANDER.with_borrow_mut(|expander| match expander {
+            Some(expander) => expander.decompress(bytes, size).map_err(damaged),
+            None => expander
+                .insert(zstd::bulk::Decompressor::new().map_err(damaged)?)
+                .decompress(bytes, size)
+                .map_err(damaged),
+        });
+    }
     let mut expanded = Vec::with_capacity(bytes.len() * 4);
     zstd::Decoder::with_buffer(bytes)
         .map_err(damaged)?

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
+    fmt, io,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     OpenOptions, Result, StoreError,
+    durability::Durability,
     intake::{counts::Counts, names::Shared, queue::Waiting},
     sql::{Many, Pool, Row, Sql, Target, Value},
     writer::{Tx, Writer},
@@ -24,6 +25,8 @@ pub(crate) struct Core {
     pub(crate) options: OpenOptions,
     pub(crate) pool: Pool,
     pub(crate) writer: Arc<tokio::sync::Mutex<Writer>>,
+    /// None where a commit is durable by itself.
+    durability: Option<Durability>,
     pub(crate) queue: Mutex<Option<tokio::sync::mpsc::Sender<Waiting>>>,
     pub(crate) counts: Mutex<Counts>,
     signals: Mutex<HashMap<SiteName, [watch::Sender<u64>; 2]>>,
@@ -63,8 +66,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Core {
-    pub(crate) fn new(target: Target, options: OpenOptions, writer: Writer) -> Self {
-        Self {
+    pub(crate) fn new(target: Target, options: OpenOptions, writer: Writer) -> io::Result<Self> {
+        let durability = target.file().map(Durability::start).transpose()?;
+        Ok(Self {
+            durability,
             pool: Pool::new(&target, options.readers),
             target,
             options,
@@ -74,6 +79,22 @@ impl Core {
             signals: Mutex::default(),
             contacts: Mutex::default(),
             shared: Mutex::default(),
+        })
+    }
+
+    /// Returns when everything that is committed is durable.
+    pub(crate) async fn durable(&self) -> Result<()> {
+        match &self.durability {
+            Some(durability) => durability.wait().await.map_err(|source| StoreError::Durable { source }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether anything can be made durable.
+    pub(crate) fn is_durable(&self) -> Result<()> {
+        match self.durability.as_ref().and_then(Durability::failure) {
+            Some(source) => Err(StoreError::Durable { source }),
+            None => Ok(()),
         }
     }
 

@@ -55,6 +55,13 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// The disk did not take what was committed; whether it is kept is known when the process starts anew.
+    #[error("the disk did not take the site database's log: check the disk, then restart the process")]
+    Durable {
+        /// Cause.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
     /// The commit that a report was part of failed; the client is to send it again.
     #[error("the report was not kept: send it again")]
     Intake(#[source] Arc<StoreError>),

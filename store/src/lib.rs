@@ -5,6 +5,7 @@
 
 mod codec;
 mod core;
+mod durability;
 mod error;
 mod objects;
 mod open;

@@ -59,7 +59,8 @@ impl Store {
         let open = |source| StoreError::Open { url: shown(url), source };
         let mut conn = target.connect().await.map_err(open)?;
         conn.migrate().await.map_err(|source| StoreError::Migrate { url: shown(url), source })?;
-        let core = Arc::new(Core::new(target, options.clone(), Writer::new(conn)));
+        let core = Core::new(target, options.clone(), Writer::new(conn));
+        let core = Arc::new(core.map_err(|error| open(sqlx::Error::Io(error)))?);
         core.load_counts().await?;
         queue::start(&core);
         Ok(Self { core })
@@ -80,11 +81,12 @@ impl Store {
         writer.close().await.map_err(|source| StoreError::Write { what: "the last bytes", source })
     }
 
-    /// Whether the database answers a read and the writer is alive.
+    /// Whether the database answers a read, the writer is alive and the disk takes what is written.
     pub async fn ping(&self) -> Result<()> {
         if lock(&self.core.queue).as_ref().is_none_or(mpsc::Sender::is_closed) {
             return Err(StoreError::Closed);
         }
+        self.core.is_durable()?;
         self.core.row("a value", sql("SELECT 1")).await.map(drop)
     }
 }

@@ -186,7 +186,14 @@ impl Tx {
     }
 
     /// Makes it durable.
-    pub(crate) async fn commit(mut self) -> Result<()> {
+    pub(crate) async fn commit(self) -> Result<()> {
+        let core = Arc::clone(&self.core);
+        self.commit_early().await?;
+        core.durable().await
+    }
+
+    /// Commits it: others see it, and the next one can begin. It is to be answered for only after [`Core::durable`].
+    pub(crate) async fn commit_early(mut self) -> Result<()> {
         let delta = self.counts.take();
         let mut delta_id = None;
         if let Some(body) = &delta {

@@ -48,8 +48,11 @@ pub(crate) enum Answer {
 /// Where its answer goes.
 pub(crate) type Reply = oneshot::Sender<Result<Answer>>;
 
-/// Takes reports in, commits, answers.
-pub(crate) async fn commit(core: &Arc<Core>, submitted: Vec<Submitted>) {
+/// Takes reports in and commits them. The second value answers when the commit is durable.
+pub(crate) async fn commit(
+    core: &Arc<Core>,
+    submitted: Vec<Submitted>,
+) -> impl Future<Output = ()> + Send + use<> {
     let mut sites: BTreeMap<SiteName, (Vec<IntakeReport<Found>>, Vec<Reply>)> = BTreeMap::new();
     for one in submitted {
         let (reports, replies) = sites.entry(one.site).or_default();
@@ -58,7 +61,20 @@ pub(crate) async fn commit(core: &Arc<Core>, submitted: Vec<Submitted>) {
     }
     let (sites, replies): (Vec<_>, Vec<_>) =
         sites.into_iter().map(|(site, (reports, replies))| ((site, reports), replies)).unzip();
-    match take_in(core, sites).await {
+    let taken = take_in(core, sites).await;
+    let core = Arc::clone(core);
+    async move {
+        let taken = match taken {
+            Ok(answers) => core.durable().await.map(|()| answers),
+            Err(error) => Err(error),
+        };
+        answer(taken, replies);
+    }
+}
+
+/// Answers the reports of a commit.
+fn answer(taken: Result<Vec<Vec<Result<Answer>>>>, replies: Vec<Vec<Reply>>) {
+    match taken {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().flatten().zip(answers.into_iter().flatten()) {
                 // Who no longer waits sends again and gets the same answer.
@@ -93,7 +109,7 @@ async fn take_in(
         tx.raise(&site, Signal::Site);
     }
     *tx.cache() = cache;
-    tx.commit().await?;
+    tx.commit_early().await?;
     Ok(answers)
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use patchtide_model::SiteName;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
@@ -19,6 +19,9 @@ use crate::{
 const UPKEEP: Duration = Duration::from_secs(3);
 /// After which time a client shall try again when the queue is full.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Commits whose reports wait for the disk at most.
+const COMMITS: u32 = 4;
 
 /// How often a report is looked up anew before its client is to try again later: each time the catalogue has just changed,
 /// or leaves were to be read.
@@ -82,12 +85,17 @@ async fn run(core: std::sync::Weak<Core>, mut receiver: mpsc::Receiver<Waiting>)
     let mut upkeep = tokio::time::interval(UPKEEP);
     upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     upkeep.tick().await;
+    let mut keeping_up = tokio::spawn(async {});
+    let answering = Arc::new(Semaphore::new(COMMITS as usize));
     loop {
         let first = tokio::select! {
             biased;
             _ = upkeep.tick() => {
                 let Some(core) = core.upgrade() else { return };
-                maintain(&core).await;
+                // Beside this task: a checkpoint takes as long as the disk does.
+                if keeping_up.is_finished() {
+                    keeping_up = tokio::spawn(async move { maintain(&core).await });
+                }
                 continue;
             }
             waiting = receiver.recv() => waiting,
@@ -115,9 +123,17 @@ async fn run(core: std::sync::Weak<Core>, mut receiver: mpsc::Receiver<Waiting>)
             next = receiver.try_recv().ok();
         }
         if !reports.is_empty() {
-            batch::commit(&core, reports).await;
+            // While this commit's bytes go to the disk the next one is made; a slow disk holds them up in the end.
+            let Ok(permit) = Arc::clone(&answering).acquire_owned().await else { return };
+            let answer = batch::commit(&core, reports).await;
+            tokio::spawn(async move {
+                answer.await;
+                drop(permit);
+            });
         }
         if let Some(done) = closing {
+            let _all = answering.acquire_many(COMMITS).await;
+            let _ = keeping_up.await;
             maintain(&core).await;
             let _ = done.send(());
             return;

@@ -1,6 +1,6 @@
 //! One connection, and how to open it.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, Postgres, QueryBuilder, Sqlite, SqliteConnection,
@@ -31,7 +31,8 @@ impl Target {
                 .map_err(|_| unknown())?
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
+                // Commits are synced by `Durability`, all that wait at once.
+                .synchronous(SqliteSynchronous::Normal)
                 .busy_timeout(Duration::from_secs(20))
                 .page_size(8192)
                 .foreign_keys(false)
@@ -53,6 +54,14 @@ impl Target {
             Ok(Self::Postgres(Box::new(options)))
         } else {
             Err(unknown())
+        }
+    }
+
+    /// The file of an SQLite database.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(options) => Some(options.get_filename()),
+            Self::Postgres(_) => None,
         }
     }
 
