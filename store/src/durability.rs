@@ -90,12 +90,12 @@ mod tests {
 
     #[tokio::test]
     async fn many_that_wait_share_a_sync_that_began_after_they_asked() {
-        let (begun, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let (begin, end) = (Arc::clone(&begun), Arc::clone(&ended));
+        let (starts, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (one, other) = (Arc::clone(&starts), Arc::clone(&ended));
         let durability = Durability::with(move || {
-            begin.fetch_add(1, Ordering::SeqCst);
+            one.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_millis(100));
-            end.fetch_add(1, Ordering::SeqCst);
+            other.fetch_add(1, Ordering::SeqCst);
             Ok(())
         })
         .unwrap();
@@ -104,7 +104,7 @@ mod tests {
             let durability = Arc::clone(&durability);
             async move { durability.wait().await }
         });
-        while begun.load(Ordering::SeqCst) == 0 {
+        while starts.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let mut others = tokio::task::JoinSet::new();

@@ -78,8 +78,8 @@ async fn fetch_from(
     loop {
         let (mut out, mut transfer) = begin(library, wanted).await?;
         let had = transfer.have();
-        let fetched = fetcher.resume(url, &mut transfer, &mut out, &|_| {}).await;
-        match fetched {
+        let outcome = fetcher.resume(url, &mut transfer, &mut out, &|_| {}).await;
+        match outcome {
             Ok(()) => return out.0.finish(wanted.digest, wanted.size).map(drop).map_err(ContentError::Keep),
             // Other bytes than announced: nothing of them is gone on with. What an earlier attempt left may be to blame.
             Err(error @ (FetchError::Hash { .. } | FetchError::Size { .. })) => {

@@ -203,14 +203,14 @@ impl DistributionPoint {
     ) -> Result<(), SyncError> {
         tracing::error!(%digest, %damage, "a file of the distribution point is damaged; it is taken anew");
         self.metrics.damaged.inc();
-        let (shelf, now, detail) = (Arc::clone(&self.shelf), (self.clock)(), damage.to_string());
+        let (files, now, detail) = (Arc::clone(&self.shelf), (self.clock)(), damage.to_string());
         for name in names {
             let put = self.store.content_damaged(Some(name), digest, &detail, now);
             put.await.map_err(SyncError::Store)?;
         }
         let remove = move || {
-            let removed = shelf.library().remove(digest);
-            shelf.forget(digest);
+            let removed = files.library().remove(digest);
+            files.forget(digest);
             removed
         };
         let removed = tokio::task::spawn_blocking(remove).await.map_err(SyncError::Task)?;

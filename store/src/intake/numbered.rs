@@ -119,16 +119,16 @@ impl Shared {
 }
 
 impl Found {
-    /// Adds what a report says by number. `names` is the line's catalogue of now, of which the one that the client had may be
+    /// Adds what a report says by number. `catalogue` is the line's of now, of which the one that the client had may be
     /// an earlier version: an id stays what it is, and what was revised since is left out by who writes it.
     pub(super) fn add_numbered(
         &mut self,
         numbered: &Numbered,
         shared: &Shared,
-        names: Option<&Names>,
+        catalogue: Option<&Names>,
     ) -> Result<(), Lacking> {
-        let version = names.and_then(|names| shared.numbers.version(names.line, numbered.catalogue));
-        let (Some(names), Some(version)) = (names, version) else { return Err(Lacking::Catalogue) };
+        let version = catalogue.and_then(|names| shared.numbers.version(names.line, numbered.catalogue));
+        let (Some(catalogue), Some(version)) = (catalogue, version) else { return Err(Lacking::Catalogue) };
         self.catalogue_version = version;
         self.states.reserve(numbered.states.len());
         let (mut near, mut lacking) = (0, BTreeMap::new());
@@ -139,8 +139,8 @@ impl Found {
                 Detection::Installed => INSTALLED,
                 Detection::Unknown | Detection::NotRequired => continue,
             };
-            let place = i64::try_from(state.number).map_or(NOWHERE, |id| names.place_after(near, id));
-            let Some(named) = names.at(place) else { continue };
+            let place = i64::try_from(state.number).map_or(NOWHERE, |id| catalogue.place_after(near, id));
+            let Some(named) = catalogue.at(place) else { continue };
             near = usize::try_from(place).unwrap_or(near);
             // Scanned by what it was before it was revised: its places are not those of now.
             if named.since > version {
@@ -150,12 +150,12 @@ impl Found {
             if bits == REQUIRED && !state.leaves.is_empty() {
                 number_key(named, &state.leaves, &mut key);
                 let known = shared.sets().ids.get(key.bytes.as_slice()).copied();
-                set = known.unwrap_or_else(|| match shared.numbers.leaves(named) {
-                    Some(leaves) => self.new_set(&leaves, &state.leaves, shared, &key.bytes),
-                    None => {
+                set = known.unwrap_or_else(|| {
+                    let Some(leaves) = shared.numbers.leaves(named) else {
                         lacking.insert(named.id, named.since);
-                        0
-                    }
+                        return 0;
+                    };
+                    self.new_set(&leaves, &state.leaves, shared, &key.bytes)
                 });
             }
             self.states.push(State { place, bits, set });

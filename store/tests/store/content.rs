@@ -93,8 +93,8 @@ async fn a_check_goes_on_where_it_was_and_finds_damage(db: Db) {
     let mut second = begin(2).await.unwrap();
     assert_eq!(second.left(), 3);
     assert_eq!(second.next(at(3)).await.unwrap().unwrap(), (order[1], files[&order[1]], None));
-    let (digest, size, damage) = second.next(at(3)).await.unwrap().unwrap();
-    assert_eq!((digest, damage), (order[2], Some(Damage::Size { expected: size, got: 1 })));
+    let (digest, expected, damage) = second.next(at(3)).await.unwrap().unwrap();
+    assert_eq!((digest, damage), (order[2], Some(Damage::Size { expected, got: 1 })));
     assert!(second.next(at(4)).await.unwrap().is_some() && second.next(at(4)).await.unwrap().is_none());
     second.complete(at(5)).await.unwrap();
     let check = site.content_check(None).await.unwrap().unwrap();
@@ -103,10 +103,11 @@ async fn a_check_goes_on_where_it_was_and_finds_damage(db: Db) {
     assert_eq!(begin(3_605).await.unwrap().left(), 4);
 
     // What is damaged does not count as present, and is told until it is repaired and some time after.
-    let wanted = WantedContent { digest, size, url: "u/x.deb".to_owned(), update: id("b", "a", "1") };
+    let wanted =
+        WantedContent { digest, size: expected, url: "u/x.deb".to_owned(), update: id("b", "a", "1") };
     site.put_content_wanted(vec![wanted]).await.unwrap();
     site.set_content_state(digest, ContentState::Present, at(6)).await.unwrap();
-    assert_eq!(site.content_present().await.unwrap(), [(digest, size)].into());
+    assert_eq!(site.content_present().await.unwrap(), [(digest, expected)].into());
     site.content_damaged(None, digest, "is gone", at(7)).await.unwrap();
     assert!(site.content_present().await.unwrap().is_empty());
     let told = site.content_damages().await.unwrap();
