@@ -203,9 +203,8 @@ fn lines(report: &IntakeReport<Found>) -> impl Iterator<Item = &str> {
 /// Whether anything of a report was looked up in another catalogue than the line has now, or before leaf sets were collected.
 fn is_stale(report: &IntakeReport<Found>, lines: &HashMap<String, LineEntry>, set_epoch: i64) -> bool {
     found(report).any(|found| {
-        let used = found.names.as_ref().map(|names| (names.line, names.version));
-        found.set_epoch != set_epoch
-            || used != lines.get(found.line.as_str()).map(|line| (line.id, line.version))
+        let now = lines.get(found.line.as_str()).map(|line| Arc::as_ptr(&line.names));
+        found.set_epoch != set_epoch || found.names.as_ref().map(Arc::as_ptr) != now
     })
 }
 

@@ -207,15 +207,9 @@ pub(crate) async fn lines(
     let keys = missing.flat_map(|name| [site.as_str().into(), name.into()]).collect();
     for row in tx.rows_many(LINES, keys).await? {
         let (id, name, version) = (row.int(0)?, row.text(1)?, row.unsigned(2)?);
-        let shared = cache.sets.shared.line(&name);
-        let known = shared.filter(|names| (names.line, names.version) == (id, version));
-        let names = if let Some(names) = known {
-            names
-        } else {
-            let names = Arc::new(catalogue(tx, id, version).await?);
-            cache.sets.shared.put_line(&name, &names);
-            names
-        };
+        // Read anew whatever the tasks have: a clean-up removes updates without another version.
+        let names = Arc::new(catalogue(tx, id, version).await?);
+        cache.sets.shared.put_line(&name, &names);
         let mut entry = LineEntry::new(names);
         let slots =
             sql("SELECT s.update_id, s.slot FROM segment g JOIN slot s ON s.slot BETWEEN g.id * 256 \

@@ -95,19 +95,21 @@ impl Shared {
     }
 
     /// Reads the leaves of updates.
-    pub(super) async fn read_leaves(&self, core: &Core, lacking: BTreeMap<i64, u64>) -> Result<()> {
+    pub(super) async fn read_leaves(&self, core: &Core, mut lacking: BTreeMap<i64, u64>) -> Result<()> {
         let _reading = self.numbers.reading.lock().await;
-        let ids = {
+        {
             let known = self.numbers.leaves.read().unwrap_or_else(PoisonError::into_inner);
-            let known = |id: &i64, since: u64| known.get(id).is_some_and(|(known, _)| *known >= since);
-            lacking.iter().filter(|(id, since)| !known(id, **since)).map(|(id, _)| (*id).into()).collect()
-        };
+            lacking.retain(|id, since| known.get(id).is_none_or(|(known, _)| *known < *since));
+        }
+        let ids = lacking.keys().map(|id| (*id).into()).collect();
         let rows = core.rows_many("a catalogue", BODIES, ids).await?;
-        let mut read = Vec::with_capacity(rows.len());
+        // What is not there any more was cleaned up; the writer knows that, and has it looked up anew.
+        let mut read: HashMap<i64, Leaves> =
+            lacking.into_iter().map(|(id, since)| (id, (since, Arc::default()))).collect();
         for row in rows {
             let update = revision::read(&row.blob(2)?)?;
             let leaves = update.leaves.iter().map(patchtide_model::catalogue::Leaf::reference).collect();
-            read.push((row.int(0)?, (row.unsigned(1)?, leaves)));
+            read.insert(row.int(0)?, (row.unsigned(1)?, leaves));
         }
         let mut known = self.numbers.leaves.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() > UPDATES {

@@ -9,6 +9,7 @@ use patchtide_model::{
 };
 use patchtide_store::{
     SiteStore,
+    catalogue::CleanUp,
     intake::{DetectionReport, IntakeAck, IntakeBody, Numbered, NumberedUpdate},
 };
 
@@ -21,6 +22,7 @@ on_both!(
     numbers_of_a_catalogue_that_was_not_published_say_nothing,
     what_was_revised_since_is_unknown,
     parts_by_number_take_effect_with_the_last_one,
+    the_number_of_what_was_cleaned_up_counts_for_nothing_else,
 );
 
 /// Publishes the line as it is.
@@ -174,5 +176,33 @@ async fn parts_by_number_take_effect_with_the_last_one(db: Db) {
     let other = db.second().await;
     other.intake(report(one, 2, vec![part(1, true, "a")])).await.unwrap();
     assert_eq!(site.client_states(one).await.unwrap().len(), 2);
+    assert_eq!(site.verify().await.unwrap(), []);
+}
+
+async fn the_number_of_what_was_cleaned_up_counts_for_nothing_else(db: Db) {
+    let site = &db.site;
+    let before = catalogue(site).await;
+    let (one, two) = (client(site, 1).await, client(site, 2).await);
+    site.apply_line_sync(sync("b", &[("z", "1"), ("a", "1")]), at(3)).await.unwrap();
+    let after = publish(site).await;
+    // Whoever looks names up knows the line with the update that goes now, the last one by number.
+    site.intake(report(one, 1, vec![IntakeBody::Detection(numbered(&after, &[("z", Installed, &[])]))]))
+        .await
+        .unwrap();
+    let which = CleanUp { gone_before: at(4), superseded_before: at(4), keep: BTreeSet::new() };
+    assert_eq!(site.clean_up_updates(&which).await.unwrap(), 1);
+    let states: &[(&str, Detection, &[u16])] = &[("m", Required, &[0]), ("z", Installed, &[])];
+    site.intake(report(one, 2, vec![IntakeBody::Detection(numbered(&before, states))])).await.unwrap();
+    let named = vec![detected("m", "1", Required), detected("z", "1", Installed)];
+    site.intake(report(two, 1, vec![scan("b", 3, named)])).await.unwrap();
+    let next = sync("b", &[("z", "1"), ("a", "1"), ("n", "1")]);
+    assert_eq!(site.apply_line_sync(next, at(5)).await.unwrap().new, 1);
+    let published = publish(site).await;
+    assert_eq!(found(&published.1, "n").number, found(&before.1, "m").number, "given anew");
+    for who in [one, two] {
+        let update = site.client_update(who, &id("b", "n", "1")).await.unwrap().unwrap();
+        assert_eq!(update.detection, Detection::Unknown);
+        assert_eq!(site.client_states(who).await.unwrap().len(), 1);
+    }
     assert_eq!(site.verify().await.unwrap(), []);
 }
