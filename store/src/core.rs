@@ -118,9 +118,14 @@ impl Core {
         self.pool.rows_many(many, values).await.map_err(|source| read(what, source))
     }
 
-    /// Starts a write.
+    /// Starts a write that is durable when its commit returns.
     pub(crate) async fn begin(self: &Arc<Self>, what: &'static str) -> Result<Tx> {
-        Tx::begin(self, what).await
+        Tx::begin(self, what, true).await
+    }
+
+    /// Starts a write that is durable, and may be answered for, only after [`Self::durable`].
+    pub(crate) async fn begin_early(self: &Arc<Self>, what: &'static str) -> Result<Tx> {
+        Tx::begin(self, what, false).await
     }
 
     /// What reports of a site are looked up in.

@@ -1,11 +1,12 @@
-//! What is committed to SQLite becomes durable here, outside of the writing connection: while one commit's bytes go to the
-//! disk, the next one is made. One `fdatasync` serves every commit that waits for it.
+//! State messages that are committed to SQLite become durable here, outside of the writing connection: while one commit's
+//! bytes go to the disk, the next one is made. One `fdatasync` serves every commit that waits for it.
 //!
-//! SQLite appends commits to its write-ahead log without a sync (`synchronous=NORMAL`: it syncs around checkpoints, so that
-//! the database stays whole whatever happens); after a loss of power the log's whole frames up to the last sync are there,
-//! and nothing is answered to anyone before the sync that covers it. A sync that fails says nothing about what it leaves on
-//! the disk, and the next one would not know: from then on everything fails until the process starts anew and reads what
-//! is there.
+//! SQLite appends these commits to its write-ahead log without a sync (`synchronous=NORMAL`: it syncs around checkpoints, so
+//! that the database stays whole whatever happens); after a loss of power the log's whole frames up to the last sync are
+//! there, and nothing is acknowledged before the sync that covers it. Every other write is synced by its own commit
+//! (`FULL`), and with it what came before in the log: what was decided by a state message is never kept without it. A sync
+//! that fails says nothing about what it leaves on the disk, and the next one would not know: from then on nothing is
+//! written until the process starts anew and reads what is there.
 
 use std::{
     fs::File,

@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     /// The last collection of leaf sets that is known here.
     set_epoch: i64,
     closed: bool,
+    /// Whether the connection's commits are durable when they return.
+    syncs: bool,
     pub(crate) cache: Cache,
 }
 
@@ -38,6 +40,7 @@ impl Writer {
             deltas: 0,
             set_epoch: 0,
             closed: false,
+            syncs: true,
             cache: Cache::default(),
         }
     }
@@ -52,7 +55,7 @@ impl Writer {
     }
 
     /// A connection with an open transaction.
-    async fn begin(&mut self, core: &Core) -> Result<(), sqlx::Error> {
+    async fn begin(&mut self, core: &Core, sync: bool) -> Result<(), sqlx::Error> {
         if self.open
             && let Some(conn) = &mut self.conn
             && conn.execute(sql("ROLLBACK")).await.is_err()
@@ -62,19 +65,28 @@ impl Writer {
         }
         self.open = false;
         if let Some(conn) = &mut self.conn
-            && let Err(error) = conn.begin().await
+            && let Err(error) = Self::start(conn, sync, &mut self.syncs).await
         {
             tracing::warn!(%error, "the writing connection is lost: opening another one");
             self.conn = None;
         }
         if self.conn.is_none() {
             let mut conn = core.target.connect().await?;
-            conn.begin().await?;
+            self.syncs = true;
+            Self::start(&mut conn, sync, &mut self.syncs).await?;
             self.conn = Some(conn);
             self.cache = Cache::default();
         }
         self.open = true;
         Ok(())
+    }
+
+    async fn start(conn: &mut Conn, sync: bool, syncs: &mut bool) -> Result<(), sqlx::Error> {
+        if *syncs != sync {
+            conn.sync_commits(sync).await?;
+            *syncs = sync;
+        }
+        conn.begin().await
     }
 }
 
@@ -91,12 +103,14 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) async fn begin(core: &Arc<Core>, what: &'static str) -> Result<Self> {
+    /// `sync`: a commit is durable when it returns, and so is every one before it. Else it is so after [`Core::durable`].
+    pub(crate) async fn begin(core: &Arc<Core>, what: &'static str, sync: bool) -> Result<Self> {
+        core.is_durable()?;
         let mut writer = Arc::clone(&core.writer).lock_owned().await;
         if writer.closed {
             return Err(StoreError::Closed);
         }
-        writer.begin(core).await.map_err(|source| StoreError::Write { what, source })?;
+        writer.begin(core, sync).await.map_err(|source| StoreError::Write { what, source })?;
         let mut tx = Self {
             core: Arc::clone(core),
             writer,
@@ -185,15 +199,8 @@ impl Tx {
         self.raised.insert((site.clone(), signal));
     }
 
-    /// Makes it durable.
-    pub(crate) async fn commit(self) -> Result<()> {
-        let core = Arc::clone(&self.core);
-        self.commit_early().await?;
-        core.durable().await
-    }
-
-    /// Commits it: others see it, and the next one can begin. It is to be answered for only after [`Core::durable`].
-    pub(crate) async fn commit_early(mut self) -> Result<()> {
+    /// Makes it true for others: others see it, and the next one can begin. It is durable as it was begun.
+    pub(crate) async fn commit(mut self) -> Result<()> {
         let delta = self.counts.take();
         let mut delta_id = None;
         if let Some(body) = &delta {

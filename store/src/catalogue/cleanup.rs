@@ -55,6 +55,10 @@ impl SiteStore {
         tx.execute_many(NO_SLOT, ids.clone()).await?;
         tx.execute_many(NO_LEAVES, ids.clone()).await?;
         let removed = tx.execute_many(NO_UPDATE, ids).await?;
+        for line in &lines {
+            let raise = sql("UPDATE line SET cleaned = cleaned + 1 WHERE site = $1 AND name = $2");
+            tx.execute(raise.bind(self.site.as_str()).bind(line.as_str())).await?;
+        }
         let mut cache = std::mem::take(tx.cache());
         let known = SiteCache::of(&mut cache.sites, &self.site, &self.core().shared(&self.site));
         for line in lines {

@@ -98,7 +98,7 @@ async fn take_in(
     core: &Arc<Core>,
     sites: Vec<(SiteName, Vec<IntakeReport<Found>>)>,
 ) -> Result<Vec<Vec<Result<Answer>>>> {
-    let mut tx = core.begin("state messages").await?;
+    let mut tx = core.begin_early("state messages").await?;
     tx.cache().settle();
     // Out of the transaction while it is worked on; a failure leaves the empty one.
     let mut cache = std::mem::take(tx.cache());
@@ -109,7 +109,7 @@ async fn take_in(
         tx.raise(&site, Signal::Site);
     }
     *tx.cache() = cache;
-    tx.commit_early().await?;
+    tx.commit().await?;
     Ok(answers)
 }
 
@@ -203,8 +203,9 @@ fn lines(report: &IntakeReport<Found>) -> impl Iterator<Item = &str> {
 /// Whether anything of a report was looked up in another catalogue than the line has now, or before leaf sets were collected.
 fn is_stale(report: &IntakeReport<Found>, lines: &HashMap<String, LineEntry>, set_epoch: i64) -> bool {
     found(report).any(|found| {
-        let now = lines.get(found.line.as_str()).map(|line| Arc::as_ptr(&line.names));
-        found.set_epoch != set_epoch || found.names.as_ref().map(Arc::as_ptr) != now
+        let used = found.names.as_ref().map(|names| names.edition());
+        let now = lines.get(found.line.as_str()).map(|line| line.names.edition());
+        found.set_epoch != set_epoch || used != now
     })
 }
 

@@ -193,8 +193,11 @@ fn session(row: &Row) -> Result<Session> {
     })
 }
 
-const LINES: Many =
-    Many { head: "SELECT id, name, version FROM line WHERE (site, name) IN (VALUES ", columns: 2, tail: ")" };
+const LINES: Many = Many {
+    head: "SELECT id, name, version, cleaned FROM line WHERE (site, name) IN (VALUES ",
+    columns: 2,
+    tail: ")",
+};
 
 /// Makes sure that those of the lines `names` that exist are remembered, whole.
 pub(crate) async fn lines(
@@ -206,10 +209,18 @@ pub(crate) async fn lines(
     let missing = names.into_iter().filter(|name| !cache.lines.contains_key(*name));
     let keys = missing.flat_map(|name| [site.as_str().into(), name.into()]).collect();
     for row in tx.rows_many(LINES, keys).await? {
-        let (id, name, version) = (row.int(0)?, row.text(1)?, row.unsigned(2)?);
-        // Read anew whatever the tasks have: a clean-up removes updates without another version.
-        let names = Arc::new(catalogue(tx, id, version).await?);
-        cache.sets.shared.put_line(&name, &names);
+        let (id, name, version, cleaned) = (row.int(0)?, row.text(1)?, row.unsigned(2)?, row.int(3)?);
+        let shared = cache.sets.shared.line(&name);
+        let known = shared.filter(|names| names.edition() == (id, version, cleaned));
+        let names = if let Some(names) = known {
+            names
+        } else {
+            let mut names = Names::new(id, version, cleaned);
+            catalogue(tx, &mut names).await?;
+            let names = Arc::new(names);
+            cache.sets.shared.put_line(&name, &names);
+            names
+        };
         let mut entry = LineEntry::new(names);
         let slots =
             sql("SELECT s.update_id, s.slot FROM segment g JOIN slot s ON s.slot BETWEEN g.id * 256 \
@@ -222,14 +233,13 @@ pub(crate) async fn lines(
     Ok(())
 }
 
-async fn catalogue(tx: &mut Tx, line: i64, version: u64) -> Result<Names> {
+async fn catalogue(tx: &mut Tx, names: &mut Names) -> Result<()> {
     let query =
         sql("SELECT id, since_version, source, version FROM software_update WHERE line = $1 ORDER BY id");
-    let mut names = Names::new(line, version);
-    for row in tx.rows(query.bind(line)).await? {
+    for row in tx.rows(query.bind(names.line)).await? {
         names.push(row.int(0)?, row.unsigned(1)?, &row.text(2)?, &row.text(3)?);
     }
-    Ok(names)
+    Ok(())
 }
 
 const FIND_SETS: Many = Many {

@@ -24,6 +24,8 @@ pub(crate) struct Names {
     pub(crate) line: i64,
     /// Version of its catalogue.
     pub(crate) version: u64,
+    /// How often updates were removed from it, which is no other version.
+    pub(crate) cleaned: i64,
     text: Vec<u8>,
     updates: Vec<Named>,
     /// Places by the hash of source and version.
@@ -52,15 +54,21 @@ impl fmt::Debug for Names {
 }
 
 impl Names {
-    pub(crate) fn new(line: i64, version: u64) -> Self {
+    pub(crate) fn new(line: i64, version: u64, cleaned: i64) -> Self {
         Self {
             line,
             version,
+            cleaned,
             text: Vec::new(),
             updates: Vec::new(),
             places: HashMap::default(),
             others: Vec::new(),
         }
+    }
+
+    /// What tells it from the same line at another time.
+    pub(crate) const fn edition(&self) -> (i64, u64, i64) {
+        (self.line, self.version, self.cleaned)
     }
 
     /// Adds an update; ids rise.
@@ -190,11 +198,13 @@ impl Shared {
             return Ok(());
         }
         // One statement: the version and the updates belong together.
-        let query = sql("SELECT l.id, l.version, u.id, u.since_version, u.source, u.version FROM line l \
-                         JOIN software_update u ON u.line = l.id WHERE l.site = $1 AND l.name = $2 ORDER BY u.id");
+        let query = sql(
+            "SELECT l.id, l.version, u.id, u.since_version, u.source, u.version, l.cleaned FROM line l \
+                         JOIN software_update u ON u.line = l.id WHERE l.site = $1 AND l.name = $2 ORDER BY u.id",
+        );
         let rows = core.rows("a catalogue", query.bind(site.as_str()).bind(line)).await?;
         let Some(first) = rows.first() else { return Ok(()) };
-        let mut names = Names::new(first.int(0)?, first.unsigned(1)?);
+        let mut names = Names::new(first.int(0)?, first.unsigned(1)?, first.int(6)?);
         for row in &rows {
             names.push(row.int(2)?, row.unsigned(3)?, &row.text(4)?, &row.text(5)?);
         }
@@ -294,7 +304,7 @@ mod tests {
 
     #[test]
     fn names_are_found_by_text_and_by_id() {
-        let mut names = Names::new(1, 2);
+        let mut names = Names::new(1, 2, 0);
         for (place, (source, version)) in
             [("a", "1"), ("a", "2"), ("ab", ""), ("", "ab"), ("b", "1")].iter().enumerate()
         {
@@ -308,7 +318,7 @@ mod tests {
 
     #[test]
     fn names_of_one_hash_are_kept_apart() {
-        let mut names = Names::new(1, 1);
+        let mut names = Names::new(1, 1, 0);
         names.push(1, 1, "a", "1");
         names.push(2, 1, "b", "1");
         // As if both had the hash of "a 1".

@@ -31,8 +31,7 @@ impl Target {
                 .map_err(|_| unknown())?
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
-                // Commits are synced by `Durability`, all that wait at once.
-                .synchronous(SqliteSynchronous::Normal)
+                .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(20))
                 .page_size(8192)
                 .foreign_keys(false)
@@ -223,6 +222,15 @@ impl Conn {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, sqlx::Error> {
         self.on().rows_many(many, values).await
+    }
+
+    /// Whether a commit of SQLite is durable when it returns, as it is from the start; not to be called in a transaction.
+    pub(crate) async fn sync_commits(&mut self, sync: bool) -> Result<(), sqlx::Error> {
+        if let Self::Sqlite(_) = self {
+            let pragma = if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            self.execute(super::sql(pragma)).await?;
+        }
+        Ok(())
     }
 
     /// Brings the schema up to date.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -135,4 +136,23 @@ async fn a_full_queue_says_so(db: Db) {
         }
     }
     assert!(busy > 0);
+}
+
+/// A sync that fails is the end: what it leaves on the disk nobody knows, and the next one would say that all is well.
+#[tokio::test]
+async fn after_a_sync_that_failed_nothing_is_written() {
+    let db = Db::sqlite().await;
+    let one = client(&db.site, 1).await;
+    db.site.intake(report(one, 1, vec![IntakeBody::Heartbeat])).await.unwrap();
+    let log = PathBuf::from(format!("{}-wal", db.url.strip_prefix("sqlite://").unwrap()));
+    std::fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink(&log, &log).unwrap();
+    let failed = db.site.intake(report(one, 2, vec![IntakeBody::Heartbeat])).await;
+    let Err(StoreError::Intake(cause)) = failed else { panic!("{failed:?}") };
+    assert!(matches!(*cause, StoreError::Durable { .. }), "{cause}");
+    std::fs::remove_file(&log).unwrap();
+    assert!(matches!(db.store.ping().await, Err(StoreError::Durable { .. })));
+    assert!(matches!(db.site.set_value("k", "v").await, Err(StoreError::Durable { .. })));
+    let again = db.site.intake(report(one, 2, vec![IntakeBody::Heartbeat])).await;
+    assert!(matches!(again, Err(StoreError::Intake(_))), "{again:?}");
 }

@@ -1,0 +1,2 @@
+-- Rises when a clean-up removes updates of the line: what was looked up before is looked up anew.
+ALTER TABLE line ADD COLUMN cleaned BIGINT NOT NULL DEFAULT 0;
