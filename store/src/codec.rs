@@ -102,12 +102,12 @@ pub(crate) fn expand(what: &'static str, bytes: &[u8]) -> Result<Vec<u8>> {
         && size <= WHOLE
         && let Ok(size) = usize::try_from(size)
     {
-        return EXPANDER.with_borrow_mut(|expander| match expander {
-            Some(expander) => expander.decompress(bytes, size).map_err(damaged),
-            None => expander
-                .insert(zstd::bulk::Decompressor::new().map_err(damaged)?)
-                .decompress(bytes, size)
-                .map_err(damaged),
+        return EXPANDER.with_borrow_mut(|expander| {
+            let expander = match expander {
+                Some(expander) => expander,
+                None => expander.insert(zstd::bulk::Decompressor::new().map_err(damaged)?),
+            };
+            expander.decompress(bytes, size).map_err(damaged)
         });
     }
     let mut expanded = Vec::with_capacity(bytes.len() * 4);

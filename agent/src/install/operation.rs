@@ -51,6 +51,19 @@ pub struct Record {
     pub started: Timestamp,
 }
 
+impl Record {
+    /// Of a recovery.
+    pub fn recovery(started: Timestamp) -> Self {
+        Self {
+            kind: Kind::Recover,
+            batch: None,
+            leaves_of: LeavesOf::new(),
+            services: BTreeSet::new(),
+            started,
+        }
+    }
+}
+
 /// What the supervisor does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -143,13 +156,7 @@ pub fn look(site: &Site) -> Result<Option<Standing>, InstallError> {
         // Of another version of the agent, or rotten: what it did a scan tells, and dpkg is put right where it must be.
         Err(error @ StateError::Damaged { .. }) => {
             tracing::error!(error = &error as &dyn std::error::Error, "an operation that nobody can read");
-            Box::new(Record {
-                kind: Kind::Recover,
-                batch: None,
-                leaves_of: LeavesOf::new(),
-                services: BTreeSet::new(),
-                started: Timestamp::UNIX_EPOCH,
-            })
+            Box::new(Record::recovery(Timestamp::UNIX_EPOCH))
         }
         Err(error) => return Err(error.into()),
     };

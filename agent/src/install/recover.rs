@@ -16,7 +16,7 @@ use patchtide_planner::client::LockFact;
 
 use super::{
     InstallError, Prepared, Site, lock,
-    operation::{self, Kind, Plan, Record, Step},
+    operation::{self, Plan, Record, Step},
     repository, succeeded,
 };
 use crate::scan::Machine;
@@ -63,14 +63,7 @@ pub fn start(site: &Site, body: Option<&PolicyBody>, now: Timestamp) -> Result<P
     let mut arguments: Vec<String> = OPTIONS.map(str::to_owned).to_vec();
     arguments.extend(["--configure".to_owned(), "-a".to_owned()]);
     steps.push(Step { arguments: site.root_arguments("dpkg", &arguments), required: true });
-    let record = Record {
-        kind: Kind::Recover,
-        batch: None,
-        leaves_of: std::collections::BTreeMap::new(),
-        services: std::collections::BTreeSet::new(),
-        started: now,
-    };
-    operation::start(site, &record, &Plan { steps, script_limit: site.script_limit })?;
+    operation::start(site, &Record::recovery(now), &Plan { steps, script_limit: site.script_limit })?;
     Ok(Prepared::Started)
 }
 

@@ -6,10 +6,10 @@ use patchtide_model::{UpdateId, catalogue::LeafRef, state::StateError};
 use patchtide_planner::client::{Decision, Detected};
 use patchtide_protocol::{
     check::clean,
-    state::{self as wire, DetectedUpdate, DetectionReport, NumberedUpdate, StateBody},
+    state::{DetectedUpdate, DetectionReport, Numbered, StateBody},
 };
 
-use crate::scan::{Found, Numbered};
+use crate::scan::Found;
 
 /// Beginning of the keys of what scans found; the line follows.
 pub(super) const DETECTION: &str = "detection/";
@@ -78,32 +78,32 @@ pub fn detections(found: &Found) -> Vec<Detection> {
             };
             let needs: BTreeSet<LeafRef> =
                 of_line().flat_map(|(_, found)| found.needs.iter().cloned()).collect();
-            let report = DetectionReport {
-                line: line.clone(),
-                catalogue_version: *version,
-                part: 0,
-                last: true,
-                states: of_line().map(named).collect(),
-                needs: needs.into_iter().collect(),
-                numbered: None,
-            };
-            let mut sent = report.clone();
-            let mut states: Vec<NumberedUpdate> = of_line()
-                .filter_map(|(id, detected)| {
-                    let Numbered { number, leaves } = found.numbers.get(id)?.clone();
-                    Some(NumberedUpdate { number, state: detected.state, leaves })
+            let report = |states, numbered| {
+                StateBody::Detection(DetectionReport {
+                    line: line.clone(),
+                    catalogue_version: *version,
+                    part: 0,
+                    last: true,
+                    states,
+                    needs: needs.iter().cloned().collect(),
+                    numbered,
                 })
-                .collect();
-            if let (Some(catalogue), false) = (found.catalogues.get(line), states.is_empty()) {
-                states.sort_unstable_by_key(|state| state.number);
-                sent.states =
-                    of_line().filter(|(id, _)| !found.numbers.contains_key(id)).map(named).collect();
-                sent.numbered = Some(wire::Numbered { catalogue: *catalogue, states });
-            }
+            };
+            let mut states: Vec<_> =
+                of_line().filter_map(|(id, _)| found.numbered.get(id).cloned()).collect();
+            states.sort_unstable_by_key(|state| state.number);
+            let numbered = found
+                .catalogues
+                .get(line)
+                .filter(|_| !states.is_empty())
+                .map(|catalogue| Numbered { catalogue: *catalogue, states });
+            let unnumbered =
+                |(id, _): &(&UpdateId, &Detected)| numbered.is_none() || !found.numbered.contains_key(*id);
+            let rest = of_line().filter(unnumbered).map(named).collect();
             Detection {
                 key: format!("{DETECTION}{line}"),
-                named: StateBody::Detection(report),
-                sent: StateBody::Detection(sent),
+                named: report(of_line().map(named).collect(), None),
+                sent: report(rest, numbered),
             }
         })
         .collect()
@@ -120,7 +120,7 @@ pub(super) fn parts(body: &StateBody) -> Vec<StateBody> {
         numbered: whole
             .numbered
             .as_ref()
-            .map(|numbered| wire::Numbered { catalogue: numbered.catalogue, states: Vec::new() }),
+            .map(|numbered| Numbered { catalogue: numbered.catalogue, states: Vec::new() }),
         line: whole.line.clone(),
         catalogue_version: whole.catalogue_version,
     };

@@ -5,9 +5,10 @@ use patchtide_model::{
     state::{Compliance, Detection},
 };
 use patchtide_planner::client::Detected;
+use patchtide_protocol::state::NumberedUpdate;
 
 use super::*;
-use crate::scan::{Found, Numbered};
+use crate::scan::Found;
 
 fn compliance(uid: &str, state: Compliance) -> (String, StateBody) {
     (format!("compliance/{uid}"), StateBody::Compliance { deployment: uid.to_owned(), state })
@@ -135,7 +136,8 @@ fn numbered() -> Found {
             Detected { state: Detection::Installed, leaves: BTreeSet::new(), needs: BTreeSet::new() };
         found.detected.insert(id.clone(), detected);
         if n > 0 {
-            found.numbers.insert(id, Numbered { number: 5_000 - n, leaves: vec![] });
+            let numbered = NumberedUpdate { number: 5_000 - n, state: Detection::Installed, leaves: vec![] };
+            found.numbered.insert(id, numbered);
         }
     }
     found

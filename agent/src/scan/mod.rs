@@ -16,6 +16,7 @@ use patchtide_model::{
 };
 use patchtide_packaging::Version;
 use patchtide_planner::client::Detected;
+use patchtide_protocol::state::NumberedUpdate;
 
 pub(crate) use machine::STATUS;
 pub use machine::{Machine, MachineError, interrupted};
@@ -42,21 +43,12 @@ pub struct Found {
     pub covered: BTreeMap<LineId, u64>,
     /// Digest of each of these catalogues.
     pub catalogues: BTreeMap<LineId, Digest>,
-    /// By which number their catalogue knows updates that are required or installed.
-    pub numbers: BTreeMap<UpdateId, Numbered>,
+    /// Of `detected` what its catalogue numbers, by that number.
+    pub numbered: BTreeMap<UpdateId, NumberedUpdate>,
     /// Stanzas of the status file that could not be read; the scan is complete but for them.
     pub errors: Vec<String>,
     /// Packages that their owner holds, `name:architecture`.
     pub held: Vec<String>,
-}
-
-/// An update as its catalogue numbers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbered {
-    /// [`ScanUpdate::number`].
-    pub number: u64,
-    /// Places in its list of leaves of those that this machine needs.
-    pub leaves: Vec<u16>,
 }
 
 /// A required update, as the search for what it newly needs sees it.
@@ -87,7 +79,8 @@ pub fn scan(
                 let ScanUpdate { number, source, version, .. } = update;
                 let id = UpdateId { line: line.line.clone(), source, version };
                 if number > 0 {
-                    found.numbers.insert(id.clone(), Numbered { number, leaves: places });
+                    let numbered = NumberedUpdate { number, state: detection, leaves: places };
+                    found.numbered.insert(id.clone(), numbered);
                 }
                 note(&mut found, &mut required, id, detection, leaves);
             }

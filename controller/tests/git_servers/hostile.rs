@@ -39,6 +39,25 @@ fn kilobytes(field: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// How far the memory of the process grows.
+struct Memory {
+    before: u64,
+}
+
+impl Memory {
+    /// From now on.
+    fn watch() -> Self {
+        // Resets the peak.
+        fs::write("/proc/self/clear_refs", "5").unwrap();
+        Self { before: kilobytes("VmRSS") }
+    }
+
+    /// Mebibytes, at most at once.
+    fn grown(&self) -> u64 {
+        kilobytes("VmHWM").saturating_sub(self.before) >> 10
+    }
+}
+
 #[test]
 fn bad_input_37_a_million_references_are_not_taken_in() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,12 +77,11 @@ fn bad_input_37_a_million_references_are_not_taken_in() {
     };
     let sshd = Sshd::start(&bed.folder.path().join("ssh"));
     // The server is another process here, so that what grows is the client.
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (started, before) = (Instant::now(), kilobytes("VmRSS"));
+    let (started, memory) = (Instant::now(), Memory::watch());
     let request = Request { limits: Limits::default(), ..request(&sshd.url(bed.repository.path())) };
     let request = Request { credentials: key(&sshd), ..request };
     told(Cache::new(&bed.cache()).fetch(&request).unwrap_err());
-    let grown = kilobytes("VmHWM").saturating_sub(before) >> 10;
+    let grown = memory.grown();
     println!("ssh: {:.1} s, {grown} MiB", started.elapsed().as_secs_f64());
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert!(grown < 120, "{grown} MiB");
@@ -200,12 +218,11 @@ fn bad_input_37_a_chain_of_ten_thousand_deltas_is_read_or_left_in_time() {
     let (commit, pack) = chain(false);
     offer(&bed, commit, &pack);
     let (_server, url) = bed.serve(&identity, Manner::Pack(Arc::new(pack)));
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (started, before) = (Instant::now(), kilobytes("VmRSS"));
+    let (started, memory) = (Instant::now(), Memory::watch());
     let fetched = bed.fetch(&url, password(&identity), 30).unwrap();
     assert_eq!(fetched.commit, commit);
     assert_eq!(file(&bed.cache(), commit), link(DEPTH));
-    let grown = kilobytes("VmHWM").saturating_sub(before) >> 10;
+    let grown = memory.grown();
     println!("in order: {:.1} s, {grown} MiB", started.elapsed().as_secs_f64());
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert!(grown < 128, "{grown} MiB");
@@ -246,8 +263,7 @@ fn bad_input_37_a_million_files_are_not_read() {
         let bed = Bed::new();
         let commit = wide(&bed, count);
         let (_server, url) = bed.serve(&identity, Manner::Honest);
-        fs::write("/proc/self/clear_refs", "5").unwrap();
-        let (started, before) = (Instant::now(), kilobytes("VmRSS"));
+        let (started, memory) = (Instant::now(), Memory::watch());
         let request = Request { credentials: password(&identity), ..request(&url) };
         assert_eq!(Cache::new(&bed.cache()).fetch(&request).unwrap().commit, commit);
         let repository = Repository::open_bare(bed.cache()).unwrap();
@@ -255,7 +271,7 @@ fn bad_input_37_a_million_files_are_not_read() {
         let error = tree::read(&repository, commit, "", limits).unwrap_err().to_string();
         assert!(error.starts_with("GIT-LIMIT") && error.contains(says), "{error}");
         assert!(error.contains("set spec.path"), "{error}");
-        let grown = kilobytes("VmHWM").saturating_sub(before) >> 10;
+        let grown = memory.grown();
         println!("{count} files: {:.1} s, {grown} MiB", started.elapsed().as_secs_f64());
         assert!(started.elapsed() < Duration::from_secs(15) && grown < 256, "{grown} MiB");
     }
@@ -275,8 +291,7 @@ fn bad_input_37_a_blob_that_deflates_to_nothing_is_never_held() {
     bed.repository.git(&["commit", "-q", "-m", "bomb"]).unwrap();
     let commit: Oid = bed.repository.head().unwrap().parse().unwrap();
     let (_server, url) = bed.serve(&identity, Manner::Honest);
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (started, before) = (Instant::now(), kilobytes("VmRSS"));
+    let (started, memory) = (Instant::now(), Memory::watch());
     let request = Request { credentials: password(&identity), ..request(&url) };
     assert_eq!(Cache::new(&bed.cache()).fetch(&request).unwrap().commit, commit);
     let repository = Repository::open_bare(bed.cache()).unwrap();
@@ -284,7 +299,7 @@ fn bad_input_37_a_blob_that_deflates_to_nothing_is_never_held() {
     let told: Vec<String> = read.findings.iter().map(ToString::to_string).collect();
     assert!(told.len() == 1 && told[0].starts_with("bomb.yaml YAML-SIZE: 268435456 bytes"), "{told:?}");
     assert_eq!(read.files.keys().collect::<Vec<_>>(), ["a.yaml"]);
-    let grown = kilobytes("VmHWM").saturating_sub(before) >> 10;
+    let grown = memory.grown();
     println!("a bomb: {:.1} s, {grown} MiB", started.elapsed().as_secs_f64());
     assert!(grown < 96, "{grown} MiB");
 }

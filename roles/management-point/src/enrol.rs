@@ -26,7 +26,7 @@ use patchtide_store::{
     clients::{self, EnrolmentRow},
 };
 
-use crate::{ManagementPoint, error::refusal, limits::per_minute, parse_json};
+use crate::{ManagementPoint, error::refusal, limits, parse_json};
 
 /// Kind of the rows in which the controller finds requests for a new certificate: name is the client, UID the id of its
 /// enrolment, content the signing request.
@@ -54,8 +54,8 @@ pub(crate) async fn request(
     body: Body,
 ) -> Result<Json<EnrolmentAnswer>, Refusal> {
     let address = peer.address.ip().to_canonical();
-    let limits = point.limits.get(&point).await?;
-    let rate = limits.1.as_ref().map(|limits| per_minute(limits.enrolments_per_minute));
+    let limits = limits::of_site(&point).await?;
+    let rate = limits.as_ref().as_ref().map(|limits| limits::per_minute(limits.enrolments_per_minute));
     let rate = rate.unwrap_or(point.config.enrolments);
     point.enrolments.take_at(rate, network(address), Instant::now()).map_err(|wait| {
         Refusal::new(

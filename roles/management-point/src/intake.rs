@@ -69,7 +69,7 @@ async fn keep<S: AsRef<str> + Ord>(
 ) -> Result<Acknowledgement, Refusal> {
     report.check().map_err(|violation| value(&violation))?;
     let messages = report.messages.len();
-    if let Some(limits) = &point.limits.get(point).await?.1 {
+    if let Some(limits) = limits::of_site(point).await?.as_ref() {
         limits::report(limits, messages, bytes)?;
     }
     let report = convert::report(client.id, (point.clock)(), report);

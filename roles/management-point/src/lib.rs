@@ -6,6 +6,7 @@
 mod convert;
 mod enrol;
 mod error;
+mod fresh;
 mod intake;
 mod limits;
 mod locate;
@@ -61,11 +62,11 @@ pub struct ManagementPoint {
     config: Config,
     standings: Standings,
     policies: policy::Index,
-    points: locate::Points,
+    points: fresh::Fresh<Vec<patchtide_model::object::DistributionPoint>>,
     reports: rate::Limiter<patchtide_model::ClientId>,
     enrolments: rate::Limiter<std::net::IpAddr>,
     requests: rate::Limiter<patchtide_model::ClientId>,
-    limits: limits::Limits,
+    limits: fresh::Fresh<Option<patchtide_model::site::SiteLimits>>,
     metrics: Metrics,
 }
 
@@ -87,9 +88,9 @@ impl ManagementPoint {
             reports: rate::Limiter::new(config.reports),
             enrolments: rate::Limiter::new(config.enrolments),
             requests: rate::Limiter::new(config.reports),
-            limits: limits::Limits::default(),
+            limits: fresh::Fresh::default(),
             standings: Standings::new(lookup, Duration::from_secs(1)),
-            points: locate::Points::default(),
+            points: fresh::Fresh::default(),
             store,
             clock,
             config,

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -17,25 +16,10 @@ use patchtide_model::site::SiteLimits;
 
 use crate::{ManagementPoint, Rate, error::refusal};
 
-/// What the Site sets, read at most once a second; none: no controller has written any yet.
-#[derive(Default)]
-pub(crate) struct Limits(ArcSwapOption<(Instant, Option<SiteLimits>)>);
-
-const FRESH: Duration = Duration::from_secs(1);
-
-impl Limits {
-    pub(crate) async fn get(
-        &self,
-        point: &ManagementPoint,
-    ) -> Result<Arc<(Instant, Option<SiteLimits>)>, Refusal> {
-        if let Some(known) = self.0.load_full().filter(|known| known.0.elapsed() < FRESH) {
-            return Ok(known);
-        }
-        let limits = point.store.site_limits().await.map_err(|error| refusal("limits", &error))?;
-        let known = Arc::new((Instant::now(), limits));
-        self.0.store(Some(Arc::clone(&known)));
-        Ok(known)
-    }
+/// What the Site sets; none: no controller has written any yet.
+pub(crate) async fn of_site(point: &ManagementPoint) -> Result<Arc<Option<SiteLimits>>, Refusal> {
+    let read = async { point.store.site_limits().await.map_err(|error| refusal("limits", &error)) };
+    point.limits.get(read).await
 }
 
 /// At most `count` in any minute: half of them at once, the others one by one.
@@ -52,7 +36,7 @@ pub(crate) async fn requests(
 ) -> Result<Response, Refusal> {
     let client = request.extensions().get::<Peer>().and_then(|peer| AuthenticatedClient::of(peer).ok());
     if let Some(client) = client
-        && let Some(limits) = &point.limits.get(&point).await?.1
+        && let Some(limits) = of_site(&point).await?.as_ref()
     {
         let rate = per_minute(limits.requests_per_minute);
         point.requests.take_at(rate, client.id, Instant::now()).map_err(|wait| {

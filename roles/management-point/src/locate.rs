@@ -1,12 +1,7 @@
 //! Which distribution points a client should use, in which order (R-DP-04).
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, sync::Arc};
 
-use arc_swap::ArcSwapOption;
 use axum::{Json, extract::State};
 use patchtide_endpoint::{AuthenticatedClient, Refusal};
 use patchtide_model::{
@@ -17,36 +12,20 @@ use patchtide_protocol::location::{DistributionPointLocation, Locality, Location
 
 use crate::{ManagementPoint, error::refusal};
 
-/// The site's distribution points, read at most once a second.
-#[derive(Default)]
-pub(crate) struct Points(ArcSwapOption<(Instant, Vec<DistributionPoint>)>);
-
-const FRESH: Duration = Duration::from_secs(1);
-
-impl Points {
-    async fn get(&self, point: &ManagementPoint) -> Result<Arc<(Instant, Vec<DistributionPoint>)>, Refusal> {
-        if let Some(known) = self.0.load_full().filter(|known| known.0.elapsed() < FRESH) {
-            return Ok(known);
-        }
-        let rows = point
-            .store
-            .objects("DistributionPoint")
-            .await
-            .map_err(|error| refusal("distribution points", &error))?;
-        let points = rows
-            .into_iter()
-            .filter_map(|row| match serde_json::from_str(&row.json) {
-                Ok(point) => Some(point),
-                Err(error) => {
-                    tracing::error!(name = row.name, %error, "a stored distribution point cannot be read");
-                    None
-                }
-            })
-            .collect();
-        let known = Arc::new((Instant::now(), points));
-        self.0.store(Some(Arc::clone(&known)));
-        Ok(known)
-    }
+/// The site's distribution points.
+async fn points(point: &ManagementPoint) -> Result<Vec<DistributionPoint>, Refusal> {
+    let rows = point.store.objects("DistributionPoint").await;
+    let rows = rows.map_err(|error| refusal("distribution points", &error))?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| match serde_json::from_str(&row.json) {
+            Ok(point) => Some(point),
+            Err(error) => {
+                tracing::error!(name = row.name, %error, "a stored distribution point cannot be read");
+                None
+            }
+        })
+        .collect())
 }
 
 /// `GET /v1/locations`.
@@ -55,10 +34,10 @@ pub(crate) async fn locations(
     client: AuthenticatedClient,
 ) -> Result<Json<Locations>, Refusal> {
     point.standings.check(&client).await?;
-    let points = point.points.get(&point).await?;
+    let points = point.points.get(points(&point)).await?;
     Ok(Json(Locations {
         software_update_points: point.config.software_update_points.clone(),
-        distribution_points: order(&points.1, client.id, client.address.ip()),
+        distribution_points: order(&points, client.id, client.address.ip()),
     }))
 }
 

@@ -9,7 +9,6 @@ use super::sync::{NO_LEAVES, NO_SLOT};
 use crate::{
     Result, SiteStore,
     core::Signal,
-    intake::cache::SiteCache,
     sql::{Many, Value, sql},
 };
 
@@ -59,12 +58,11 @@ impl SiteStore {
             let raise = sql("UPDATE line SET cleaned = cleaned + 1 WHERE site = $1 AND name = $2");
             tx.execute(raise.bind(self.site.as_str()).bind(line.as_str())).await?;
         }
-        let mut cache = std::mem::take(tx.cache());
-        let known = SiteCache::of(&mut cache.sites, &self.site, &self.core().shared(&self.site));
-        for line in lines {
-            known.lines.remove(line.as_str());
+        if let Some(known) = tx.cache().sites.get_mut(&self.site) {
+            for line in &lines {
+                known.lines.remove(line.as_str());
+            }
         }
-        *tx.cache() = cache;
         tx.raise(&self.site, Signal::Site);
         tx.commit().await?;
         Ok(removed)

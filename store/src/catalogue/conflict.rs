@@ -7,42 +7,23 @@ use patchtide_model::{
     catalogue::{Leaf, LeafRef},
 };
 
-use super::find::{BY_ID, LEAVES, updates};
+use super::find::leaf_of;
 use crate::{Result, SiteStore};
 
 impl SiteStore {
     /// Those of `leaves` that updates of the site have under the same name, architecture and version with different
     /// content: each with every update that has it, and that one's leaf. Expired updates do not count.
     pub async fn disagreeing(&self, leaves: &[LeafRef]) -> Result<BTreeMap<LeafRef, Vec<(UpdateId, Leaf)>>> {
-        let names = self.line_names().await?;
-        let asked: BTreeSet<&LeafRef> = leaves.iter().collect();
-        let keys = asked
-            .iter()
-            .flat_map(|leaf| [leaf.package.as_str(), leaf.architecture.as_str(), leaf.version.as_str()])
-            .map(Into::into)
-            .collect();
         let mut holders: BTreeMap<LeafRef, BTreeSet<i64>> = BTreeMap::new();
-        for row in self.core().rows_many("leaves", LEAVES, keys).await? {
-            if names.contains_key(&row.int(4)?) && !row.flag(6)? {
-                let leaf =
-                    LeafRef { package: row.text(1)?, architecture: row.text(2)?, version: row.text(3)? };
-                holders.entry(leaf).or_default().insert(row.int(0)?);
-            }
+        for holder in self.holders(leaves).await?.into_iter().filter(|holder| !holder.expired) {
+            holders.entry(holder.leaf).or_default().insert(holder.update);
         }
         holders.retain(|_, holders| holders.len() > 1);
-        let several: BTreeSet<i64> = holders.values().flatten().copied().collect();
-        let keys = several.into_iter().map(Into::into).collect();
-        let documents = updates(self.core().rows_many("updates", BY_ID, keys).await?).await?;
+        let documents = self.documents(holders.values().flatten().copied().collect()).await?;
         let mut found = BTreeMap::new();
         for (name, holders) in holders {
-            let all: Vec<(UpdateId, Leaf)> = holders
-                .iter()
-                .filter_map(|id| documents.get(id))
-                .filter_map(|update| {
-                    let leaf = update.leaves.iter().find(|leaf| leaf.reference() == name)?;
-                    Some((update.id.clone(), leaf.clone()))
-                })
-                .collect();
+            let all: Vec<(UpdateId, Leaf)> =
+                holders.iter().filter_map(|id| leaf_of(documents.get(id)?, &name)).collect();
             let files: BTreeSet<_> = all.iter().map(|(_, leaf)| leaf.file.sha256).collect();
             if files.len() > 1 {
                 found.insert(name, all);

@@ -21,12 +21,12 @@ const BY_NAME: Many = Many {
     columns: 3,
     tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3",
 };
-pub(super) const BY_ID: Many = Many {
+const BY_ID: Many = Many {
     head: "SELECT id, line, posted, superseded_by, expired, body FROM software_update WHERE id IN (VALUES ",
     columns: 1,
     tail: ")",
 };
-pub(super) const LEAVES: Many = Many {
+const LEAVES: Many = Many {
     head: "SELECT f.update_id, f.package, f.architecture, f.version, u.line, u.superseded_by, u.expired \
            FROM leaf f JOIN software_update u ON u.id = f.update_id \
            WHERE (f.package, f.architecture, f.version) IN (VALUES ",
@@ -171,43 +171,74 @@ impl SiteStore {
 
     /// Those of `leaves` that exist.
     pub async fn find_leaves(&self, leaves: &[LeafRef]) -> Result<BTreeMap<LeafRef, (UpdateId, Leaf)>> {
+        let mut best: BTreeMap<LeafRef, (bool, i64)> = BTreeMap::new();
+        for holder in self.holders(leaves).await? {
+            let rank = (!holder.superseded && !holder.expired, holder.update);
+            let known = best.entry(holder.leaf).or_insert(rank);
+            *known = (*known).max(rank);
+        }
+        let documents = self.documents(best.values().map(|(_, id)| *id).collect()).await?;
+        Ok(best
+            .into_iter()
+            .filter_map(|(name, (_, id))| {
+                let found = leaf_of(documents.get(&id)?, &name)?;
+                Some((name, found))
+            })
+            .collect())
+    }
+
+    /// Every update of the site that has one of `leaves`.
+    pub(super) async fn holders(&self, leaves: &[LeafRef]) -> Result<Vec<Holder>> {
         let names = self.line_names().await?;
-        let wanted: BTreeSet<&LeafRef> = leaves.iter().collect();
-        let keys = wanted
+        let asked: BTreeSet<&LeafRef> = leaves.iter().collect();
+        let keys = asked
             .iter()
             .flat_map(|leaf| [leaf.package.as_str(), leaf.architecture.as_str(), leaf.version.as_str()])
             .map(Into::into)
             .collect();
-        let mut best: BTreeMap<LeafRef, (bool, i64)> = BTreeMap::new();
+        let mut holders = Vec::new();
         for row in self.core().rows_many("leaves", LEAVES, keys).await? {
-            if !names.contains_key(&row.int(4)?) {
-                continue;
+            if names.contains_key(&row.int(4)?) {
+                holders.push(Holder {
+                    update: row.int(0)?,
+                    leaf: LeafRef {
+                        package: row.text(1)?,
+                        architecture: row.text(2)?,
+                        version: row.text(3)?,
+                    },
+                    superseded: row.text_option(5)?.is_some(),
+                    expired: row.flag(6)?,
+                });
             }
-            let leaf = LeafRef { package: row.text(1)?, architecture: row.text(2)?, version: row.text(3)? };
-            let rank = (row.text_option(5)?.is_none() && !row.flag(6)?, row.int(0)?);
-            let known = best.entry(leaf).or_insert(rank);
-            *known = (*known).max(rank);
         }
-        let ids: BTreeSet<i64> = best.values().map(|(_, id)| *id).collect();
+        Ok(holders)
+    }
+
+    /// Updates by their numbers.
+    pub(super) async fn documents(&self, ids: BTreeSet<i64>) -> Result<HashMap<i64, Update>> {
         let keys = ids.into_iter().map(Into::into).collect();
-        let documents = updates(self.core().rows_many("updates", BY_ID, keys).await?).await?;
-        Ok(best
-            .into_iter()
-            .filter_map(|(name, (_, id))| {
-                let update = documents.get(&id)?;
-                let leaf = update.leaves.iter().find(|leaf| {
-                    leaf.package == name.package
-                        && leaf.architecture == name.architecture
-                        && leaf.version == name.version
-                })?;
-                Some((name, (update.id.clone(), leaf.clone())))
-            })
-            .collect())
+        updates(self.core().rows_many("updates", BY_ID, keys).await?).await
     }
 }
 
+/// An update that has a leaf.
+pub(super) struct Holder {
+    pub(super) update: i64,
+    pub(super) leaf: LeafRef,
+    superseded: bool,
+    pub(super) expired: bool,
+}
+
+/// The leaf of this name, with the update it is of.
+pub(super) fn leaf_of(update: &Update, name: &LeafRef) -> Option<(UpdateId, Leaf)> {
+    let leaf = update.leaves.iter().find(|leaf| {
+        leaf.package == name.package && leaf.architecture == name.architecture && leaf.version == name.version
+    })?;
+    Some((update.id.clone(), leaf.clone()))
+}
+
 /// Rows of [`BY_NAME`] or [`BY_ID`] as updates, by their numbers.
-pub(super) async fn updates(rows: Vec<Row>) -> Result<HashMap<i64, Update>> {
+async fn updates(rows: Vec<Row>) -> Result<HashMap<i64, Update>> {
     let mut parts = Vec::with_capacity(rows.len());
     for row in rows {
         let by =

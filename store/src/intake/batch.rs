@@ -301,19 +301,7 @@ fn one_report(
         state => return Err(StoreError::NotActive { client, state }),
     }
     match judge(apply.entry.session.as_ref(), apply.entry.sequence, report, options.gap_age) {
-        Verdict::Late => {
-            let acknowledged = apply.entry.sequence;
-            Ok((
-                IntakeAck {
-                    acknowledged,
-                    resync: false,
-                    quarantined: false,
-                    dropped_facts: 0,
-                    by_name: false,
-                },
-                None,
-            ))
-        }
+        Verdict::Late => Ok((kept(apply.entry.sequence), None)),
         Verdict::Quarantine(reason) => {
             tracing::error!(%client, reason, incarnation = %report.incarnation, boot = %report.boot, "client quarantined");
             apply.set_state(ClientState::Quarantined);
@@ -333,17 +321,8 @@ fn one_report(
             let dirty = apply.dirty.client(apply.entry.id);
             dirty.report = Some((report.received_at, skew));
             dirty.session |= changed;
-            let dropped_facts = apply.dropped_facts;
-            Ok((
-                IntakeAck {
-                    acknowledged: sequence,
-                    resync,
-                    quarantined: false,
-                    dropped_facts,
-                    by_name: false,
-                },
-                Some(after),
-            ))
+            let ack = IntakeAck { resync, dropped_facts: apply.dropped_facts, ..kept(sequence) };
+            Ok((ack, Some(after)))
         }
     }
 }
@@ -388,12 +367,11 @@ fn change(apply: &mut Apply<'_>, uid: &str, set: impl FnOnce(&mut DeploymentChan
     set(change);
 }
 
-fn quarantined(entry: &ClientEntry) -> IntakeAck {
-    IntakeAck {
-        acknowledged: entry.sequence,
-        resync: false,
-        quarantined: true,
-        dropped_facts: 0,
-        by_name: false,
-    }
+/// Everything up to `acknowledged` is kept, and there is nothing else to say.
+const fn kept(acknowledged: u64) -> IntakeAck {
+    IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0, by_name: false }
+}
+
+const fn quarantined(entry: &ClientEntry) -> IntakeAck {
+    IntakeAck { quarantined: true, ..kept(entry.sequence) }
 }

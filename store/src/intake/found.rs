@@ -166,11 +166,7 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Resu
     }
     let (sets, mut key) = (shared.sets(), Vec::new());
     for state in &report.states {
-        let bits = match state.state {
-            Detection::Required => REQUIRED,
-            Detection::Installed => INSTALLED,
-            Detection::Unknown | Detection::NotRequired => continue,
-        };
+        let Some(bits) = bits_of(state.state) else { continue };
         let (source, version) = (state.source.as_ref(), state.version.as_ref());
         let place = names.as_ref().map_or(NOWHERE, |names| names.place(source, version));
         if place == NOWHERE {
@@ -192,6 +188,15 @@ fn detected<S: AsRef<str>>(report: &DetectionReport<S>, shared: &Shared) -> Resu
     found.needs = set_of(&report.needs, &sets.ids, &mut key, &mut found.new_sets);
     found.names = names;
     Ok(found)
+}
+
+/// The bits of a state that is kept; *not required* is what has none.
+pub(super) const fn bits_of(state: Detection) -> Option<u8> {
+    match state {
+        Detection::Required => Some(REQUIRED),
+        Detection::Installed => Some(INSTALLED),
+        Detection::Unknown | Detection::NotRequired => None,
+    }
 }
 
 pub(super) fn set_of<S: AsRef<str>>(

@@ -108,28 +108,12 @@ impl Names {
         self.updates.get(usize::try_from(place).ok()?).copied()
     }
 
-    /// The place of an update by its id, which is looked for from the place `near` on first: reports name updates in the
-    /// order of their ids.
-    pub(crate) fn place_after(&self, near: usize, id: i64) -> u32 {
-        // Ids without gaps, which most lines have.
-        let gap = self.updates.get(near).and_then(|named| usize::try_from(id - named.id).ok());
-        let guess = gap.map_or(near, |gap| near + gap);
-        if self.updates.get(guess).is_some_and(|named| named.id == id) {
-            return u32::try_from(guess).unwrap_or(NOWHERE);
-        }
-        let mut reach = 1;
-        let mut from = near;
-        while self.updates.get(from + reach).is_some_and(|named| named.id < id) {
-            from += reach;
-            reach *= 2;
-        }
-        let to = (from + reach + 1).min(self.updates.len());
-        let found = self.updates.get(from..to).and_then(|part| {
-            part.binary_search_by_key(&id, |named| named.id)
-                .ok()
-                .and_then(|place| u32::try_from(from + place).ok())
-        });
-        found.unwrap_or_else(|| self.place_of(id))
+    /// The place of an update by its id; `near` is the place of one before it: most ids follow each other without a gap.
+    pub(crate) fn place_after(&self, near: u32, id: i64) -> u32 {
+        let gap = self.at(near).and_then(|named| u32::try_from(id - named.id).ok());
+        gap.and_then(|gap| near.checked_add(gap))
+            .filter(|guess| self.at(*guess).is_some_and(|named| named.id == id))
+            .unwrap_or_else(|| self.place_of(id))
     }
 
     /// The place of an update by its id.
@@ -236,11 +220,9 @@ impl Shared {
 
     /// Remembers another key of a leaf set that was looked up in `epoch`; since then it may have been collected.
     pub(super) fn put_alias(&self, epoch: i64, key: &[u8], id: i64) {
-        if self.sets().epoch == epoch {
-            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-            if sets.epoch == epoch && sets.ids.len() <= LEAF_SETS {
-                sets.ids.insert(key.to_vec(), id);
-            }
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        if sets.epoch == epoch && sets.ids.len() <= LEAF_SETS {
+            sets.ids.insert(key.to_vec(), id);
         }
     }
 

@@ -5,12 +5,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use patchtide_model::{Digest, SiteName, catalogue::LeafRef, state::Detection};
+use patchtide_model::{
+    Digest,
+    catalogue::{Leaf, LeafRef},
+};
 
 use super::{
     Numbered,
-    counts::{INSTALLED, REQUIRED},
-    found::{Found, State, set_of},
+    counts::REQUIRED,
+    found::{Found, State, bits_of, set_of},
     names::{NOWHERE, Named, Names, Shared},
 };
 use crate::{
@@ -70,28 +73,21 @@ pub(super) enum Lacking {
 }
 
 impl Shared {
-    /// Whether the numbers of a catalogue of a line mean something here. A line without updates has no numbers.
-    pub(super) async fn is_published(
-        &self,
-        core: &Core,
-        site: &SiteName,
-        line: &str,
-        digest: Digest,
-    ) -> Result<bool> {
-        let Some(names) = self.line(line) else { return Ok(false) };
+    /// Makes sure that the version of a published catalogue of a line is here. A line without updates has no numbers.
+    pub(super) async fn read_published(&self, core: &Core, line: &str, digest: Digest) -> Result<()> {
+        let Some(names) = self.line(line) else { return Ok(()) };
         if self.numbers.version(names.line, digest).is_some() {
-            return Ok(true);
+            return Ok(());
         }
-        let query = sql("SELECT p.version FROM published_catalogue p JOIN line l ON l.id = p.line \
-                         WHERE l.site = $1 AND l.name = $2 AND p.digest = $3");
-        let row = core.row("a catalogue", query.bind(site.as_str()).bind(line).bind(digest)).await?;
-        let Some(row) = row else { return Ok(false) };
+        let query = sql("SELECT version FROM published_catalogue WHERE line = $1 AND digest = $2");
+        let row = core.row("a catalogue", query.bind(names.line).bind(digest)).await?;
+        let Some(row) = row else { return Ok(()) };
         let mut published = self.numbers.published.write().unwrap_or_else(PoisonError::into_inner);
         if published.len() > CATALOGUES {
             published.clear();
         }
         published.insert((names.line, digest), row.unsigned(0)?);
-        Ok(true)
+        Ok(())
     }
 
     /// Reads the leaves of updates.
@@ -108,7 +104,7 @@ impl Shared {
             lacking.into_iter().map(|(id, since)| (id, (since, Arc::default()))).collect();
         for row in rows {
             let update = revision::read(&row.blob(2)?)?;
-            let leaves = update.leaves.iter().map(patchtide_model::catalogue::Leaf::reference).collect();
+            let leaves = update.leaves.iter().map(Leaf::reference).collect();
             read.insert(row.int(0)?, (row.unsigned(1)?, leaves));
         }
         let mut known = self.numbers.leaves.write().unwrap_or_else(PoisonError::into_inner);
@@ -136,14 +132,10 @@ impl Found {
         let (mut near, mut lacking) = (0, BTreeMap::new());
         let mut key = Encoder::default();
         for state in &numbered.states {
-            let bits = match state.state {
-                Detection::Required => REQUIRED,
-                Detection::Installed => INSTALLED,
-                Detection::Unknown | Detection::NotRequired => continue,
-            };
+            let Some(bits) = bits_of(state.state) else { continue };
             let place = i64::try_from(state.number).map_or(NOWHERE, |id| catalogue.place_after(near, id));
             let Some(named) = catalogue.at(place) else { continue };
-            near = usize::try_from(place).unwrap_or(near);
+            near = place;
             // Scanned by what it was before it was revised: its places are not those of now.
             if named.since > version {
                 continue;

@@ -54,8 +54,7 @@ pub(crate) async fn submit<S: AsRef<str>>(
             let line = detection.line.as_str();
             shared.read(core, site, line).await?;
             if let Some(numbered) = &detection.numbered {
-                // Not published: the answer says so.
-                shared.is_published(core, site, line, numbered.catalogue).await?;
+                shared.read_published(core, line, numbered.catalogue).await?;
             }
         }
     }

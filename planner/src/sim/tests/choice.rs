@@ -1,6 +1,7 @@
 //! Which updates go, when, and when again.
 
 use super::*;
+use crate::site::SiteInput;
 
 #[test]
 fn exclusive_updates_go_apart_and_after_the_others() {
@@ -166,6 +167,17 @@ fn a_deadline_that_is_put_off_stops_the_deployment() {
     }
 }
 
+/// A distribution point that everybody reaches.
+fn add_point(site: &mut SiteInput) {
+    let point = DistributionPoint {
+        name: name("dp"),
+        endpoints: vec!["https://dp.example:8444".to_owned()],
+        boundaries: vec![],
+        protected: false,
+    };
+    site.objects.distribution_points.insert(point.name.clone(), point);
+}
+
 /// As in Configuration Manager: the deployment is known before its content is there, and nobody asks for that until the
 /// site says that a distribution point has it.
 #[test]
@@ -175,13 +187,7 @@ fn content_is_asked_for_when_a_distribution_point_has_it() {
         Some(holders.collect())
     };
     let mut world = small(|site, _| {
-        let point = DistributionPoint {
-            name: name("dp"),
-            endpoints: vec!["https://dp.example:8444".to_owned()],
-            boundaries: vec![],
-            protected: false,
-        };
-        site.objects.distribution_points.insert(point.name.clone(), point);
+        add_point(site);
         site.holders = on(&[]);
     });
     world.run_until(at(START) + minutes(30)).unwrap();
@@ -206,13 +212,7 @@ fn content_is_asked_for_when_a_distribution_point_has_it() {
 #[test]
 fn content_that_never_comes_is_asked_for_all_the_same() {
     let mut world = small(|site, _| {
-        let point = DistributionPoint {
-            name: name("dp"),
-            endpoints: vec!["https://dp.example:8444".to_owned()],
-            boundaries: vec![],
-            protected: false,
-        };
-        site.objects.distribution_points.insert(point.name.clone(), point);
+        add_point(site);
         // One of two has come: it does not wait for the other one for ever.
         site.holders = Some([(leaf("a", 2).file.sha256, [name("dp")].into())].into());
     });
