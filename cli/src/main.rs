@@ -70,32 +70,47 @@ enum Command {
     },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+/// The cluster and the namespace of the site, for commands that need them.
+async fn connect(context: Option<String>, namespace: Option<String>) -> anyhow::Result<(Client, String)> {
     // Fails only when a provider is there already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let options = KubeConfigOptions { context: arguments.context, ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = match Config::from_kubeconfig(&options).await {
         Ok(config) => config,
         Err(error) => {
             Config::incluster().map_err(|_| error).context("no cluster: set KUBECONFIG or --context")?
         }
     };
-    let namespace = arguments.namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).context("the cluster's address or certificates cannot be used")?;
-    match arguments.command {
+    Ok((client, namespace))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { namespace, context, command } = Arguments::parse();
+    let connect = || connect(context, namespace);
+    match command {
         Command::Status { deployment, output } => {
+            let (client, namespace) = connect().await?;
             status::print(&client, &namespace, deployment.as_deref(), output).await
         }
         Command::Reconcile { kind, name, wait } => {
+            let (client, namespace) = connect().await?;
             action::reconcile(&client, &namespace, &kind, &name, None, wait).await
         }
         Command::Sync { name, full, wait } => {
+            let (client, namespace) = connect().await?;
             let sync = if full { "full" } else { "delta" };
             action::reconcile(&client, &namespace, "SoftwareUpdatePoint", &name, Some(sync), wait).await
         }
-        Command::Suspend { kind, name } => action::suspend(&client, &namespace, &kind, &name, true).await,
-        Command::Resume { kind, name } => action::suspend(&client, &namespace, &kind, &name, false).await,
+        Command::Suspend { kind, name } => {
+            let (client, namespace) = connect().await?;
+            action::suspend(&client, &namespace, &kind, &name, true).await
+        }
+        Command::Resume { kind, name } => {
+            let (client, namespace) = connect().await?;
+            action::suspend(&client, &namespace, &kind, &name, false).await
+        }
     }
 }

@@ -7,6 +7,7 @@ use patchtide_crds::{
     StatusContract,
     conditions::{self, reason},
 };
+use patchtide_intent::Problem;
 
 /// Shortest wait after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -79,6 +80,16 @@ impl Failure {
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { disposition: error.disposition(), reason: error.reason(), message: chain(&error), again: None }
+    }
+}
+
+impl Classify for Problem {
+    fn disposition(&self) -> Disposition {
+        if self.waits { Disposition::Wait } else { Disposition::Stalled }
+    }
+
+    fn reason(&self) -> &'static str {
+        self.reason
     }
 }
 

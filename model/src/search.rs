@@ -58,6 +58,19 @@ impl Criteria {
     }
 }
 
+/// Active clients by detection state of one update; the four add up to the active clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetectionCounts {
+    /// Introduced or changed after the client's last complete scan, or never scanned.
+    pub unknown: u64,
+    /// Not required.
+    pub not_required: u64,
+    /// Required.
+    pub required: u64,
+    /// Installed.
+    pub installed: u64,
+}
+
 /// A pattern with at most one `*`, at its end.
 fn glob(pattern: &str, value: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == value, |prefix| value.starts_with(prefix))

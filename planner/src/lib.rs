@@ -10,6 +10,7 @@ pub mod check;
 pub mod client;
 pub mod sim;
 pub mod site;
+pub mod snapshot;
 pub mod times;
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 //!
 //! Fetching and reading block (libgit2) and run on the blocking pool; the rest is pure.
 
-pub mod document;
 pub mod fetch;
 pub mod history;
-pub mod object;
 pub mod peer;
 pub mod relay;
-pub mod schema;
 pub mod signature;
 pub mod tree;
 pub mod url;
-pub mod verdict;
+
+pub use patchtide_intent::yaml::{document, object, schema, verdict};

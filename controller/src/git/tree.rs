@@ -5,12 +5,10 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use git2::{Commit, ObjectType, Oid, Repository, Tree};
 
 use self::reader::Reader;
-use super::verdict::{Finding, clean};
+use super::verdict::clean;
 
 /// Bytes of one commit, its message included.
 const COMMIT_BYTES: usize = 1 << 20;
@@ -41,14 +39,7 @@ impl Default for Limits {
     }
 }
 
-/// The YAML files of a commit and what was wrong on the way.
-#[derive(Debug, Default)]
-pub struct Files {
-    /// Contents by path from the repository's root.
-    pub files: BTreeMap<String, Vec<u8>>,
-    /// Findings.
-    pub findings: Vec<Finding>,
-}
+pub use patchtide_intent::yaml::object::Files;
 
 /// Why a commit cannot be read at all.
 #[derive(Debug, thiserror::Error)]

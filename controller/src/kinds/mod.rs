@@ -14,13 +14,14 @@ pub mod software_update_point;
 pub mod update_deployment;
 pub mod update_list;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use patchtide_crds::{
-    DurationText, StatusContract,
+    StatusContract,
     conditions::{self, SUPPORTED, reason},
 };
+pub use patchtide_intent::problem::{duration, object_name};
 pub use patchtide_model::glob::glob;
 use patchtide_model::{ObjectName, object::Blocked};
 use patchtide_store::{ObjectRow, StoreError};
@@ -105,19 +106,6 @@ pub async fn sweep_rows(
 /// A failure of the site database: tried again.
 pub fn database(error: &StoreError) -> Failure {
     Failure::retry(reason::RECONCILIATION_FAILED, format!("site database: {}", chain(error)))
-}
-
-/// A name of a custom resource in domain form. The API server has checked it already.
-pub fn object_name(name: &str) -> Result<ObjectName, Failure> {
-    ObjectName::new(name).map_err(|error| Failure::stalled(reason::INVALID_SPEC, error.to_string()))
-}
-
-/// A length of time, with the field that names it.
-pub fn duration(field: &str, text: &DurationText) -> Result<SignedDuration, Failure> {
-    let seconds = text
-        .seconds()
-        .map_err(|error| Failure::stalled(reason::INVALID_SPEC, format!("{field}: {error}")))?;
-    Ok(SignedDuration::from_secs(seconds))
 }
 
 /// A time in a status: to the second, as Kubernetes writes it.

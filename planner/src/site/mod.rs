@@ -21,6 +21,7 @@ use patchtide_model::{
     object::{Membership, SiteObjects},
     policy::{LinePolicy, PolicyBody},
 };
+use serde::{Deserialize, Serialize};
 
 pub use compile::{body_digest, compile};
 pub use fitting::{NeverFits, never_fitting};
@@ -28,7 +29,7 @@ pub(crate) use membership::selects;
 pub use membership::{CollectionProblem, check_collections, membership, targeted};
 
 /// Everything policy is compiled from. Equal inputs give equal plans.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteInput {
     /// The site.
     pub site: SiteName,

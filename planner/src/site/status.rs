@@ -12,10 +12,12 @@ use patchtide_model::{
 };
 
 use super::{SitePlan, Verdict};
+use serde::{Deserialize, Serialize};
+
 use crate::times;
 
 /// What a client last reported about a deployment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedState {
     /// Client.
     pub client: ClientId,

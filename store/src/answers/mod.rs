@@ -10,18 +10,7 @@ use patchtide_model::{
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Scan, StateError, UpdateEnforcement},
 };
 
-/// Active clients by detection state of one update; the four add up to the active clients.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DetectionCounts {
-    /// Introduced or changed after the client's last complete scan, or never scanned.
-    pub unknown: u64,
-    /// Not required.
-    pub not_required: u64,
-    /// Required.
-    pub required: u64,
-    /// Installed.
-    pub installed: u64,
-}
+pub use patchtide_model::search::DetectionCounts;
 
 /// A client and a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]

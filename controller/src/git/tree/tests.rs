@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// A commit made of raw tree entries, as a hostile server could offer them.

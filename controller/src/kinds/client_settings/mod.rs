@@ -1,11 +1,10 @@
 //! `ClientSettings`: validated and kept; status says whom they reach. Nothing to dereference or plan.
 
-pub mod validate;
-
 use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
 use patchtide_crds::{ClientSettings, ClientSettingsStatus, conditions::reason};
+use patchtide_intent::client_settings;
 use patchtide_model::ObjectName;
 use patchtide_planner::site::Verdict;
 use tokio::sync::watch;
@@ -39,14 +38,14 @@ impl Reconciler for ClientSettingsKind {
         status: &mut ClientSettingsStatus,
     ) -> Result<Outcome, Failure> {
         let name = object.name_any();
-        let (valid, missing) = match validate::validate(&name, &object.spec) {
+        let (valid, missing) = match client_settings::validate(&name, &object.spec) {
             Ok(valid) => valid,
             Err(failure) => {
                 let collection = object.spec.collection.as_ref().and_then(|name| ObjectName::new(name).ok());
                 if failure.reason == reason::RESTRICTION_NOT_BUILT {
                     kinds::block(ctx, CLIENT_SETTINGS, object, failure.message.clone(), collection).await?;
                 }
-                return Err(failure);
+                return Err(failure.into());
             }
         };
         kinds::keep(ctx, CLIENT_SETTINGS, object, &valid).await?;

@@ -1,8 +1,6 @@
 //! `Collection`: accepted when its references exist and lead in no circle; members come from the policy compiler.
 //! Plan is the planner's own check of references; apply is one row.
 
-pub mod validate;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,6 +8,7 @@ use std::{
 
 use kube::ResourceExt;
 use patchtide_crds::{Collection, CollectionStatus, DurationText, conditions::reason};
+use patchtide_intent::collection;
 use patchtide_model::{ObjectName, object};
 use patchtide_planner::site::{CollectionProblem, check_collections};
 use tokio::sync::watch;
@@ -49,13 +48,14 @@ impl Reconciler for Collections {
     ) -> Result<Outcome, Failure> {
         let name = kinds::object_name(&object.name_any())?;
         let others = all(ctx);
-        let accepted = validate::validate(&name, &object.spec)
+        let accepted = collection::validate(&name, &object.spec)
+            .map_err(Failure::from)
             .and_then(|valid| problems(&name, &others).map_or(Ok(valid), Err));
         let valid = match accepted {
             Ok(valid) => valid,
             // What is missing may come; until then it has no members from there.
             Err(failure) if failure.reason == reason::REFERENCE_NOT_FOUND => {
-                let valid = validate::validate(&name, &object.spec)?;
+                let valid = collection::validate(&name, &object.spec)?;
                 kinds::keep(ctx, COLLECTION, object, &valid).await?;
                 return Err(failure);
             }
@@ -85,7 +85,7 @@ fn all(ctx: &Context) -> BTreeMap<ObjectName, object::Collection> {
         .iter()
         .filter_map(|other| {
             let name = ObjectName::new(other.name_any()).ok()?;
-            let valid = validate::validate(&name, &other.spec).ok()?;
+            let valid = collection::validate(&name, &other.spec).ok()?;
             Some((name, valid))
         })
         .collect()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use patchtide_crds::{DeploymentPackage, deployment_package::ContentScope};
+use patchtide_intent::{distribution_point::is_held, update_list::identities};
 use patchtide_model::{
     Digest, ObjectName, UpdateId,
     catalogue::{Leaf, LeafRef, Update},
@@ -15,7 +16,7 @@ use crate::{
     context::Context,
     dependencies,
     error::Failure,
-    kinds::{database, distribution_point::validate::is_held, update_list},
+    kinds::{database, update_list},
 };
 
 /// Everything that the plan needs beside the spec.
@@ -54,7 +55,7 @@ pub async fn dereference(ctx: &Context, object: &DeploymentPackage) -> Result<In
     inputs.before = row
         .filter(|row| Some(&row.uid) == object.uid().as_ref())
         .and_then(|row| serde_json::from_str(&row.json).ok());
-    let mut ids = update_list::identities(&spec.pinned())?;
+    let mut ids = identities(&spec.pinned())?;
     for list in &spec.update_lists {
         match update_list::members(ctx, list).await? {
             Some(members) => ids.extend(members),

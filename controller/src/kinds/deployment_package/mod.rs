@@ -16,6 +16,7 @@ use patchtide_crds::{
     DeploymentPackage, DeploymentPackageStatus,
     conditions::{CATALOGUE_CONFLICT, reason},
 };
+use patchtide_intent::distribution_point::is_held;
 use patchtide_model::{Digest, ObjectName, object};
 use patchtide_store::{ObjectRow, content::WantedContent};
 use tokio::sync::{Mutex, watch};
@@ -27,10 +28,7 @@ use crate::{
     dependencies::conflict_message,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{
-        self, DEPLOYMENT_PACKAGE, database, distribution_point::validate::is_held, flag, intact, supported,
-        sweep_rows,
-    },
+    kinds::{self, DEPLOYMENT_PACKAGE, database, flag, intact, supported, sweep_rows},
 };
 
 /// Kind of the rows with the files of packages; not part of what policy is compiled from.

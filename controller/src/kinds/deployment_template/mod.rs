@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use patchtide_crds::{
-    DeploymentTemplate, DeploymentTemplateSpec, DeploymentTemplateStatus, conditions::reason,
-};
-use patchtide_model::Digest;
+use patchtide_crds::{DeploymentTemplate, DeploymentTemplateStatus, conditions::reason};
+use patchtide_intent::{deployment_template::digest, update_deployment::settings};
 use tokio::sync::watch;
 
 use crate::{
@@ -14,7 +12,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Failure, Outcome},
-    kinds::{supported, update_deployment::settings},
+    kinds::supported,
 };
 
 /// The kind.
@@ -62,10 +60,4 @@ impl Reconciler for DeploymentTemplates {
         status.digest = Some(digest);
         Ok(Outcome::ready(format!("used by {} deployments", users.len())))
     }
-}
-
-/// `sha256:` over the template's content: what a deployment pins.
-pub fn digest(spec: &DeploymentTemplateSpec) -> String {
-    let content = (&spec.collection, &spec.include_subcollections, &spec.settings);
-    format!("sha256:{}", Digest::of(&serde_json::to_vec(&content).unwrap_or_default()))
 }

@@ -1,11 +1,10 @@
 //! `DistributionPoint`: validated and kept; status says what it holds. Nothing to dereference or plan.
 
-pub mod validate;
-
 use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
 use patchtide_crds::{DistributionPoint, DistributionPointStatus, conditions::HEALTHY};
+use patchtide_intent::distribution_point;
 use patchtide_model::ObjectName;
 use tokio::sync::watch;
 
@@ -38,7 +37,7 @@ impl Reconciler for DistributionPoints {
         status: &mut DistributionPointStatus,
     ) -> Result<Outcome, Failure> {
         let name = object.name_any();
-        let valid = validate::validate(&name, &object.spec)?;
+        let valid = distribution_point::validate(&name, &object.spec)?;
         let generation = object.metadata.generation.unwrap_or_default();
         let now = ctx.clock.time();
         if object.spec.suspend {

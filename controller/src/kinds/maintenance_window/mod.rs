@@ -1,7 +1,6 @@
 //! `MaintenanceWindow`: validated, kept, and shown: next openings, whom it selects, what can never fit.
 
 pub mod status;
-pub mod validate;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,6 +9,7 @@ use patchtide_crds::{
     MaintenanceWindow, MaintenanceWindowStatus,
     conditions::{NO_OCCURRENCE, reason},
 };
+use patchtide_intent::maintenance_window;
 use patchtide_model::ObjectName;
 use tokio::sync::watch;
 
@@ -42,12 +42,12 @@ impl Reconciler for MaintenanceWindows {
         status: &mut MaintenanceWindowStatus,
     ) -> Result<Outcome, Failure> {
         let collection = ObjectName::new(&object.spec.collection).ok();
-        let valid = match validate::validate(&object.name_any(), &object.spec) {
+        let valid = match maintenance_window::validate(&object.name_any(), &object.spec) {
             Ok(valid) => valid,
             Err(failure) => {
                 // A window that cannot be honoured holds its clients: no new policy that ignores it.
                 kinds::block(ctx, MAINTENANCE_WINDOW, object, failure.message.clone(), collection).await?;
-                return Err(failure);
+                return Err(failure.into());
             }
         };
         kinds::keep(ctx, MAINTENANCE_WINDOW, object, &valid).await?;

@@ -83,7 +83,7 @@ pub fn no_occurrence(window: &Window, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::maintenance_window::validate::validate;
+    use patchtide_intent::maintenance_window::validate;
 
     #[test]
     fn the_status_names_the_next_opening_and_wakes_for_it() {

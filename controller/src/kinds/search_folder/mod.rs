@@ -1,17 +1,14 @@
 //! `SearchFolder`: how many updates meet its criteria now. Dereference is the search itself; there is nothing to apply:
 //! lists that follow a folder search with the same function.
 
-pub mod validate;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use patchtide_crds::{SearchFolder, SearchFolderStatus, search_folder::SearchCriteria};
-use patchtide_model::{UpdateId, catalogue::Update};
-use patchtide_store::answers::DetectionCounts;
+use patchtide_intent::search_folder::{Known, Query};
+use patchtide_model::{UpdateId, catalogue::Update, search::DetectionCounts};
 use tokio::sync::watch;
 
-use self::validate::{Known, Query};
 use crate::{
     cache::Cache,
     context::Context,

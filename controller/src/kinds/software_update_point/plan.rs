@@ -6,16 +6,13 @@ use patchtide_crds::{
     conditions::reason,
     software_update_point::{CalendarSchedule, SyncKind},
 };
+use patchtide_intent::{maintenance_window::recurrence, problem::time_of_day};
 use patchtide_model::window::{AppliesTo, Window, WindowAction, Zone};
 
 use super::memory::Memory;
 use crate::{
     error::Failure,
-    kinds::{
-        duration,
-        maintenance_window::validate::{recurrence, time_of_day},
-        object_name,
-    },
+    kinds::{duration, object_name},
 };
 
 /// Time between two full synchronisations where the spec says nothing.

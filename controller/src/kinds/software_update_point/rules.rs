@@ -7,15 +7,13 @@ use patchtide_crds::{
     SoftwareUpdatePointSpec,
     software_update_point::{ClientTypes, RestartRule as Wished, UpdateMatch, UpdateRule, UpdateSource},
 };
+use patchtide_intent::search_folder::{classification, severity};
 use patchtide_model::{
     Digest,
     catalogue::{RestartRule, Update},
 };
 
-use crate::kinds::{
-    glob,
-    search_folder::validate::{classification, severity},
-};
+use crate::kinds::glob;
 
 /// Rules for the lines of one source.
 pub fn rules(spec: &SoftwareUpdatePointSpec, source: &UpdateSource) -> Rules {

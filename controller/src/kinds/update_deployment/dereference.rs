@@ -1,38 +1,23 @@
 //! What a deployment refers to, and what was pinned before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use patchtide_crds::{DeploymentTemplateSpec, UpdateDeployment, annotations, conditions::reason};
-use patchtide_model::{UpdateId, catalogue::Update};
+use patchtide_crds::{UpdateDeployment, annotations, conditions::reason};
+use patchtide_intent::{
+    deployment_template,
+    update_deployment::{Inputs, pin::Memory},
+    update_list as lists,
+};
+use patchtide_model::UpdateId;
 use patchtide_store::ObjectRow;
 
-use super::pin::Memory;
 use crate::{
     context::Context,
     error::Failure,
-    kinds::{PINNED, database, deployment_template, update_list},
+    kinds::{PINNED, database, update_list},
 };
-
-/// Everything that validation needs beside the spec.
-#[derive(Debug, Clone)]
-pub struct Inputs {
-    /// The template as it is now, with its digest.
-    pub template: Option<(String, DeploymentTemplateSpec)>,
-    /// The list's members as they are now.
-    pub members: Option<BTreeSet<UpdateId>>,
-    /// What was pinned before.
-    pub memory: Memory,
-    /// What the catalogue knows of every update that may be meant.
-    pub known: BTreeMap<UpdateId, Update>,
-    /// Updates named in the spec itself.
-    pub own: BTreeSet<UpdateId>,
-    /// What "as soon as possible" counts from.
-    pub anchor: Timestamp,
-    /// Names of the collections there are.
-    pub collections: BTreeSet<String>,
-}
 
 /// Reads what the deployment refers to.
 pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inputs, Failure> {
@@ -62,7 +47,7 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
         }
     };
     let memory = memory(ctx, object).await?;
-    let own = update_list::identities(&spec.pinned_updates())?;
+    let own = lists::identities(&spec.pinned_updates())?;
     let remembered = memory.list.as_ref().map(|list| list.members.clone()).unwrap_or_default();
     let ids: BTreeSet<UpdateId> =
         own.iter().chain(members.iter().flatten()).chain(&remembered).cloned().collect();

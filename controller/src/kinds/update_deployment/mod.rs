@@ -4,10 +4,7 @@
 pub mod awaited;
 pub mod dereference;
 pub mod left;
-pub mod pin;
-pub mod settings;
 pub mod status;
-pub mod validate;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,6 +13,7 @@ use patchtide_crds::{
     UpdateDeployment, UpdateDeploymentStatus,
     conditions::{REFERENCE_DIFFERS, RESOLVED, SUSPENDED, reason},
 };
+use patchtide_intent::update_deployment::{pin, validate};
 use patchtide_model::ObjectName;
 use tokio::sync::watch;
 
@@ -120,9 +118,9 @@ async fn accept(
 ) -> Result<patchtide_model::deployment::Deployment, Failure> {
     let generation = object.metadata.generation.unwrap_or_default();
     let inputs = dereference::dereference(ctx, object).await?;
-    let pinned = pin::pin(&object.spec, &inputs)?;
+    let pinned = pin(&object.spec, &inputs)?;
     dereference::remember(ctx, object, &pinned.memory).await?;
-    let (deployment, resolved, missing) = validate::validate(object, &inputs, &pinned)?;
+    let (deployment, resolved, missing) = validate(object, &inputs, &pinned)?;
     let now = ctx.clock.time();
     supported(status, generation, &now, &missing);
     status.resolved_settings = Some(resolved);

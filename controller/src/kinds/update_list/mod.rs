@@ -1,6 +1,5 @@
 //! `UpdateList`: pinned updates and those that a search found; such a list only grows by itself.
 
-pub mod plan;
 pub mod status;
 
 use std::{
@@ -16,10 +15,10 @@ use patchtide_crds::{
     conditions::{CATALOGUE_CONFLICT, reason},
     update_list::RefreshPolicy,
 };
-use patchtide_model::{Digest, UpdateId, catalogue::LeafRef};
+use patchtide_intent::update_list::{self, Members, digest, identities};
+use patchtide_model::{UpdateId, catalogue::LeafRef};
 use tokio::sync::watch;
 
-use self::plan::Members;
 use crate::{
     cache::Cache,
     context::Context,
@@ -83,7 +82,8 @@ impl Reconciler for UpdateLists {
         let wanted: Vec<UpdateId> = wanted.into_iter().collect();
         let known = ctx.store.updates(&wanted).await.map_err(|error| database(&error))?;
         let folder = object.spec.search_folder.as_ref().map(|folder| folder.name.clone());
-        let mut next = plan::plan(&old, folder, &pinned, found.as_ref(), &object.spec.exclusions, &known);
+        let mut next =
+            update_list::plan(&old, folder, &pinned, found.as_ref(), &object.spec.exclusions, &known);
         if due.now && due.period.is_some() {
             next.refreshed = Some(time(now).0);
         }
@@ -178,26 +178,6 @@ fn conflict_message(conflicts: &BTreeMap<UpdateId, (LeafRef, UpdateId)>) -> Opti
         leaf.version,
         leaf.architecture
     ))
-}
-
-/// Identities as written in YAML.
-pub fn identities(texts: &[String]) -> Result<BTreeSet<UpdateId>, Failure> {
-    texts
-        .iter()
-        .map(|text| {
-            text.parse().map_err(|error| Failure::stalled(reason::INVALID_SPEC, format!("updates: {error}")))
-        })
-        .collect()
-}
-
-/// `sha256:` over members, one a line.
-pub fn digest(members: &BTreeSet<UpdateId>) -> String {
-    let mut text = String::new();
-    for member in members {
-        text.push_str(&member.to_string());
-        text.push('\n');
-    }
-    format!("sha256:{}", Digest::of(text.as_bytes()))
 }
 
 /// The members of a list as its last reconcile kept them; none when it has not been reconciled.

@@ -7,8 +7,8 @@ use patchtide_model::{
     ClientId, UpdateId, catalogue::Update, client::ClientState, object::DeploymentPackage, state::Scan,
 };
 
-use super::plan::Members;
 use crate::{context::Context, error::Failure, kinds::database};
+use patchtide_intent::update_list::Members;
 
 /// Updates named in a list of the status.
 const SHOWN: usize = 20;

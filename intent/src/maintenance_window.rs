@@ -11,13 +11,10 @@ use patchtide_model::window::{
     AppliesTo, Recurrence, Window, WindowAction, WindowError, Zone, time_zone_names,
 };
 
-use crate::{
-    error::Failure,
-    kinds::{duration, object_name},
-};
+use crate::problem::{Problem, date, duration, object_name, time_of_day};
 
 /// The domain form of `spec`.
-pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Failure> {
+pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Problem> {
     let effective_from =
         spec.effective_from.as_deref().map(|text| date("effectiveFrom", text)).transpose()?;
     let effective_until =
@@ -52,7 +49,7 @@ pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Fail
             WishedAction::Deny => WindowAction::Deny,
         },
     };
-    window.validate().map_err(|error| Failure::stalled(reason::INVALID_SPEC, told(&window, &error)))?;
+    window.validate().map_err(|error| Problem::stalled(reason::INVALID_SPEC, told(&window, &error)))?;
     Ok(window)
 }
 
@@ -76,10 +73,10 @@ fn nearest_zone(name: &str) -> Option<String> {
 }
 
 /// The domain form of a recurrence, counted from `anchor`.
-pub fn recurrence(wished: &Wished, anchor: civil::Date) -> Result<Recurrence, Failure> {
+pub fn recurrence(wished: &Wished, anchor: civil::Date) -> Result<Recurrence, Problem> {
     let small = |field: &str, n: u32| {
         u8::try_from(n)
-            .map_err(|_| Failure::stalled(reason::INVALID_SPEC, format!("RANGE: {field}: {n} is too large")))
+            .map_err(|_| Problem::stalled(reason::INVALID_SPEC, format!("RANGE: {field}: {n} is too large")))
     };
     if let Some(once) = &wished.once {
         return Ok(Recurrence::Once { date: date("recurrence.once.date", &once.date)? });
@@ -116,7 +113,7 @@ pub fn recurrence(wished: &Wished, anchor: civil::Date) -> Result<Recurrence, Fa
             offset_days: small("recurrence.monthlyByWeekday.offsetDays", monthly.offset_days)?,
         });
     }
-    Err(Failure::stalled(
+    Err(Problem::stalled(
         reason::INVALID_SPEC,
         "recurrence: set exactly one of once, daily, weekly, monthlyByDate and monthlyByWeekday",
     ))
@@ -134,34 +131,12 @@ const fn weekday(day: Weekday) -> u8 {
     }
 }
 
-fn date(field: &str, text: &str) -> Result<civil::Date, Failure> {
-    text.parse().map_err(|_| {
-        Failure::stalled(
-            reason::INVALID_SPEC,
-            format!("{field}: {text} is no day of the calendar: write YYYY-MM-DD"),
-        )
-    })
-}
-
-/// A time of day `HH:MM`.
-pub fn time_of_day(field: &str, text: &str) -> Result<civil::Time, Failure> {
-    let invalid = || {
-        Failure::stalled(
-            reason::INVALID_SPEC,
-            format!("{field}: {text} is no time of day: write HH:MM, for example 02:00"),
-        )
-    };
-    let (hour, minute) = text.split_once(':').ok_or_else(invalid)?;
-    let number = |text: &str| text.parse::<i8>().map_err(|_| invalid());
-    civil::Time::new(number(hour)?, number(minute)?, 0, 0).map_err(|_| invalid())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
-    fn window(yaml: &str) -> Result<Window, Failure> {
+    fn window(yaml: &str) -> Result<Window, Problem> {
         validate("night", &serde_saphyr::from_str(yaml).unwrap())
     }
 

@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use patchtide_crds::{DeploymentSettings, UpdateDeployment, conditions::reason};
 use patchtide_model::{UpdateId, deployment::Deployment};
 
-use super::{dereference::Inputs, pin::Pinned, settings};
-use crate::{error::Failure, kinds::object_name};
+use super::{Inputs, pin::Pinned, settings};
+use crate::problem::{Problem, object_name};
 
 /// Names shown of what is missing.
 const SHOWN: usize = 5;
@@ -17,19 +17,19 @@ pub fn validate(
     object: &UpdateDeployment,
     inputs: &Inputs,
     pinned: &Pinned,
-) -> Result<(Deployment, DeploymentSettings, Vec<&'static str>), Failure> {
+) -> Result<(Deployment, DeploymentSettings, Vec<&'static str>), Problem> {
     let spec = &object.spec;
     let template = pinned.template.as_ref();
     let collection =
         spec.collection.clone().or_else(|| template.and_then(|template| template.collection.clone()));
     let Some(collection) = collection else {
-        return Err(Failure::stalled(
+        return Err(Problem::stalled(
             reason::INVALID_SPEC,
             "collection: neither the deployment nor its template names one: name the collection to deploy to",
         ));
     };
     if !inputs.collections.contains(&collection) {
-        return Err(Failure::wait(
+        return Err(Problem::wait(
             reason::DEPENDENCY_NOT_READY,
             format!("collection {collection} does not exist: create it or name another one"),
         ));
@@ -41,7 +41,7 @@ pub fn validate(
         let more = unknown.len().saturating_sub(SHOWN);
         let names = unknown.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        return Err(Failure::wait(
+        return Err(Problem::wait(
             reason::REFERENCE_NOT_FOUND,
             format!(
                 "updates: the catalogue does not know {names}{more}: synchronise the source that has them, or correct the identity"
@@ -50,7 +50,7 @@ pub fn validate(
     }
     let wish = settings::merge(template.map(|template| &template.settings), &spec.settings);
     let (resolved, missing) = settings::resolve(&wish)
-        .map_err(|error| Failure::stalled(reason::INVALID_SPEC, error.to_string()))?;
+        .map_err(|error| Problem::stalled(reason::INVALID_SPEC, error.to_string()))?;
     let updates: BTreeSet<UpdateId> = pinned
         .members
         .iter()
@@ -79,14 +79,14 @@ pub fn validate(
 mod tests {
     use super::*;
     use crate::{
-        kinds::update_deployment::pin::{Memory, pin},
         testing::update,
+        update_deployment::pin::{Memory, pin},
     };
 
     const OPENSSL: &str = "debian/bookworm-security/main:openssl@3.0.22-1";
 
     #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
-    fn deployment(spec: &str, collections: &[&str], known: &[&str]) -> Result<Deployment, Failure> {
+    fn deployment(spec: &str, collections: &[&str], known: &[&str]) -> Result<Deployment, Problem> {
         let yaml = format!(
             "apiVersion: patchtide.dev/v1alpha1\nkind: UpdateDeployment\nmetadata: {{name: tuesday, namespace: prod, uid: u-1, generation: 3}}\nspec: {spec}\n"
         );

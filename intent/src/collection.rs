@@ -12,10 +12,10 @@ use patchtide_model::{
     object::{Collection, FactOperator, FactRequirement},
 };
 
-use crate::{error::Failure, kinds::object_name};
+use crate::problem::{Problem, object_name};
 
 /// The domain form of `spec`.
-pub fn validate(name: &ObjectName, spec: &CollectionSpec) -> Result<Collection, Failure> {
+pub fn validate(name: &ObjectName, spec: &CollectionSpec) -> Result<Collection, Problem> {
     let names = |all: &[String]| all.iter().map(|name| object_name(name)).collect::<Result<BTreeSet<_>, _>>();
     let name_of = |one: &Option<String>| one.as_deref().map(object_name).transpose();
     let mut selector = Vec::new();
@@ -32,7 +32,7 @@ pub fn validate(name: &ObjectName, spec: &CollectionSpec) -> Result<Collection, 
     let all = spec.all == Some(true);
     let empty = selector.is_empty() && spec.direct_members.is_empty() && spec.include.is_empty();
     if empty && !all {
-        return Err(Failure::stalled(
+        return Err(Problem::stalled(
             reason::INVALID_SPEC,
             "SELECTOR-EMPTY: the collection has no rule: give selector, directMembers or include, or write all: true",
         ));
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[expect(clippy::unwrap_in_result, reason = "the fixture itself must be readable")]
-    fn collection(yaml: &str) -> Result<Collection, Failure> {
+    fn collection(yaml: &str) -> Result<Collection, Problem> {
         validate(&ObjectName::new("web").unwrap(), &serde_saphyr::from_str(yaml).unwrap())
     }
 

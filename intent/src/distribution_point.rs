@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use patchtide_crds::{DistributionPointSpec, conditions::reason, distribution_point::BoundarySpeed};
 use patchtide_model::object::{Boundary, DistributionPoint};
 
-use crate::{error::Failure, kinds::object_name};
+use crate::problem::{Problem, object_name};
 
 /// Whether nothing may be sent to it for the time being: out of service, or with limits that cannot be kept yet.
 pub const fn is_held(spec: &DistributionPointSpec) -> bool {
@@ -12,9 +12,9 @@ pub const fn is_held(spec: &DistributionPointSpec) -> bool {
 }
 
 /// The domain form of `spec`.
-pub fn validate(name: &str, spec: &DistributionPointSpec) -> Result<DistributionPoint, Failure> {
+pub fn validate(name: &str, spec: &DistributionPointSpec) -> Result<DistributionPoint, Problem> {
     if spec.bandwidth.is_some() {
-        return Err(Failure::stalled(
+        return Err(Problem::stalled(
             reason::RESTRICTION_NOT_BUILT,
             "bandwidth is not built yet: nothing more is sent to this distribution point, because that would pass over its limits; take bandwidth out to send without limit",
         ));
@@ -24,14 +24,14 @@ pub fn validate(name: &str, spec: &DistributionPointSpec) -> Result<Distribution
         .iter()
         .map(|boundary| {
             let cidr: IpNet = boundary.cidr.parse().map_err(|_| {
-                Failure::stalled(
+                Problem::stalled(
                     reason::INVALID_SPEC,
                     format!("boundaries: {} is no network: write for example 10.1.0.0/16", boundary.cidr),
                 )
             })?;
             Ok(Boundary { cidr, fast: boundary.speed == BoundarySpeed::Fast })
         })
-        .collect::<Result<Vec<_>, Failure>>()?;
+        .collect::<Result<Vec<_>, Problem>>()?;
     let point = DistributionPoint {
         name: object_name(name)?,
         endpoints: spec.endpoints.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),

@@ -8,8 +8,8 @@ use patchtide_crds::{
 use patchtide_model::UpdateId;
 use serde::{Deserialize, Serialize};
 
-use super::dereference::Inputs;
-use crate::{error::Failure, kinds::update_list};
+use super::Inputs;
+use crate::{problem::Problem, update_list};
 
 /// What is pinned for a deployment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ impl Pinned {
 }
 
 /// Decides for both references. To take later edits over, a person changes the reference (name, mode or digest).
-pub fn pin(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Pinned, Failure> {
+pub fn pin(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Pinned, Problem> {
     let template = pin_template(spec, inputs)?;
     let list = pin_list(spec, inputs)?;
     let differs = |pinned: Option<&str>, now: Option<&str>| pinned.is_some() && pinned != now;
@@ -89,7 +89,7 @@ pub fn pin(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Pinned, Failu
     })
 }
 
-fn pin_template(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<PinnedTemplate>, Failure> {
+fn pin_template(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<PinnedTemplate>, Problem> {
     let (Some(name), Some((digest, content))) = (&spec.template, &inputs.template) else {
         return Ok(None);
     };
@@ -107,7 +107,7 @@ fn pin_template(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<P
     }
 }
 
-fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<PinnedList>, Failure> {
+fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<PinnedList>, Problem> {
     let (Some(name), Some(members)) = (&spec.update_list, &inputs.members) else {
         return Ok(None);
     };
@@ -119,7 +119,7 @@ fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<Pinne
         (ReferenceMode::Pinned, None) => match memory {
             Some(memory) => Ok(Some(memory.clone())),
             // Pinning nothing for ever would be a trap: the pin is made when there is something to pin.
-            None if members.is_empty() => Err(Failure::wait(
+            None if members.is_empty() => Err(Problem::wait(
                 reason::DEPENDENCY_NOT_READY,
                 format!(
                     "update list {name} has no members yet: they are pinned when it has; to let members come and go use listReference: Follow"
@@ -136,8 +136,8 @@ fn pin_list(spec: &UpdateDeploymentSpec, inputs: &Inputs) -> Result<Option<Pinne
     }
 }
 
-fn lost(what: &str, name: &str, field: &str, now: &str) -> Failure {
-    Failure::stalled(
+fn lost(what: &str, name: &str, field: &str, now: &str) -> Problem {
+    Problem::stalled(
         reason::INVALID_SPEC,
         format!(
             "{field}: {what} {name} has another content now ({now}) and the pinned one is not remembered: bring it back, or pin the present one"

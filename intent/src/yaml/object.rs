@@ -8,7 +8,6 @@ use patchtide_model::ObjectName;
 use super::{
     document::{Node, Value},
     schema::Schemas,
-    tree::Files,
     verdict::{Finding, Place},
 };
 
@@ -30,6 +29,15 @@ pub struct GitObject {
     pub origin: String,
     /// The document.
     pub json: serde_json::Value,
+}
+
+/// YAML files and what was wrong on the way.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// Contents by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Findings.
+    pub findings: Vec<Finding>,
 }
 
 /// The objects of a revision in a stable order, and all findings.

@@ -11,14 +11,11 @@ use patchtide_crds::{
 use patchtide_model::{
     Digest, UpdateId,
     catalogue::{Classification, Severity, Update},
-    search::Criteria,
+    glob::glob,
+    search::{Criteria, DetectionCounts},
 };
-use patchtide_store::answers::DetectionCounts;
 
-use crate::{
-    error::Failure,
-    kinds::{duration, glob},
-};
+use crate::problem::{Problem, duration};
 
 /// What a search looks for.
 #[derive(Debug, Clone)]
@@ -46,7 +43,7 @@ pub struct Known {
 
 impl Query {
     /// Reads criteria at the time `now`.
-    pub fn new(criteria: &SearchCriteria, now: Timestamp) -> Result<Self, Failure> {
+    pub fn new(criteria: &SearchCriteria, now: Timestamp) -> Result<Self, Problem> {
         let not_built: Vec<&str> = [
             ("criteria.vendors", !criteria.vendors.is_empty()),
             ("criteria.descriptions", !criteria.descriptions.is_empty()),
@@ -57,7 +54,7 @@ impl Query {
         .collect();
         // Leaving a criterion out would find more than was asked for.
         if !not_built.is_empty() {
-            return Err(Failure::stalled(
+            return Err(Problem::stalled(
                 reason::RESTRICTION_NOT_BUILT,
                 format!(
                     "{}: not built yet; without it the search would find too much, so take it out or wait",
@@ -81,7 +78,7 @@ impl Query {
         };
         let bytes = |size: &Option<patchtide_crds::ByteSize>| {
             size.as_ref().map(patchtide_crds::ByteSize::bytes).transpose().map_err(|error| {
-                Failure::stalled(reason::INVALID_SPEC, format!("criteria.contentSize: {error}"))
+                Problem::stalled(reason::INVALID_SPEC, format!("criteria.contentSize: {error}"))
             })
         };
         let sizes = match &criteria.content_size {
@@ -149,7 +146,7 @@ fn holds(value: &str, text: &str) -> bool {
 }
 
 /// Posted at or after, and before.
-fn span(dates: &DateCriterion, now: Timestamp) -> Result<(Option<Timestamp>, Option<Timestamp>), Failure> {
+fn span(dates: &DateCriterion, now: Timestamp) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
     let ago = |field: &str, text: &Option<patchtide_crds::DurationText>| {
         text.as_ref()
             .map(|text| {
@@ -166,7 +163,7 @@ fn span(dates: &DateCriterion, now: Timestamp) -> Result<(Option<Timestamp>, Opt
                     .and_then(|date| date.to_zoned(TimeZone::UTC).ok())
                     .map(|zoned| zoned.timestamp())
                     .ok_or_else(|| {
-                        Failure::stalled(
+                        Problem::stalled(
                             reason::INVALID_SPEC,
                             format!("{field}: {text} is no day: write YYYY-MM-DD"),
                         )

@@ -3,16 +3,13 @@
 use patchtide_crds::{ClientSettingsSpec, client_settings::OtherUpdaters as Wished, conditions::reason};
 use patchtide_model::object::{ClientSettings, OtherUpdaters};
 
-use crate::{
-    error::Failure,
-    kinds::{duration, object_name},
-};
+use crate::problem::{Problem, duration, object_name};
 
 /// The domain form of `spec`, and the fields that are accepted without effect.
 pub fn validate(
     name: &str,
     spec: &ClientSettingsSpec,
-) -> Result<(ClientSettings, Vec<&'static str>), Failure> {
+) -> Result<(ClientSettings, Vec<&'static str>), Problem> {
     let settings = ClientSettings {
         name: name.to_owned(),
         collection: spec.collection.as_deref().map(object_name).transpose()?,
@@ -39,7 +36,7 @@ pub fn validate(
     };
     // A limit that would be passed over is a restriction.
     if spec.download.bandwidth.is_some() {
-        return Err(Failure::stalled(
+        return Err(Problem::stalled(
             reason::RESTRICTION_NOT_BUILT,
             "download.bandwidth is not built yet: these clients get no new policy that ignores it; take it out to let them download at full speed",
         ));
@@ -48,9 +45,13 @@ pub fn validate(
 }
 
 /// The fields whose value differs from the default and whose behaviour is not built.
-fn without_effect(spec: &ClientSettingsSpec) -> Result<Vec<&'static str>, Failure> {
-    let default: ClientSettingsSpec = serde_json::from_str("{}")
-        .map_err(|error| Failure::of("the defaults of ClientSettings cannot be read", &error))?;
+fn without_effect(spec: &ClientSettingsSpec) -> Result<Vec<&'static str>, Problem> {
+    let default: ClientSettingsSpec = serde_json::from_str("{}").map_err(|error| {
+        Problem::stalled(
+            reason::INVALID_SPEC,
+            format!("the defaults of ClientSettings cannot be read: {error}"),
+        )
+    })?;
     let restart = (&spec.restart, &default.restart);
     Ok([
         ("scanOnCatalogueChange", spec.scan_on_catalogue_change != default.scan_on_catalogue_change),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use patchtide_model::{UpdateId, catalogue::Update};
+use patchtide_crds::conditions::reason;
+use patchtide_model::{Digest, UpdateId, catalogue::Update, glob::glob};
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::glob;
+use crate::problem::Problem;
 
 /// What is kept of a list in the site database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,26 @@ pub fn plan(
         .cloned()
         .collect();
     Members { folder, followed, members, refreshed: old.refreshed, request: old.request.clone() }
+}
+
+/// Identities as written in YAML.
+pub fn identities(texts: &[String]) -> Result<BTreeSet<UpdateId>, Problem> {
+    texts
+        .iter()
+        .map(|text| {
+            text.parse().map_err(|error| Problem::stalled(reason::INVALID_SPEC, format!("updates: {error}")))
+        })
+        .collect()
+}
+
+/// `sha256:` over members, one a line.
+pub fn digest(members: &BTreeSet<UpdateId>) -> String {
+    let mut text = String::new();
+    for member in members {
+        text.push_str(&member.to_string());
+        text.push('\n');
+    }
+    format!("sha256:{}", Digest::of(text.as_bytes()))
 }
 
 #[cfg(test)]

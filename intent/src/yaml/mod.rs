@@ -1,0 +1,6 @@
+//! Documents of YAML files: read under limits, checked against the schemas of our kinds, each finding with its place.
+
+pub mod document;
+pub mod object;
+pub mod schema;
+pub mod verdict;
