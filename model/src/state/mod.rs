@@ -1,9 +1,21 @@
-//! State messages' closed sets with Configuration Manager's topic and state numbers (domain.md section 1).
+//! State messages' closed sets with Configuration Manager's topic and state numbers (domain.md section 1): the states,
+//! which may follow which, which must move by when, and the errors next to failed ones.
+
+mod edges;
+mod lease;
+#[cfg(test)]
+mod page;
+mod transitions;
 
 use serde::{Deserialize, Serialize};
 
+pub use lease::{
+    HEARTBEAT, LONGEST_END, LeaseKind, LeaseRule, Leased, Overdue, SCAN_PATIENCE, Told, overdue,
+};
+pub use transitions::{ClosedSet, Rule, may_follow, way, why_follows};
+
 macro_rules! states {
-    ($(#[$doc:meta])* $name:ident, topic $topic:literal { $($(#[$vdoc:meta])* $variant:ident = $id:literal, $text:literal;)+ }) => {
+    ($(#[$doc:meta])* $name:ident, topic $topic:literal, rules $rules:expr, ends $($end:ident)|+ { $($(#[$vdoc:meta])* $variant:ident = $id:literal, $text:literal;)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "u8", into = "u8")]
@@ -37,6 +49,30 @@ macro_rules! states {
                     _ => None,
                 }
             }
+
+            /// Whether it has ended until something new happens. Every other state but *unknown* carries a lease.
+            pub const fn is_final(self) -> bool {
+                matches!(self, $(Self::$end)|+)
+            }
+        }
+
+        impl ClosedSet for $name {
+            const TOPIC: u16 = $topic;
+            const ALL: &'static [Self] = Self::ALL;
+            const UNKNOWN: Self = Self::Unknown;
+            const RULES: &'static [Rule<Self>] = $rules;
+
+            fn id(self) -> u8 {
+                Self::id(self)
+            }
+
+            fn name(self) -> &'static str {
+                Self::name(self)
+            }
+
+            fn is_final(self) -> bool {
+                Self::is_final(self)
+            }
         }
 
         impl From<$name> for u8 {
@@ -67,7 +103,7 @@ pub struct UnknownState {
 
 states!(
     /// Update detection, topic 500: what users call compliance of an update.
-    Detection, topic 500 {
+    Detection, topic 500, rules edges::DETECTION, ends NotRequired | Required | Installed {
         Unknown = 0, "Detection state unknown";
         NotRequired = 1, "Update is not required";
         Required = 2, "Update is required";
@@ -77,7 +113,7 @@ states!(
 
 states!(
     /// Update enforcement, topic 402: the 15 states of R-ENFU.
-    UpdateEnforcement, topic 402 {
+    UpdateEnforcement, topic 402, rules edges::UPDATE, ends Installed | InstallFailed | DownloadFailed | GeneralFailure {
         Unknown = 0, "Enforcement state unknown";
         Started = 1, "Enforcement started";
         WaitingForContent = 2, "Enforcement waiting for content";
@@ -98,7 +134,7 @@ states!(
 
 states!(
     /// Deployment enforcement, topic 301: the 11 states of R-ENFD.
-    DeploymentEnforcement, topic 301 {
+    DeploymentEnforcement, topic 301, rules edges::DEPLOYMENT, ends Installed | InstallFailed | DownloadFailed {
         Unknown = 0, "Enforcement state unknown";
         Installing = 1, "Installing update(s)";
         WaitingForRestart = 2, "Waiting for restart";
@@ -115,7 +151,7 @@ states!(
 
 states!(
     /// Deployment evaluation, topic 302.
-    Evaluation, topic 302 {
+    Evaluation, topic 302, rules edges::EVALUATION, ends Succeeded | Failed {
         Unknown = 0, "Evaluation state unknown";
         Activated = 1, "Evaluation activated";
         Succeeded = 2, "Evaluation succeeded";
@@ -125,7 +161,7 @@ states!(
 
 states!(
     /// Deployment compliance, topic 300.
-    Compliance, topic 300 {
+    Compliance, topic 300, rules edges::COMPLIANCE, ends Compliant | NonCompliant | Conflict {
         Unknown = 0, "Compliance state unknown";
         Compliant = 1, "Compliant";
         NonCompliant = 2, "Non-compliant";
@@ -135,7 +171,7 @@ states!(
 
 states!(
     /// Scan of an update source, topic 501.
-    Scan, topic 501 {
+    Scan, topic 501, rules edges::SCAN, ends Completed | Failed | CompletedWithErrors {
         Unknown = 0, "Scan state unknown";
         WaitingForCatalogue = 1, "Scan is waiting for catalog location";
         Running = 2, "Scan is running";
@@ -145,20 +181,6 @@ states!(
         CompletedWithErrors = 6, "Scan completed with errors";
     }
 );
-
-impl UpdateEnforcement {
-    /// Whether it has ended until something new happens: installed or failed. Every other state carries a lease.
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Installed | Self::InstallFailed | Self::DownloadFailed | Self::GeneralFailure)
-    }
-}
-
-impl DeploymentEnforcement {
-    /// Whether it has ended until something new happens.
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Installed | Self::InstallFailed | Self::DownloadFailed)
-    }
-}
 
 /// An error next to a failed state: a code of the published ranges with words and a remedy (domain.md section 8).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
