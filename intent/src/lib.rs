@@ -8,6 +8,7 @@ pub mod deployment_template;
 pub mod distribution_point;
 pub mod maintenance_window;
 pub mod problem;
+pub mod resolve;
 pub mod search_folder;
 #[cfg(test)]
 mod testing;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-use patchtide_crds::conditions::reason;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use patchtide_crds::{UpdateList, annotations, conditions::reason, update_list::RefreshPolicy};
 use patchtide_model::{Digest, UpdateId, catalogue::Update, glob::glob};
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Problem;
+use crate::problem::{Problem, duration};
 
 /// What is kept of a list in the site database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,37 @@ pub fn plan(
         .cloned()
         .collect();
     Members { folder, followed, members, refreshed: old.refreshed, request: old.request.clone() }
+}
+
+/// Whether the search is to be asked now.
+#[derive(Debug, Clone)]
+pub struct Refresh {
+    /// It is.
+    pub now: bool,
+    /// Time from one search to the next, where they are counted.
+    pub period: Option<SignedDuration>,
+    /// The request that is answered with it.
+    pub request: Option<String>,
+}
+
+/// Whether the list's search is to be asked at `now`.
+pub fn refresh_due(object: &UpdateList, old: &Members, now: Timestamp) -> Result<Refresh, Problem> {
+    let request = annotations::requested_at(Some(object.annotations())).map(str::to_owned);
+    let asked = request.is_some() && request != old.request;
+    let Some(folder) = &object.spec.search_folder else {
+        return Ok(Refresh { now: false, period: None, request });
+    };
+    let period = folder.interval.as_ref().map(|text| duration("searchFolder.interval", text)).transpose()?;
+    let other = old.folder.as_ref() != Some(&folder.name);
+    let due = match folder.refresh {
+        RefreshPolicy::OnChange => true,
+        RefreshPolicy::Manual => asked || other,
+        RefreshPolicy::Interval => {
+            let passed = |last: Timestamp| period.is_none_or(|period| now.duration_since(last) >= period);
+            asked || other || old.refreshed.is_none_or(passed)
+        }
+    };
+    Ok(Refresh { now: due, period, request })
 }
 
 /// Identities as written in YAML.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use kube::ResourceExt;
-use patchtide_crds::{UpdateDeployment, annotations, conditions::reason};
+use patchtide_crds::{UpdateDeployment, conditions::reason};
 use patchtide_intent::{
     deployment_template,
-    update_deployment::{Inputs, pin::Memory},
+    update_deployment::{Inputs, begun, pin::Memory},
     update_list as lists,
 };
 use patchtide_model::UpdateId;
@@ -61,17 +60,6 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
     Ok(Inputs { template, members, memory, known, own, anchor, collections: ctx.caches.collections.names() })
 }
 
-/// When a deployment began: with the commit that introduced it, if a Git source says so, so that a rebuilt cluster keeps
-/// its deadlines; never after the object was made. One that was applied by hand began when it was made.
-fn begun(object: &UpdateDeployment, now: Timestamp) -> Timestamp {
-    let created = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    let from_git = object.labels().contains_key(annotations::OWNER_NAME);
-    let introduced = object.annotations().get(annotations::INTRODUCED_AT).filter(|_| from_git);
-    introduced
-        .and_then(|text| text.parse::<Timestamp>().ok())
-        .map_or(created, |introduced| introduced.min(created))
-}
-
 fn missing(what: &str, name: &str) -> Failure {
     Failure::wait(
         reason::DEPENDENCY_NOT_READY,
@@ -104,30 +92,4 @@ pub async fn remember(ctx: &Context, object: &UpdateDeployment, memory: &Memory)
     };
     ctx.store.put_object(row).await.map_err(|error| database(&error))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deployment(metadata: &str) -> UpdateDeployment {
-        let yaml = format!(
-            "apiVersion: patchtide.dev/v1alpha1\nkind: UpdateDeployment\nmetadata: {{name: a, creationTimestamp: '2026-03-01T00:00:00Z', {metadata}}}\nspec: {{}}\n"
-        );
-        serde_saphyr::from_str(&yaml).unwrap()
-    }
-
-    #[test]
-    fn a_deployment_begins_with_its_commit_and_never_after_it_was_seen() {
-        let begun = |metadata: &str| begun(&deployment(metadata), Timestamp::MAX).to_string();
-        let owner = "labels: {patchtide.dev/source-name: fleet}";
-        let at = |time: &str| format!("annotations: {{patchtide.dev/introduced-at: '{time}'}}");
-        assert_eq!(begun(&format!("{owner}, {}", at("2026-01-01T00:00:00Z"))), "2026-01-01T00:00:00Z");
-        assert_eq!(begun(owner), "2026-03-01T00:00:00Z");
-        // Bad input 42: later than it was seen, or no time at all.
-        assert_eq!(begun(&format!("{owner}, {}", at("2099-01-01T00:00:00Z"))), "2026-03-01T00:00:00Z");
-        assert_eq!(begun(&format!("{owner}, {}", at("yesterday"))), "2026-03-01T00:00:00Z");
-        // Applied by hand: the annotation is nobody's word.
-        assert_eq!(begun(&at("2026-01-01T00:00:00Z")), "2026-03-01T00:00:00Z");
-    }
 }

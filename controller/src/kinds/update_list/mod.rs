@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 use patchtide_crds::{
-    UpdateList, UpdateListStatus, annotations,
+    UpdateList, UpdateListStatus,
     conditions::{CATALOGUE_CONFLICT, reason},
-    update_list::RefreshPolicy,
 };
-use patchtide_intent::update_list::{self, Members, digest, identities};
+use patchtide_intent::update_list::{self, Members, digest, identities, refresh_due};
 use patchtide_model::{UpdateId, catalogue::LeafRef};
 use tokio::sync::watch;
 
@@ -25,8 +23,8 @@ use crate::{
     driver::Reconciler,
     error::{Failure, Outcome},
     kinds::{
-        self, UPDATE_LIST, database, duration, flag, search_folder,
-        software_update_point::active::offered_lines, sweep_rows, time,
+        self, UPDATE_LIST, database, flag, search_folder, software_update_point::active::offered_lines,
+        sweep_rows, time,
     },
 };
 
@@ -107,32 +105,6 @@ impl Reconciler for UpdateLists {
     async fn sweep(&self, ctx: &Context, names: &BTreeSet<String>) -> Result<(), Failure> {
         sweep_rows(ctx, UPDATE_LIST, names).await
     }
-}
-
-/// Whether the search is to be asked now.
-struct Refresh {
-    now: bool,
-    period: Option<jiff::SignedDuration>,
-    request: Option<String>,
-}
-
-fn refresh_due(object: &UpdateList, old: &Members, now: Timestamp) -> Result<Refresh, Failure> {
-    let request = annotations::requested_at(Some(object.annotations())).map(str::to_owned);
-    let asked = request.is_some() && request != old.request;
-    let Some(folder) = &object.spec.search_folder else {
-        return Ok(Refresh { now: false, period: None, request });
-    };
-    let period = folder.interval.as_ref().map(|text| duration("searchFolder.interval", text)).transpose()?;
-    let other = old.folder.as_ref() != Some(&folder.name);
-    let due = match folder.refresh {
-        RefreshPolicy::OnChange => true,
-        RefreshPolicy::Manual => asked || other,
-        RefreshPolicy::Interval => {
-            let passed = |last: Timestamp| period.is_none_or(|period| now.duration_since(last) >= period);
-            asked || other || old.refreshed.is_none_or(passed)
-        }
-    };
-    Ok(Refresh { now: due, period, request })
 }
 
 async fn found(ctx: &Context, object: &UpdateList) -> Result<BTreeSet<UpdateId>, Failure> {
