@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, ObjectName, deployment::Deployment, window::Window};
+use crate::{ClientId, Digest, ObjectName, catalogue::LeafRef, deployment::Deployment, window::Window};
 
 /// A collection (R-COLL).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +175,22 @@ pub struct DeploymentPackage {
     pub updates: Vec<crate::UpdateId>,
     /// Rises when its content changes or a start time of a deployment of it does (R-PKG-23, R-DEPL-56).
     pub version: u64,
+}
+
+/// What is kept of a package's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageContent {
+    /// Package version.
+    pub version: u64,
+    /// Distribution points that get it.
+    pub points: BTreeSet<ObjectName>,
+    /// Files with their bytes.
+    pub files: BTreeMap<Digest, u64>,
+    /// Packages that its updates newly depended on when they were first wanted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub dependencies: BTreeSet<LeafRef>,
+    /// Digest over updates, files and start times: another one is another version.
+    pub fingerprint: Option<Digest>,
 }
 
 /// All objects of a site that policy is compiled from. `blocked` names objects whose newest generation restricts in a

@@ -188,25 +188,9 @@ impl Core {
         Ok(())
     }
 
-    /// Reads the kept counts anew. One statement, so that totals and deltas belong together.
+    /// Reads the kept counts anew.
     pub(crate) async fn load_counts(&self) -> Result<()> {
-        let all = "SELECT 0, scope, state, n, NULL FROM count_total \
-                   UNION ALL SELECT 1, id, 0, 0, body FROM count_delta \
-                   UNION ALL SELECT 2, folded, deltas, 0, NULL FROM writer WHERE id = 1";
-        let mut counts = Counts::default();
-        let mut deltas = BTreeMap::new();
-        for row in self.rows("the counts", crate::sql::sql(all)).await? {
-            match row.int(0)? {
-                0 => counts.set((row.int(1)?, row.int(2)?), row.int(3)?),
-                1 => {
-                    deltas.insert(row.int(1)?, row.blob(4)?);
-                }
-                _ => counts.start(row.int(1)?),
-            }
-        }
-        for (id, body) in deltas {
-            counts.apply(id, &body)?;
-        }
+        let counts = Counts::read(&self.rows("the counts", crate::sql::sql(COUNTS)).await?)?;
         let mut kept = lock(&self.counts);
         if counts.seen() >= kept.seen() {
             *kept = counts;
@@ -214,6 +198,11 @@ impl Core {
         Ok(())
     }
 }
+
+/// Everything the counts are read from. One statement, so that totals and deltas belong together.
+pub(crate) const COUNTS: &str = "SELECT 0, scope, state, n, NULL FROM count_total \
+                                 UNION ALL SELECT 1, id, 0, 0, body FROM count_delta \
+                                 UNION ALL SELECT 2, folded, deltas, 0, NULL FROM writer WHERE id = 1";
 
 /// A failed read.
 pub(crate) fn read(what: &'static str, source: sqlx::Error) -> StoreError {

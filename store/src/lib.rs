@@ -7,6 +7,7 @@ mod codec;
 mod core;
 mod durability;
 mod error;
+mod moment;
 mod objects;
 mod open;
 pub mod roles;
@@ -21,12 +22,13 @@ pub mod clients;
 pub mod content;
 pub mod intake;
 pub mod library;
+pub mod site;
 
 use std::sync::Arc;
 
 use patchtide_model::SiteName;
 
-use crate::{core::Core, writer::Tx};
+use crate::{core::Core, moment::Moment, writer::Tx};
 
 pub use error::{Result, StoreError};
 pub use objects::ObjectRow;
@@ -43,12 +45,14 @@ pub struct Store {
 pub struct SiteStore {
     store: Store,
     site: SiteName,
+    /// None: every question is answered from what is committed when it is asked.
+    moment: Option<Arc<Moment>>,
 }
 
 impl Store {
     /// The site named `site`.
     pub fn site(&self, site: &SiteName) -> SiteStore {
-        SiteStore { store: self.clone(), site: site.clone() }
+        SiteStore { store: self.clone(), site: site.clone(), moment: None }
     }
 }
 

@@ -61,7 +61,7 @@ impl SiteStore {
             "SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 AND name = $3",
         );
         let query = query.bind(self.site.as_str()).bind(kind).bind(name);
-        self.core().row("an object", query).await?.as_ref().map(object).transpose()
+        self.row("an object", query).await?.as_ref().map(object).transpose()
     }
 
     /// All objects of a kind, by name.
@@ -69,7 +69,7 @@ impl SiteStore {
         let query = sql(
             "SELECT kind, name, uid, generation, body FROM object WHERE site = $1 AND kind = $2 ORDER BY name",
         );
-        let rows = self.core().rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
+        let rows = self.rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
         rows.iter().map(object).collect()
     }
 
@@ -93,7 +93,7 @@ impl SiteStore {
     pub async fn object_names(&self, kind: &str) -> Result<Vec<String>> {
         let query = sql("SELECT name FROM object WHERE site = $1 AND kind = $2 \
                          UNION SELECT name FROM blocked WHERE site = $1 AND kind = $2 ORDER BY name");
-        let rows = self.core().rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
+        let rows = self.rows("objects", query.bind(self.site.as_str()).bind(kind)).await?;
         rows.iter().map(|row| row.text(0)).collect()
     }
 
@@ -124,7 +124,7 @@ impl SiteStore {
         let query = sql("SELECT kind, name, body, 0 FROM object WHERE site = $1 \
                          UNION ALL SELECT kind, name, body, 1 FROM blocked WHERE site = $1");
         let mut objects = SiteObjects::default();
-        for row in self.core().rows("objects", query.bind(self.site.as_str())).await? {
+        for row in self.rows("objects", query.bind(self.site.as_str())).await? {
             let kind = row.text(0)?;
             if row.flag(3)? {
                 let name = row.text(1)?;

@@ -40,7 +40,7 @@ impl SiteStore {
     pub async fn beats(&self) -> Result<BTreeMap<(String, String), RoleBeat>> {
         let query = sql("SELECT name, value FROM site_value WHERE site = $1 AND name LIKE 'role/%'");
         let mut beats = BTreeMap::new();
-        for row in self.core().rows("signs of life", query.bind(self.site.as_str())).await? {
+        for row in self.rows("signs of life", query.bind(self.site.as_str())).await? {
             let name = row.text(0)?;
             let key = name.strip_prefix(PREFIX).and_then(|name| name.split_once('/'));
             if let (Some((role, instance)), Ok(beat)) = (key, serde_json::from_str(&row.text(1)?)) {

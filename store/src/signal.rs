@@ -54,10 +54,8 @@ impl SiteStore {
     /// Number of the last write that can change a decision, over all processes.
     pub async fn change_number(&self) -> Result<u64> {
         let query = sql("SELECT number FROM change WHERE site = $1 AND kind = $2");
-        let row = self
-            .core()
-            .row("the change number", query.bind(self.site.as_str()).bind(Signal::Site.kind()))
-            .await?;
+        let row =
+            self.row("the change number", query.bind(self.site.as_str()).bind(Signal::Site.kind())).await?;
         row.map_or(Ok(0), |row| row.unsigned(0))
     }
 }

@@ -20,7 +20,7 @@ impl SiteStore {
         let query = sql("SELECT value FROM site_value WHERE site = $1 AND name = $2")
             .bind(self.site.as_str())
             .bind(key);
-        self.core().row("a value", query).await?.map(|row| row.text(0)).transpose()
+        self.row("a value", query).await?.map(|row| row.text(0)).transpose()
     }
 
     /// Puts `value` under `key`.

@@ -26,7 +26,7 @@ impl SiteStore {
     async fn client_number(&self, client: ClientId) -> Result<Option<i64>> {
         let query =
             sql("SELECT id FROM client WHERE site = $1 AND uuid = $2").bind(self.site.as_str()).bind(client);
-        self.core().row("a client", query).await?.map(|row| row.int(0)).transpose()
+        self.row("a client", query).await?.map(|row| row.int(0)).transpose()
     }
 
     /// What a client reported other than *not required*, by update.
@@ -35,17 +35,17 @@ impl SiteStore {
         let bytes = self.client_bytes(number).await?;
         let details = sql("SELECT slot, since, error FROM update_detail WHERE client = $1").bind(number);
         let mut more = BTreeMap::new();
-        for row in self.core().rows("states", details).await? {
+        for row in self.rows("states", details).await? {
             more.insert(row.int(0)?, (row.time(1)?, row.json_option(2, "error")?));
         }
         let required = sql("SELECT body FROM client_required WHERE client = $1").bind(number);
-        for row in self.core().rows("states", required).await? {
+        for row in self.rows("states", required).await? {
             let found = details::read(&row.text(0)?)?;
             more.extend(found.into_iter().map(|(slot, detail)| (slot, (detail.since, None))));
         }
         let keys = bytes.keys().map(|slot| (*slot).into()).collect();
         let mut states = Vec::new();
-        for row in self.core().rows_many("updates", NAMES, keys).await? {
+        for row in self.rows_many("updates", NAMES, keys).await? {
             let slot = row.int(0)?;
             let update =
                 UpdateId { line: row.parse(1, "line")?, source: row.text(2)?, version: row.text(3)? };
@@ -62,7 +62,7 @@ impl SiteStore {
         // One statement: a state is never seen in both forms, or in none, while it changes from one to the other.
         let query = sql("SELECT segment, states, 0 FROM seg_state WHERE client = $1 \
                          UNION ALL SELECT slot, NULL, state FROM sparse_state WHERE client = $1");
-        for row in self.core().rows("states", query.bind(number)).await? {
+        for row in self.rows("states", query.bind(number)).await? {
             match row.blob_option(1)? {
                 Some(states) => {
                     let segment = row.int(0)?;
@@ -101,7 +101,7 @@ impl SiteStore {
         let query =
             sql("SELECT l.name, s.version, s.scanned_at FROM client_line s JOIN line l ON l.id = s.line \
                          JOIN client c ON c.id = s.client WHERE c.site = $1 AND c.uuid = $2 ORDER BY l.name");
-        let rows = self.core().rows("scans", query.bind(self.site.as_str()).bind(client)).await?;
+        let rows = self.rows("scans", query.bind(self.site.as_str()).bind(client)).await?;
         rows.iter().map(|row| Ok((row.parse(0, "line")?, row.unsigned(1)?, row.time(2)?))).collect()
     }
 
@@ -112,25 +112,8 @@ impl SiteStore {
                          q.sequence, s.gap_since FROM client c JOIN client_sequence q ON q.client = c.id \
                          JOIN client_session s ON s.client = c.id WHERE c.site = $1 ORDER BY c.uuid",
         );
-        let rows = self.core().rows("reports", query.bind(self.site.as_str())).await?;
-        rows.iter()
-            .map(|row| {
-                let policy = match (row.int_option(3)?, row.int_option(4)?) {
-                    (Some(_), Some(_)) => Some((row.unsigned(3)?, row.unsigned(4)?)),
-                    _ => None,
-                };
-                Ok(ClientReport {
-                    client: row.parse(0, "client id")?,
-                    reported_at: row.time(1)?,
-                    skew_us: row.int(2)?,
-                    policy,
-                    scan: code(row, 5)?.and_then(Scan::from_id).unwrap_or(Scan::Unknown),
-                    scan_error: row.json_option(6, "error")?,
-                    sequence: row.unsigned(7)?,
-                    gap: row.int_option(8)?.is_some(),
-                })
-            })
-            .collect()
+        let rows = self.rows("reports", query.bind(self.site.as_str())).await?;
+        rows.iter().map(report).collect()
     }
 
     /// What clients reported about a deployment, by client.
@@ -139,24 +122,43 @@ impl SiteStore {
             sql("SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at \
                          FROM deployment_client d JOIN client c ON c.id = d.client \
                          WHERE d.uid = $1 AND c.site = $2 ORDER BY c.uuid");
-        let rows = self.core().rows("a deployment", query.bind(uid).bind(self.site.as_str())).await?;
-        rows.iter()
-            .map(|row| {
-                let enforcement = code(row, 1)?.and_then(DeploymentEnforcement::from_id);
-                let compliance = code(row, 2)?.and_then(Compliance::from_id);
-                let evaluation = code(row, 3)?.and_then(Evaluation::from_id);
-                Ok(DeploymentClientState {
-                    client: row.parse(0, "client id")?,
-                    enforcement: enforcement.unwrap_or(DeploymentEnforcement::Unknown),
-                    compliance: compliance.unwrap_or(Compliance::Unknown),
-                    evaluation: evaluation.unwrap_or(Evaluation::Unknown),
-                    until: row.time_option(4)?,
-                    error: row.json_option(5, "error")?,
-                    changed_at: row.time(6)?,
-                })
-            })
-            .collect()
+        let rows = self.rows("a deployment", query.bind(uid).bind(self.site.as_str())).await?;
+        rows.iter().map(deployment_state).collect()
     }
+}
+
+/// A client's uuid, `client_sequence` and `client_session`.
+pub(super) fn report(row: &Row) -> Result<ClientReport> {
+    let policy = match (row.int_option(3)?, row.int_option(4)?) {
+        (Some(_), Some(_)) => Some((row.unsigned(3)?, row.unsigned(4)?)),
+        _ => None,
+    };
+    Ok(ClientReport {
+        client: row.parse(0, "client id")?,
+        reported_at: row.time(1)?,
+        skew_us: row.int(2)?,
+        policy,
+        scan: code(row, 5)?.and_then(Scan::from_id).unwrap_or(Scan::Unknown),
+        scan_error: row.json_option(6, "error")?,
+        sequence: row.unsigned(7)?,
+        gap: row.int_option(8)?.is_some(),
+    })
+}
+
+/// A client's uuid and `deployment_client`.
+pub(super) fn deployment_state(row: &Row) -> Result<DeploymentClientState> {
+    let enforcement = code(row, 1)?.and_then(DeploymentEnforcement::from_id);
+    let compliance = code(row, 2)?.and_then(Compliance::from_id);
+    let evaluation = code(row, 3)?.and_then(Evaluation::from_id);
+    Ok(DeploymentClientState {
+        client: row.parse(0, "client id")?,
+        enforcement: enforcement.unwrap_or(DeploymentEnforcement::Unknown),
+        compliance: compliance.unwrap_or(Compliance::Unknown),
+        evaluation: evaluation.unwrap_or(Evaluation::Unknown),
+        until: row.time_option(4)?,
+        error: row.json_option(5, "error")?,
+        changed_at: row.time(6)?,
+    })
 }
 
 fn code(row: &Row, column: usize) -> Result<Option<u8>> {

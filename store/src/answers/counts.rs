@@ -7,10 +7,11 @@ use patchtide_model::UpdateId;
 use super::{DetectionCounts, Difference};
 use crate::{
     Result, SiteStore,
+    catalogue::find::Place,
     core::lock,
     intake::{
         cache::slot_at,
-        counts::{EARLY, INSTALLED, Key, REQUIRED},
+        counts::{Counts, EARLY, INSTALLED, Key, REQUIRED},
         details,
     },
     sql::{Many, Value, sql},
@@ -23,34 +24,18 @@ impl SiteStore {
     /// Active clients of the site.
     pub async fn active_clients(&self) -> Result<u64> {
         let query = sql("SELECT COUNT(*) FROM client WHERE site = $1 AND state = 1").bind(self.site.as_str());
-        self.core().row("the clients", query).await?.map_or(Ok(0), |row| row.unsigned(0))
+        self.row("the clients", query).await?.map_or(Ok(0), |row| row.unsigned(0))
     }
 
     /// Active clients by detection state, for each of `updates` that the catalogue has.
     pub async fn required_counts(&self, updates: &[UpdateId]) -> Result<BTreeMap<UpdateId, DetectionCounts>> {
         let places = self.places(updates.iter()).await?;
-        self.core().catch_up_counts().await?;
         let active = i64::try_from(self.active_clients().await?).unwrap_or(i64::MAX);
-        let counts = lock(&self.core().counts);
-        Ok(places
-            .into_iter()
-            .map(|(id, place)| {
-                let count = |state: u8| place.slot.map_or(0, |slot| counts.get((slot, i64::from(state))));
-                let (required, installed, early) = (count(REQUIRED), count(INSTALLED), count(EARLY));
-                // Whoever scanned since and has no state; a state from before does not count against them.
-                let silent = counts.scanned(place.line, place.since) - (required + installed - early);
-                let not_required = silent.clamp(0, (active - required - installed).max(0));
-                let unknown = (active - required - installed - not_required).max(0);
-                let n = |count: i64| u64::try_from(count).unwrap_or(0);
-                let counts = DetectionCounts {
-                    unknown: n(unknown),
-                    not_required: n(not_required),
-                    required: n(required),
-                    installed: n(installed),
-                };
-                (id, counts)
-            })
-            .collect())
+        self.with_counts(|counts| {
+            let counted = |(id, place): (UpdateId, Place)| (id, detection(counts, place, active));
+            places.into_iter().map(counted).collect()
+        })
+        .await
     }
 
     /// Compares the kept counts of the whole database with a recount from the states: no differences, ever.
@@ -88,6 +73,23 @@ impl SiteStore {
         tx.commit().await?;
         self.core().catch_up_counts().await?;
         Ok(differences)
+    }
+}
+
+/// The clients of an update by detection state.
+fn detection(counts: &Counts, place: Place, active: i64) -> DetectionCounts {
+    let count = |state: u8| place.slot.map_or(0, |slot| counts.get((slot, i64::from(state))));
+    let (required, installed, early) = (count(REQUIRED), count(INSTALLED), count(EARLY));
+    // Whoever scanned since and has no state; a state from before does not count against them.
+    let silent = counts.scanned(place.line, place.since) - (required + installed - early);
+    let not_required = silent.clamp(0, (active - required - installed).max(0));
+    let unknown = (active - required - installed - not_required).max(0);
+    let n = |count: i64| u64::try_from(count).unwrap_or(0);
+    DetectionCounts {
+        unknown: n(unknown),
+        not_required: n(not_required),
+        required: n(required),
+        installed: n(installed),
     }
 }
 

@@ -6,7 +6,6 @@ use patchtide_model::{ClientId, UpdateId, catalogue::LeafRef};
 
 use crate::{
     Result, SiteStore,
-    core::lock,
     sql::{Many, sql},
 };
 
@@ -26,11 +25,11 @@ impl SiteStore {
             .into_iter()
             .filter_map(|(id, place)| Some((place.slot?, id)))
             .collect();
-        self.core().catch_up_counts().await?;
-        let pairs: Vec<(i64, i64)> = {
-            let counts = lock(&self.core().counts);
-            slots.keys().flat_map(|slot| counts.sets(*slot).map(|set| (*slot, set))).collect()
-        };
+        let pairs: Vec<(i64, i64)> = self
+            .with_counts(|counts| {
+                slots.keys().flat_map(|slot| counts.sets(*slot).map(|set| (*slot, set))).collect()
+            })
+            .await?;
         let sets = self.leaf_sets(pairs.iter().map(|(_, set)| *set).collect()).await?;
         let mut required: BTreeMap<UpdateId, BTreeSet<LeafRef>> = BTreeMap::new();
         for (slot, set) in pairs {
@@ -45,7 +44,7 @@ impl SiteStore {
     pub async fn needed_leaves(&self) -> Result<BTreeSet<LeafRef>> {
         let query = sql("SELECT DISTINCT l.needs FROM client_line l JOIN client c ON c.id = l.client \
                          WHERE c.site = $1 AND c.state = 1 AND l.needs IS NOT NULL");
-        let rows = self.core().rows("needed leaves", query.bind(self.site.as_str())).await?;
+        let rows = self.rows("needed leaves", query.bind(self.site.as_str())).await?;
         let ids = rows.iter().map(|row| row.int(0)).collect::<Result<_>>()?;
         Ok(self.leaf_sets(ids).await?.into_values().flatten().collect())
     }
@@ -71,13 +70,7 @@ impl SiteStore {
                  AND s.slot = $2 AND s.state % 4 = 2 ORDER BY 1",
             ),
         };
-        let rows = self.core().rows("requiring clients", query.bind(self.site.as_str()).bind(slot)).await?;
+        let rows = self.rows("requiring clients", query.bind(self.site.as_str()).bind(slot)).await?;
         rows.iter().map(|row| row.parse(0, "client id")).collect()
-    }
-
-    async fn leaf_sets(&self, ids: BTreeSet<i64>) -> Result<HashMap<i64, Vec<LeafRef>>> {
-        let keys = ids.into_iter().map(Into::into).collect();
-        let rows = self.core().rows_many("leaf sets", SETS, keys).await?;
-        rows.iter().map(|row| Ok((row.int(0)?, row.json(1, "leaf set")?))).collect()
     }
 }

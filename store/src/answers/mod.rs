@@ -3,6 +3,9 @@
 mod clients;
 mod counts;
 pub(crate) mod leaves;
+mod pages;
+
+pub use pages::{ClientPage, SlotState, Slots};
 
 use jiff::Timestamp;
 use patchtide_model::{

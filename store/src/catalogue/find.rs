@@ -11,7 +11,6 @@ use patchtide_model::{
 use super::revision::{blocking, parallel, read};
 use crate::{
     Result, SiteStore,
-    core::lock,
     intake::counts::REQUIRED,
     sql::{Many, Row, Value, sql},
 };
@@ -53,7 +52,7 @@ impl SiteStore {
     /// The site's lines by their numbers.
     pub(crate) async fn line_names(&self) -> Result<HashMap<i64, LineId>> {
         let query = sql("SELECT id, name FROM line WHERE site = $1").bind(self.site.as_str());
-        let rows = self.core().rows("the lines", query).await?;
+        let rows = self.rows("the lines", query).await?;
         rows.iter().map(|row| Ok((row.int(0)?, row.parse(1, "line")?))).collect()
     }
 
@@ -79,7 +78,7 @@ impl SiteStore {
     ) -> Result<BTreeMap<UpdateId, Place>> {
         let (names, keys) = self.keys(ids).await?;
         let mut places = BTreeMap::new();
-        for row in self.core().rows_many("updates", PLACES, keys).await? {
+        for row in self.rows_many("updates", PLACES, keys).await? {
             let line = row.int(0)?;
             let Some(name) = names.get(&line) else { continue };
             let id = UpdateId { line: name.clone(), source: row.text(1)?, version: row.text(2)? };
@@ -96,14 +95,13 @@ impl SiteStore {
     /// Those of `ids` that exist, with their leaves.
     pub async fn updates(&self, ids: &[UpdateId]) -> Result<BTreeMap<UpdateId, Update>> {
         let (_, keys) = self.keys(ids.iter()).await?;
-        let rows = self.core().rows_many("updates", BY_NAME, keys).await?;
+        let rows = self.rows_many("updates", BY_NAME, keys).await?;
         Ok(updates(rows).await?.into_values().map(|update| (update.id.clone(), update)).collect())
     }
 
     /// Updates that meet `criteria`, by identity, at most `limit`, each with the number of active clients that require it.
     /// Their leaves come without stanzas.
     pub async fn search(&self, criteria: &Criteria, limit: usize) -> Result<Vec<(Update, u64)>> {
-        self.core().catch_up_counts().await?;
         let names = self.line_names().await?;
         let flag = |wanted: Option<bool>| wanted.map_or(-1, i64::from);
         let bound = |at: Option<jiff::Timestamp>, open: i64| at.map_or(open, jiff::Timestamp::as_microsecond);
@@ -129,25 +127,26 @@ impl SiteStore {
             posted_before: None,
             ..criteria.clone()
         };
-        let mut found: Vec<(UpdateId, i64, u64)> = Vec::new();
-        for row in self.core().rows("the catalogue", query).await? {
+        let mut candidates = Vec::new();
+        for row in self.rows("the catalogue", query).await? {
             let Some(line) = names.get(&row.int(1)?) else { continue };
-            let required = match row.int_option(8)? {
-                None => 0,
-                Some(slot) => {
-                    lock(&self.core().counts).get((slot, i64::from(REQUIRED))).max(0).cast_unsigned()
-                }
-            };
-            let candidate = super::narrow(&row, line)?;
-            if narrow.matches(&candidate, required) {
-                found.push((candidate.id, row.int(0)?, required));
-            }
+            candidates.push((super::narrow(&row, line)?, row.int(0)?, row.int_option(8)?));
         }
+        let mut found: Vec<(UpdateId, i64, u64)> = self
+            .with_counts(|counts| {
+                let counted = |(update, id, slot): (Update, i64, Option<i64>)| {
+                    let required = slot.map_or(0, |slot| counts.get((slot, i64::from(REQUIRED))));
+                    let required = required.max(0).cast_unsigned();
+                    narrow.matches(&update, required).then_some((update.id, id, required))
+                };
+                candidates.into_iter().filter_map(counted).collect()
+            })
+            .await?;
         found.sort_unstable();
         let mut matches = Vec::new();
         for chunk in found.chunks(limit.clamp(1, 1_000)) {
             let keys = chunk.iter().map(|(_, id, _)| (*id).into()).collect();
-            let mut documents = updates(self.core().rows_many("updates", BY_ID, keys).await?).await?;
+            let mut documents = updates(self.rows_many("updates", BY_ID, keys).await?).await?;
             for (_, id, required) in chunk {
                 if matches.len() >= limit {
                     return Ok(matches);
@@ -197,7 +196,7 @@ impl SiteStore {
             .map(Into::into)
             .collect();
         let mut holders = Vec::new();
-        for row in self.core().rows_many("leaves", LEAVES, keys).await? {
+        for row in self.rows_many("leaves", LEAVES, keys).await? {
             if names.contains_key(&row.int(4)?) {
                 holders.push(Holder {
                     update: row.int(0)?,
@@ -217,7 +216,7 @@ impl SiteStore {
     /// Updates by their numbers.
     pub(super) async fn documents(&self, ids: BTreeSet<i64>) -> Result<HashMap<i64, Update>> {
         let keys = ids.into_iter().map(Into::into).collect();
-        updates(self.core().rows_many("updates", BY_ID, keys).await?).await
+        updates(self.rows_many("updates", BY_ID, keys).await?).await
     }
 }
 

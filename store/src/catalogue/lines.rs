@@ -57,7 +57,7 @@ impl SiteStore {
         let query =
             sql("SELECT name, version, release_date, synced_at, catalogue_version, catalogue_digest, \
                          catalogue_size FROM line WHERE site = $1 ORDER BY name");
-        let rows = self.core().rows("the lines", query.bind(self.site.as_str())).await?;
+        let rows = self.rows("the lines", query.bind(self.site.as_str())).await?;
         rows.iter()
             .map(|row| {
                 let catalogue = match row.int_option(4)? {
@@ -82,7 +82,7 @@ impl SiteStore {
     /// What clients scan against: the current updates of a line, by source and version.
     pub async fn scan_catalogue(&self, line: &LineId) -> Result<LineCatalogue> {
         let query = sql("SELECT id, version FROM line WHERE site = $1 AND name = $2");
-        let row = self.core().row("a line", query.bind(self.site.as_str()).bind(line.as_str())).await?;
+        let row = self.row("a line", query.bind(self.site.as_str()).bind(line.as_str())).await?;
         let Some(row) = row else { return Err(StoreError::Missing { what: "line", name: line.to_string() }) };
         let (id, version) = (row.int(0)?, row.unsigned(1)?);
         let mut updates = Vec::new();
@@ -92,7 +92,7 @@ impl SiteStore {
                 "SELECT id, body FROM software_update WHERE line = $1 AND id > $2 AND superseded_by IS NULL \
                             AND expired = 0 ORDER BY id LIMIT $3",
             );
-            let rows = self.core().rows("the catalogue", page.bind(id).bind(last).bind(PAGE)).await?;
+            let rows = self.rows("the catalogue", page.bind(id).bind(last).bind(PAGE)).await?;
             let Some(end) = rows.last() else { break };
             last = end.int(0)?;
             let bodies =
@@ -130,7 +130,7 @@ impl SiteStore {
                          CAST(COALESCE(SUM(CASE WHEN u.expired = 0 AND u.superseded_by IS NOT NULL THEN 1 ELSE 0 END), 0) AS BIGINT), \
                          CAST(COALESCE(SUM(CASE WHEN u.expired = 1 THEN 1 ELSE 0 END), 0) AS BIGINT) \
                          FROM line l LEFT JOIN software_update u ON u.line = l.id WHERE l.site = $1 GROUP BY l.name");
-        let rows = self.core().rows("the catalogue", query.bind(self.site.as_str())).await?;
+        let rows = self.rows("the catalogue", query.bind(self.site.as_str())).await?;
         rows.iter()
             .map(|row| {
                 let counts = LineCounts {

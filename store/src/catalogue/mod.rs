@@ -2,12 +2,14 @@
 
 mod cleanup;
 mod conflict;
-mod find;
+mod dependencies;
+pub(crate) mod find;
 mod lines;
 pub(crate) mod revision;
 mod sync;
 
 pub use cleanup::CleanUp;
+pub use dependencies::Dependencies;
 
 use std::collections::BTreeSet;
 

@@ -144,7 +144,7 @@ impl SiteStore {
     /// One request.
     pub async fn enrolment(&self, id: Digest) -> Result<Option<Enrolment>> {
         let query = sql(COLUMNS).bind(self.site.as_str()).bind(id);
-        let Some(row) = self.core().row("an enrolment", query).await? else { return Ok(None) };
+        let Some(row) = self.row("an enrolment", query).await? else { return Ok(None) };
         let state = match row.int(7)? {
             PENDING => EnrolmentState::Pending,
             REFUSED => EnrolmentState::Refused { reason: row.text_option(9)?.unwrap_or_default() },
@@ -162,7 +162,7 @@ impl SiteStore {
     pub async fn open_enrolments(&self) -> Result<Vec<EnrolmentRow>> {
         let query = sql("SELECT id, csr, token, name, facts, address, requested_at FROM enrolment \
                          WHERE site = $1 AND state = 0 ORDER BY requested_at, id");
-        self.core().rows("enrolments", query.bind(self.site.as_str())).await?.iter().map(request).collect()
+        self.rows("enrolments", query.bind(self.site.as_str())).await?.iter().map(request).collect()
     }
 
     /// Approves a request: the client exists from now on and is active.

@@ -2,7 +2,7 @@
 
 mod enrolment;
 mod policy;
-mod registry;
+pub(crate) mod registry;
 mod token;
 
 pub use enrolment::{Enrolment, EnrolmentRow, EnrolmentState};

@@ -44,7 +44,7 @@ impl SiteStore {
     pub async fn policy(&self, client: ClientId) -> Result<Option<StoredPolicy>> {
         let query = sql("SELECT p.epoch, p.number, p.body_digest, p.issued_at, p.envelope FROM policy p \
                          JOIN client c ON c.id = p.client WHERE c.site = $1 AND c.uuid = $2");
-        let row = self.core().row("a policy", query.bind(self.site.as_str()).bind(client)).await?;
+        let row = self.row("a policy", query.bind(self.site.as_str()).bind(client)).await?;
         row.map(|row| {
             Ok(StoredPolicy {
                 client,
@@ -62,7 +62,7 @@ impl SiteStore {
     pub async fn policy_digests(&self) -> Result<BTreeMap<ClientId, (u64, u64, Digest)>> {
         let query = sql("SELECT c.uuid, p.epoch, p.number, p.body_digest FROM policy p \
                          JOIN client c ON c.id = p.client WHERE c.site = $1");
-        let rows = self.core().rows("policies", query.bind(self.site.as_str())).await?;
+        let rows = self.rows("policies", query.bind(self.site.as_str())).await?;
         rows.iter()
             .map(|row| {
                 Ok((

@@ -27,7 +27,7 @@ impl SiteStore {
         let query = sql(
             "SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 ORDER BY uuid",
         );
-        self.core().rows("the clients", query.bind(self.site.as_str())).await?.iter().map(client).collect()
+        self.rows("the clients", query.bind(self.site.as_str())).await?.iter().map(client).collect()
     }
 
     /// One client.
@@ -35,7 +35,7 @@ impl SiteStore {
         let query = sql(
             "SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 AND uuid = $2",
         );
-        let row = self.core().row("a client", query.bind(self.site.as_str()).bind(id)).await?;
+        let row = self.row("a client", query.bind(self.site.as_str()).bind(id)).await?;
         row.as_ref().map(client).transpose()
     }
 
@@ -127,12 +127,13 @@ impl SiteStore {
     /// A client's certificate (PEM) and its end.
     pub async fn client_certificate(&self, id: ClientId) -> Result<Option<(String, Timestamp)>> {
         let query = sql("SELECT certificate, not_after FROM client WHERE site = $1 AND uuid = $2");
-        let row = self.core().row("a certificate", query.bind(self.site.as_str()).bind(id)).await?;
+        let row = self.row("a certificate", query.bind(self.site.as_str()).bind(id)).await?;
         row.map(|row| Ok((row.text(0)?, row.time(1)?))).transpose()
     }
 }
 
-fn client(row: &Row) -> Result<Client> {
+/// A client of its first six columns.
+pub(crate) fn client(row: &Row) -> Result<Client> {
     let address = row.text_option(4)?.map(|text| parse(&text, "address")).transpose()?;
     Ok(Client {
         id: row.parse(0, "client id")?,

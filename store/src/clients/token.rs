@@ -47,7 +47,7 @@ impl SiteStore {
     /// A token.
     pub async fn token(&self, digest: Digest) -> Result<Option<StoredToken>> {
         let query = sql("SELECT one_time, expires, name, used_at FROM token WHERE site = $1 AND digest = $2");
-        let Some(row) = self.core().row("a token", query.bind(self.site.as_str()).bind(digest)).await? else {
+        let Some(row) = self.row("a token", query.bind(self.site.as_str()).bind(digest)).await? else {
             return Ok(None);
         };
         let token =

@@ -56,8 +56,7 @@ impl SiteStore {
     /// What a distribution point shall have.
     pub async fn dp_wanted(&self, dp: &ObjectName) -> Result<BTreeSet<Digest>> {
         let query = sql("SELECT digest FROM dp_content WHERE site = $1 AND dp = $2 AND wanted = 1");
-        let rows =
-            self.core().rows("wanted content", query.bind(self.site.as_str()).bind(dp.as_str())).await?;
+        let rows = self.rows("wanted content", query.bind(self.site.as_str()).bind(dp.as_str())).await?;
         rows.iter().map(|row| row.parse(0, "digest")).collect()
     }
 
@@ -98,9 +97,7 @@ impl SiteStore {
                          LEFT JOIN content c ON c.site = d.site AND c.digest = d.digest \
                          WHERE d.site = $1 AND d.dp = $2 AND d.wanted = 1");
         let mut states = DpStates::default();
-        for row in
-            self.core().rows("distributed content", query.bind(self.site.as_str()).bind(dp.as_str())).await?
-        {
+        for row in self.rows("distributed content", query.bind(self.site.as_str()).bind(dp.as_str())).await? {
             let size = row.unsigned(3)?;
             states.wanted += 1;
             states.wanted_bytes += size;
@@ -118,7 +115,7 @@ impl SiteStore {
     /// is tried again.
     pub async fn content_on_its_way(&self) -> Result<bool> {
         let query = sql("SELECT 1 FROM dp_content WHERE site = $1 AND wanted = 1 AND present = 0 LIMIT 1");
-        Ok(self.core().row("content on its way", query.bind(self.site.as_str())).await?.is_some())
+        Ok(self.row("content on its way", query.bind(self.site.as_str())).await?.is_some())
     }
 
     /// For each of `digests` the distribution points that have it (every digest of the input has an entry).
@@ -126,7 +123,7 @@ impl SiteStore {
         let mut found: BTreeMap<Digest, BTreeSet<ObjectName>> =
             digests.iter().map(|digest| (*digest, BTreeSet::new())).collect();
         let keys = found.keys().flat_map(|digest| [self.site.as_str().into(), (*digest).into()]).collect();
-        for row in self.core().rows_many("distributed content", WITH, keys).await? {
+        for row in self.rows_many("distributed content", WITH, keys).await? {
             found.entry(row.parse(0, "digest")?).or_default().insert(row.parse(1, "object name")?);
         }
         Ok(found)

@@ -78,7 +78,7 @@ impl SiteStore {
                          WHERE m.site = $1 AND (m.place = '' OR d.wanted = 1) \
                          ORDER BY CASE WHEN m.repaired_at IS NULL THEN 0 ELSE 1 END, m.found_at DESC, m.digest",
         );
-        let rows = self.core().rows("damaged content", query.bind(self.site.as_str())).await?;
+        let rows = self.rows("damaged content", query.bind(self.site.as_str())).await?;
         rows.iter()
             .map(|row| {
                 let place = row.text(0)?;
@@ -116,7 +116,7 @@ impl SiteStore {
     /// Files that count as present in the site's library, with their sizes.
     pub async fn content_present(&self) -> Result<BTreeMap<Digest, u64>> {
         let query = sql("SELECT digest, size FROM content WHERE site = $1 AND state = 2");
-        let rows = self.core().rows("content", query.bind(self.site.as_str())).await?;
+        let rows = self.rows("content", query.bind(self.site.as_str())).await?;
         rows.iter().map(|row| Ok((row.parse(0, "digest")?, row.unsigned(1)?))).collect()
     }
 
@@ -126,7 +126,7 @@ impl SiteStore {
                          LEFT JOIN content c ON c.site = d.site AND c.digest = d.digest \
                          WHERE d.site = $1 AND d.dp = $2 AND d.wanted = 1");
         let query = query.bind(self.site.as_str()).bind(dp.as_str());
-        let rows = self.core().rows("wanted content", query).await?;
+        let rows = self.rows("wanted content", query).await?;
         rows.iter()
             .map(|row| {
                 let size = row.int_option(2)?.and_then(|size| u64::try_from(size).ok());
@@ -141,7 +141,7 @@ impl SiteStore {
             "SELECT position, started_at, completed_at FROM content_check WHERE site = $1 AND place = $2",
         );
         let query = query.bind(self.site.as_str()).bind(place(dp));
-        let row = self.core().row("the check of content", query).await?;
+        let row = self.row("the check of content", query).await?;
         row.map(|row| {
             Ok(CheckState {
                 // Empty: nothing yet.

@@ -68,7 +68,7 @@ impl SiteStore {
     pub async fn content(&self, digest: Digest) -> Result<Option<Content>> {
         let query = sql("SELECT digest, size, url, update_name, state, message, changed_at FROM content \
                          WHERE site = $1 AND digest = $2");
-        let row = self.core().row("content", query.bind(self.site.as_str()).bind(digest)).await?;
+        let row = self.row("content", query.bind(self.site.as_str()).bind(digest)).await?;
         row.as_ref().map(content).transpose()
     }
 
@@ -76,7 +76,7 @@ impl SiteStore {
     pub async fn content_missing(&self) -> Result<Vec<Content>> {
         let query = sql("SELECT digest, size, url, update_name, state, message, changed_at FROM content \
                          WHERE site = $1 AND state <> 2 ORDER BY digest");
-        self.core().rows("content", query.bind(self.site.as_str())).await?.iter().map(content).collect()
+        self.rows("content", query.bind(self.site.as_str())).await?.iter().map(content).collect()
     }
 
     /// The states of those of `digests` that are known.
@@ -84,7 +84,7 @@ impl SiteStore {
         let digests: BTreeSet<&Digest> = digests.iter().collect();
         let keys =
             digests.into_iter().flat_map(|digest| [self.site.as_str().into(), (*digest).into()]).collect();
-        let rows = self.core().rows_many("content", STATES, keys).await?;
+        let rows = self.rows_many("content", STATES, keys).await?;
         rows.iter().map(|row| Ok((row.parse(0, "digest")?, state(row, 1)?))).collect()
     }
 

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     Result,
     codec::{Decoder, Encoder},
+    sql::Row,
 };
 
 /// What is counted: (slot, [`REQUIRED`], [`INSTALLED`] or [`EARLY`]), (slot, -leaf set) for who requires just these leaves,
@@ -109,6 +110,25 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// The counts that the rows of [`crate::core::COUNTS`] give.
+    pub(crate) fn read(rows: &[Row]) -> Result<Self> {
+        let mut counts = Self::default();
+        let mut deltas = BTreeMap::new();
+        for row in rows {
+            match row.int(0)? {
+                0 => counts.set((row.int(1)?, row.int(2)?), row.int(3)?),
+                1 => {
+                    deltas.insert(row.int(1)?, row.blob(4)?);
+                }
+                _ => counts.start(row.int(1)?),
+            }
+        }
+        for (id, body) in deltas {
+            counts.apply(id, &body)?;
+        }
+        Ok(counts)
+    }
+
     /// Id of the last delta in it.
     pub(crate) const fn seen(&self) -> i64 {
         self.seen

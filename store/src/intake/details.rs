@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
-use patchtide_model::client::ClientState;
+use patchtide_model::{client::ClientState, state::StateError};
 
 use super::{
     apply::Apply,
@@ -56,6 +56,14 @@ pub(crate) fn document(entry: &ClientEntry, segments: &Segments, line: i64) -> O
     }
     text.push('}');
     Some(text)
+}
+
+/// What is known of a state beside its byte.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) leaf_set: Option<i64>,
+    pub(crate) error: Option<StateError>,
 }
 
 /// Reads such a document.

@@ -130,7 +130,7 @@ impl SiteStore {
             let next = sql(
                 "SELECT number, hash, body FROM history WHERE site = $1 AND number > $2 ORDER BY number LIMIT 64",
             );
-            let rows = self.core().rows("the history", next.bind(self.site.as_str()).bind(last)).await?;
+            let rows = self.rows("the history", next.bind(self.site.as_str()).bind(last)).await?;
             if rows.is_empty() {
                 return Ok((count, broken));
             }

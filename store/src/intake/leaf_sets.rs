@@ -53,14 +53,14 @@ impl SiteStore {
     async fn delete_sets(&self, epoch: i64, referred: &HashSet<i64>) -> Result<u64> {
         let what = "leaf sets";
         // The last one stays, so that no number is given twice.
-        let most = self.core().row(what, sql("SELECT COALESCE(MAX(id), 0) FROM leaf_set")).await?;
+        let most = self.row(what, sql("SELECT COALESCE(MAX(id), 0) FROM leaf_set")).await?;
         let most = most.map_or(Ok(0), |row| row.int(0))?;
         let (mut last, mut deleted) = (0, 0);
         loop {
             let page = sql("SELECT id FROM leaf_set WHERE site = $1 AND id > $2 AND id < $3 AND epoch < $4 \
                             ORDER BY id LIMIT $5");
             let page = page.bind(self.site.as_str()).bind(last).bind(most).bind(epoch).bind(ROWS);
-            let rows = self.core().rows(what, page).await?;
+            let rows = self.rows(what, page).await?;
             let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<i64>>>()?;
             let Some(end) = ids.last() else { return Ok(deleted) };
             last = *end;
@@ -84,7 +84,7 @@ impl SiteStore {
             let page = sql(
                 "SELECT MAX(id) FROM (SELECT id FROM client WHERE site = $1 AND id > $2 ORDER BY id LIMIT $3) AS p",
             );
-            let row = self.core().row(what, page.bind(self.site.as_str()).bind(last).bind(CLIENTS)).await?;
+            let row = self.row(what, page.bind(self.site.as_str()).bind(last).bind(CLIENTS)).await?;
             let Some(end) = row.map_or(Ok(None), |row| row.int_option(0))? else { return Ok(referred) };
             // One statement, hence one moment: a reference that moves is seen here or there.
             let all = sql("SELECT needs, CAST(NULL AS TEXT), CAST(NULL AS BYTEA) FROM client_line \
@@ -93,7 +93,7 @@ impl SiteStore {
                  WHERE client > $1 AND client <= $2 AND leaf_set IS NOT NULL \
                  UNION ALL SELECT NULL, body, NULL FROM client_required WHERE client > $1 AND client <= $2 \
                  UNION ALL SELECT NULL, NULL, body FROM scan_part WHERE client > $1 AND client <= $2");
-            for row in self.core().rows(what, all.bind(last).bind(end)).await? {
+            for row in self.rows(what, all.bind(last).bind(end)).await? {
                 if let Some(set) = row.int_option(0)? {
                     referred.insert(set);
                 } else if let Some(text) = row.text_option(1)? {

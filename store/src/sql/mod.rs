@@ -8,7 +8,7 @@ mod pool;
 mod value;
 
 pub(crate) use conn::{Conn, Target, shown};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, Still};
 pub(crate) use value::{Row, Value, int, json, len, parse};
 
 /// A statement and its values.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool, Postgres, Sqlite, SqlitePool, pool::PoolConnection, postgres::PgPoolOptions,
+    PgPool, Postgres, Sqlite, SqlitePool, Transaction, pool::PoolConnection, postgres::PgPoolOptions,
     sqlite::SqlitePoolOptions,
 };
 
@@ -51,6 +51,16 @@ impl Pool {
         self.lend().await?.on().rows_many(many, values).await
     }
 
+    /// Starts a transaction in which everything that is read is of one moment. Dropping it gives the connection back.
+    pub(crate) async fn still(&self) -> Result<Still, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(pool) => Still::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => {
+                Still::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+        })
+    }
+
     async fn lend(&self) -> Result<Lent, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(pool) => Lent::Sqlite(pool.acquire().await?),
@@ -63,6 +73,36 @@ impl Pool {
         match self {
             Self::Sqlite(pool) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A reading transaction.
+#[derive(Debug)]
+pub(crate) enum Still {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Still {
+    /// Runs a statement and returns its rows.
+    pub(crate) async fn rows(&mut self, sql: Sql) -> Result<Vec<Row>, sqlx::Error> {
+        self.on().rows(sql).await
+    }
+
+    /// Runs a question over many rows.
+    pub(crate) async fn rows_many(
+        &mut self,
+        many: Many,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        self.on().rows_many(many, values).await
+    }
+
+    fn on(&mut self) -> On<'_> {
+        match self {
+            Self::Sqlite(conn) => On::Sqlite(conn),
+            Self::Postgres(conn) => On::Postgres(conn),
         }
     }
 }

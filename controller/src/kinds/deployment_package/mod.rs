@@ -18,6 +18,7 @@ use patchtide_crds::{
 };
 use patchtide_intent::distribution_point::is_held;
 use patchtide_model::{Digest, ObjectName, object};
+pub use patchtide_store::site::PACKAGE_CONTENT;
 use patchtide_store::{ObjectRow, content::WantedContent};
 use tokio::sync::{Mutex, watch};
 
@@ -30,9 +31,6 @@ use crate::{
     error::{Failure, Outcome},
     kinds::{self, DEPLOYMENT_PACKAGE, database, flag, intact, supported, sweep_rows},
 };
-
-/// Kind of the rows with the files of packages; not part of what policy is compiled from.
-pub const PACKAGE_CONTENT: &str = "PackageContent";
 
 /// The kind. What a distribution point shall have is the union over packages, so that is written by one at a time.
 #[derive(Default)]

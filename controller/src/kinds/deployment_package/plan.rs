@@ -5,30 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use patchtide_crds::{
     DeploymentPackage, DeploymentPackageSpec, conditions::reason, deployment_package::ContentScope,
 };
+pub use patchtide_model::object::PackageContent as Content;
 use patchtide_model::{
-    Digest, ObjectName, UpdateId,
-    catalogue::{Leaf, LeafRef, Update},
+    Digest, UpdateId,
+    catalogue::{Leaf, Update},
 };
-use serde::{Deserialize, Serialize};
 
 use super::dereference::Inputs;
 use crate::error::Failure;
-
-/// What is kept of a package's files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    /// Package version.
-    pub version: u64,
-    /// Distribution points that get it.
-    pub points: BTreeSet<ObjectName>,
-    /// Files with their bytes.
-    pub files: BTreeMap<Digest, u64>,
-    /// Packages that its updates newly depended on when they were first wanted.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub dependencies: BTreeSet<LeafRef>,
-    /// Digest over updates, files and start times: another one is another version.
-    pub fingerprint: Option<Digest>,
-}
 
 /// A file and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,11 +13,12 @@ use patchtide_crds::{
     Site,
     site::{EnrolmentToken, TokenUse},
 };
-use patchtide_model::{ClientId, Digest, ObjectName, client::ClientState, object::SiteObjects};
+use patchtide_model::{ClientId, Digest, client::ClientState};
 use patchtide_signer::SignerError;
 use patchtide_store::{
     ObjectRow, StoreError,
     clients::{EnrolmentRow, EnrolmentState, TokenRow},
+    site::TOKEN_MEMBER,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -36,8 +37,6 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Kind of the rows in which the management point asks for a new certificate of a client: named by the client's id, the
 /// UID is the id of its enrolment, the content is the signing request (PEM) as a JSON string.
 pub const RENEWAL: &str = "Renewal";
-/// Kind of the rows that say which collection a client's token put it into.
-pub const TOKEN_MEMBER: &str = "TokenMember";
 /// Key of a token in its Secret.
 const KEY: &str = "token";
 /// Shortest token, in bytes.
@@ -274,18 +273,6 @@ fn membership(client: ClientId, collection: &str) -> ObjectRow {
         generation: 0,
         json: serde_json::Value::from(collection).to_string(),
     }
-}
-
-/// Makes the clients that came with a token of a collection its direct members.
-pub async fn add_token_members(ctx: &Context, objects: &mut SiteObjects) -> Result<(), StoreError> {
-    for row in ctx.store.objects(TOKEN_MEMBER).await? {
-        let collection =
-            serde_json::from_str::<String>(&row.json).ok().and_then(|name| ObjectName::new(name).ok());
-        if let Some(collection) = collection.and_then(|name| objects.collections.get_mut(&name)) {
-            collection.direct_members.insert(row.name);
-        }
-    }
-    Ok(())
 }
 
 /// Issues new certificates for active clients that ask with the key they enrolled with.
