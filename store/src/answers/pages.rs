@@ -45,8 +45,8 @@ pub struct ClientPage {
     pub client: Client,
     /// What its reports say about itself; none: it never reported.
     pub report: Option<ClientReport>,
-    /// The policy that was signed for it last: epoch and number.
-    pub signed: Option<(u64, u64)>,
+    /// The policy that was signed for it last: epoch, number and when.
+    pub signed: Option<(u64, u64, Timestamp)>,
     /// Complete scans: line, catalogue version, when it came in.
     pub scans: Vec<(LineId, u64, Timestamp)>,
     /// Updates it reported other than *not required*, by number.
@@ -87,7 +87,7 @@ const REPORTS: Many = of("SELECT c.uuid, q.reported_at, q.skew, s.policy_epoch, 
 const DEPLOYMENTS: Many = of("SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, \
                               d.changed_at, d.uid, c.id FROM deployment_client d JOIN client c ON c.id = d.client \
                               WHERE d.client IN (VALUES ");
-const POLICIES: Many = of("SELECT client, epoch, number FROM policy WHERE client IN (VALUES ");
+const POLICIES: Many = of("SELECT client, epoch, number, issued_at FROM policy WHERE client IN (VALUES ");
 
 /// Pages are filled by the clients' numbers.
 struct Filling {
@@ -241,7 +241,7 @@ impl SiteStore {
             }
         }
         for row in self.rows_many(what, POLICIES, numbers.to_vec()).await? {
-            let signed = (row.unsigned(1)?, row.unsigned(2)?);
+            let signed = (row.unsigned(1)?, row.unsigned(2)?, row.time(3)?);
             if let Some(page) = filling.page(row.int(0)?) {
                 page.signed = Some(signed);
             }

@@ -15,6 +15,7 @@ mod content;
 mod durability;
 mod intake;
 mod leaf_sets;
+mod moment;
 mod numbered;
 mod property;
 mod schema;

@@ -135,6 +135,8 @@ pub fn without_effect(spec: &DeploymentPackageSpec) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use patchtide_model::ObjectName;
+
     use super::*;
     use crate::testing::update;
 
