@@ -56,11 +56,15 @@ enum Command {
     Scan,
     /// Evaluate all deployments now.
     Evaluate,
-    /// Why an update is where it is: the gates it passes, and when each can open.
+    /// Why an update is where it is: the gates it passes, who set each, and when it can open.
     Why {
-        /// An update or a part of its name; all without it.
+        /// A deployment, an update (identity, source or slug) or a part of its identity; all without it.
+        #[arg(value_name = "UPDATE|DEPLOYMENT")]
         update: Option<String>,
-        /// As JSON.
+        /// Form of the answer.
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
+        /// As JSON; the same as `-o json`.
         #[arg(long)]
         json: bool,
     },
@@ -75,6 +79,12 @@ enum Command {
         /// The operation's folder.
         folder: PathBuf,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,7 +115,9 @@ fn main() -> ExitCode {
         Command::Status { json } => ask(&socket, &Question::Status, json),
         Command::Scan => ask(&socket, &Question::Scan, false),
         Command::Evaluate => ask(&socket, &Question::Evaluate, false),
-        Command::Why { update, json } => ask(&socket, &Question::Why { update }, json),
+        Command::Why { update, output, json } => {
+            ask(&socket, &Question::Why { update }, json || matches!(output, Output::Json))
+        }
         Command::Install { updates } => ask(&socket, &Question::Install { updates }, false),
     }
 }

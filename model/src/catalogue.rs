@@ -69,6 +69,25 @@ pub enum RestartRule {
     Auto,
 }
 
+/// How updates are put on a machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Installer {
+    /// All that go together are one transaction of apt.
+    #[default]
+    Apt,
+    /// An installer of its own for each, one after the other (Windows, custom updates).
+    Sequential,
+}
+
+impl Installer {
+    /// Whether it is apt's transaction, as it is where nothing is said.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    pub const fn is_apt(&self) -> bool {
+        matches!(self, Self::Apt)
+    }
+}
+
 /// A file of a leaf as its verified index names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContentFile {

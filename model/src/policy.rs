@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClientId, Digest, LineId, SiteName, UpdateId,
-    catalogue::{Leaf, RestartRule},
+    catalogue::{Installer, Leaf, RestartRule},
     deployment::DeploymentSettings,
     object::ClientSettings,
     window::Window,
@@ -123,6 +123,9 @@ pub struct UpdatePolicy {
     pub exclusive: bool,
     /// Restart rule.
     pub restart: RestartRule,
+    /// How it is installed. A client that does not know it refuses the policy.
+    #[serde(default, skip_serializing_if = "Installer::is_apt")]
+    pub installer: Installer,
     /// The newer update of the same source in the line; when both are installed together, only its leaves are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<UpdateId>,

@@ -12,6 +12,7 @@ pub mod sim;
 pub mod site;
 pub mod snapshot;
 pub mod times;
+pub mod why;
 
 #[cfg(test)]
 mod fixtures;

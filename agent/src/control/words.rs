@@ -5,14 +5,18 @@ use std::{
     fmt::Write as _,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use patchtide_model::{
     ClientId, SiteName,
     policy::Policy,
     state::{Compliance, DeploymentEnforcement, Detection},
 };
-use patchtide_planner::client::{
-    ClientView, Decision, Gate, GateStatus, Lease, Opens, RestartReason, ScanPurpose,
+use patchtide_planner::{
+    client::{ClientView, Decision, RestartReason, ScanPurpose},
+    why::{
+        self, Books,
+        words::{gate_line, lease, plain, time},
+    },
 };
 use serde_json::json;
 
@@ -118,7 +122,7 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             "deployment  {}: {compliance}; {state}{until}{}{}",
             verdict.name,
             if suspended { "; suspended" } else { "" },
-            lease_words(verdict.lease.as_ref())
+            lease(verdict.lease.as_ref())
         );
     }
     if let Some(at) = s.failure.at {
@@ -170,66 +174,31 @@ fn running(view: &ClientView) -> String {
     if what.is_empty() { "nothing".to_owned() } else { what.join(", ") }
 }
 
-pub(crate) fn why(decision: &Decision, view: &ClientView, update: Option<&str>, now: Timestamp) -> Answer {
+pub(crate) fn why(books: &Books<'_>, asked: Option<&str>) -> Answer {
+    let explanation = why::of_decision(books);
+    let chosen = match asked {
+        None => explanation,
+        Some(asked) => match why::select(&explanation, asked) {
+            Some(chosen) => chosen,
+            None => return undeployed(books.view, asked),
+        },
+    };
+    let data = serde_json::to_value(&chosen).unwrap_or_default();
+    Answer { ok: true, text: why::words::text(&chosen), data }
+}
+
+/// What the machine needs or has, and no deployment brings.
+fn undeployed(view: &ClientView, asked: &str) -> Answer {
     let mut out = String::new();
-    for gate in &decision.machine {
-        say!(out, "machine\n{}", gate_line(gate, now));
+    for (id, found) in view.detected.iter().filter(|(id, _)| why::names(id, asked)) {
+        say!(out, "{id}\n  {}; no deployment brings it to this machine", found.state.name());
     }
-    let chosen: Vec<_> = decision
-        .updates
-        .iter()
-        .filter(|(id, _)| update.is_none_or(|part| id.to_string().contains(part)))
-        .collect();
-    for (id, verdict) in &chosen {
-        let state = verdict.state.map_or("nothing to enforce", |state| state.name());
-        say!(out, "{id}\n  {}; {state}{}", verdict.detection.name(), lease_words(verdict.lease.as_ref()));
-        if let Some(found) = view.detected.get(*id).filter(|found| !found.leaves.is_empty()) {
-            let leaves: Vec<String> = found
-                .leaves
-                .iter()
-                .map(|l| format!("{}:{} {}", l.package, l.architecture, l.version))
-                .collect();
-            say!(out, "  needs {}", leaves.join(", "));
-        }
-        if let Some(error) = &verdict.error {
-            say!(out, "  {} (0x{:08X}): {}", error.symbol, error.code, error.message.trim_end());
-        }
-        for gate in &verdict.gates {
-            say!(out, "{}", gate_line(gate, now));
-        }
+    if out.is_empty() {
+        return Answer::refused(format!(
+            "no deployment and no update named like {asked:?} reaches this machine, and it has or requires no such update"
+        ));
     }
-    if chosen.is_empty() {
-        match update {
-            None => {
-                say!(out, "nothing is deployed to this machine");
-            }
-            Some(part) => {
-                let known: Vec<_> =
-                    view.detected.iter().filter(|(id, _)| id.to_string().contains(part)).collect();
-                for (id, found) in &known {
-                    say!(out, "{id}\n  {}; no deployment brings it to this machine", found.state.name());
-                }
-                if known.is_empty() {
-                    return Answer::refused(format!(
-                        "no update named like {part:?} is deployed to this machine, required by it or installed on it"
-                    ));
-                }
-            }
-        }
-    }
-    let data =
-        json!({ "machine": decision.machine, "updates": chosen.into_iter().collect::<BTreeMap<_, _>>() });
-    Answer { ok: true, text: plain(&out), data }
-}
-
-/// An instant for people, to the second.
-fn time(at: Timestamp) -> String {
-    format!("{at:.0}")
-}
-
-/// What programs and other machines said does not steer the terminal of the one who reads it.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    Answer::said(plain(&out))
 }
 
 fn restart_words(reason: &RestartReason) -> String {
@@ -255,69 +224,12 @@ const fn purpose_words(purpose: ScanPurpose) -> &'static str {
     }
 }
 
-fn lease_words(lease: Option<&Lease>) -> String {
-    lease.map(|lease| format!(" (by {}, else {})", time(lease.by), lease.then)).unwrap_or_default()
-}
-
-/// `2 d 3 h`, `3 h 20 min`, `5 min`.
-fn span_words(span: SignedDuration) -> String {
-    let minutes = span.as_secs().max(0).div_euclid(60);
-    let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
-    match (days, hours) {
-        (0, 0) => format!("{minutes} min"),
-        (0, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
-}
-
-fn gate_line(gate: &Gate, now: Timestamp) -> String {
-    let status = match &gate.status {
-        GateStatus::Open => "open".to_owned(),
-        GateStatus::Closed(Opens::At(at)) => {
-            format!("closed until {} (in {})", time(*at), span_words(at.duration_since(now)))
-        }
-        GateStatus::Closed(Opens::OnEvent) => "closed".to_owned(),
-        GateStatus::Closed(Opens::Never { longest: None }) => "closed; nothing will open it".to_owned(),
-        GateStatus::Closed(Opens::Never { longest: Some(span) }) => {
-            format!(
-                "closed; nothing will open it, the longest opening is {} to {}",
-                time(span.start),
-                time(span.end)
-            )
-        }
-    };
-    let set_by =
-        if gate.object.is_empty() { String::new() } else { format!(" [{} {}]", gate.object, gate.field) };
-    let kind = format!("{:?}", gate.kind).to_lowercase();
-    format!("  {kind:<11} {status}: {}{set_by}", gate.reason)
-}
-
 #[cfg(test)]
 mod tests {
-    use patchtide_planner::client::GateKind;
-
     use super::*;
 
     #[test]
-    fn people_get_seconds_spans_and_no_escapes() {
-        let now: Timestamp = "2026-03-01T12:00:00.123456Z".parse().unwrap();
-        let gate = |hours| Gate {
-            kind: GateKind::Window,
-            status: GateStatus::Closed(Opens::At(
-                now.checked_add(SignedDuration::from_hours(hours)).unwrap(),
-            )),
-            object: "MaintenanceWindow/nightly".to_owned(),
-            field: "schedule".to_owned(),
-            reason: "waits".to_owned(),
-        };
-        let line = gate_line(&gate(27), now);
-        assert_eq!(
-            line,
-            "  window      closed until 2026-03-02T15:00:00Z (in 1 d 3 h): waits [MaintenanceWindow/nightly schedule]"
-        );
-        assert!(gate_line(&gate(3), now).contains("(in 3 h 0 min)"));
-        assert!(gate_line(&gate(-3), now).contains("(in 0 min)"));
-        assert_eq!(plain("a\u{1b}[31mb\n\tc\r"), "a[31mb\n\tc");
+    fn a_kernel_is_named_with_the_one_that_runs() {
         let kernel =
             RestartReason::Kernel { running: "6.1.0-1-amd64".into(), installed: "6.1.0-2-amd64".into() };
         assert_eq!(restart_words(&kernel), "the kernel 6.1.0-2-amd64 is installed, 6.1.0-1-amd64 runs");

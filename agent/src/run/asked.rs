@@ -4,9 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use patchtide_model::UpdateId;
+use patchtide_planner::why::Books;
 
 use super::engine::Engine;
-use crate::control::{Answer, Question, words};
+use crate::{
+    clock,
+    control::{Answer, Question, words},
+    facts,
+};
 
 impl Engine {
     pub(super) fn answer(&mut self, question: &Question, now: Timestamp) -> Answer {
@@ -26,7 +31,21 @@ impl Engine {
                 others: &self.others,
                 now,
             }),
-            Question::Why { update } => words::why(&self.decision, &self.view, update.as_deref(), now),
+            Question::Why { update } => {
+                let zone = clock::zone_name(&self.site.root).unwrap_or_default();
+                let books = Books {
+                    client: self.client,
+                    name: &facts::hostname(&self.site.root),
+                    site: &self.site_name,
+                    zone: &zone,
+                    policy: self.policy.as_ref(),
+                    view: &self.view,
+                    decision: &self.decision,
+                    contact: self.contact.last,
+                    now,
+                };
+                words::why(&books, update.as_deref())
+            }
             Question::Scan => {
                 self.view.scan_requested = Some(now);
                 Answer::said("a scan is asked for; see `patchtide-agent status`")

@@ -249,6 +249,7 @@ pub(crate) fn body(updates: &BTreeMap<UpdateId, Vec<Leaf>>, dependencies: Vec<Le
                     exclusive: false,
                     superseded_by: None,
                     restart: RestartRule::Auto,
+                    installer: patchtide_model::catalogue::Installer::Apt,
                 };
                 (id.clone(), update)
             })

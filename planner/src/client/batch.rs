@@ -13,7 +13,9 @@ use super::{
     content::{Content, content, parts},
     context::{Context, Item},
     decision::InstallBatch,
-    limits,
+    largest, limits,
+    merging::all_allow,
+    sequence,
 };
 
 /// Whether and when a set of updates fits.
@@ -81,7 +83,10 @@ pub(super) fn clock_is_wrong(context: &Context<'_>) -> bool {
     context.policy.issued_at.duration_since(context.now) > limits::CLOCK_TOLERANCE
 }
 
-fn members<'b, 'a>(context: &'b Context<'a>, set: &'b Set<'a>) -> impl Iterator<Item = &'b Item<'a>> + Clone {
+pub(super) fn members<'b, 'a>(
+    context: &'b Context<'a>,
+    set: &'b Set<'a>,
+) -> impl Iterator<Item = &'b Item<'a>> + Clone {
     set.iter().filter_map(|id| context.items.get(*id))
 }
 
@@ -93,11 +98,35 @@ pub(super) fn need(context: &Context<'_>, set: &Set<'_>) -> SignedDuration {
 
 /// Whether and when `set` fits, from `from` on.
 pub(super) fn fit<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> Fit {
-    if context.installs.is_free() || members(context, set).all(|item| context.outside_windows(item, from)) {
+    if is_free(context, set, from) {
         return Fit::Free;
     }
-    match context.opening(from, need(context, set)) {
+    let need = need(context, set);
+    match context.opening(from, need) {
+        // What ran in this opening before counts with all that was reserved for it.
+        NextOpening::Now { until: Some(until) }
+            if from == context.now
+                && sequence::is_one(context, set)
+                && sequence::room(context, until) < need =>
+        {
+            after(context, until, need)
+        }
         NextOpening::Now { until } => Fit::Now { until },
+        NextOpening::At(span) => Fit::At(span),
+        NextOpening::Never { longest } => Fit::Never { longest },
+    }
+}
+
+/// Whether `set` is not bound to windows at `from`.
+pub(super) fn is_free<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> bool {
+    context.installs.is_free()
+        || members(context, set).all(|item| context.outside_windows(item, from).is_allowed())
+}
+
+/// Where something fits after an opening that ends at `until`.
+pub(super) fn after(context: &Context<'_>, until: Timestamp, need: SignedDuration) -> Fit {
+    match context.opening(until, need) {
+        NextOpening::Now { until: end } => Fit::At(Span { start: until, end: end.unwrap_or(Timestamp::MAX) }),
         NextOpening::At(span) => Fit::At(span),
         NextOpening::Never { longest } => Fit::Never { longest },
     }
@@ -109,6 +138,7 @@ fn is_ready<'a>(context: &Context<'a>, stock: &Stock<'a>, item: &Item<'a>) -> bo
         && context.is_available(item)
         && stock.content.get(item.id).is_some_and(Content::is_ready)
         && context.backing_off(item).is_none()
+        && context.fell_below(item).is_none()
 }
 
 /// Updates that are due and could go if there were time.
@@ -133,6 +163,7 @@ pub(super) fn under_way<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<
         .items
         .values()
         .filter(|item| item.due.is_some() && context.backing_off(item).is_none())
+        .filter(|item| context.fell_below(item).is_none())
         .find(|item| match stock.content.get(item.id) {
             Some(Content::Missing(missing)) if missing.awaited > 0 => {
                 missing.is_under_way() || settling || arriving_until(context, item) > context.now
@@ -176,16 +207,21 @@ fn goes_alone<'a>(context: &Context<'a>, set: &Set<'a>) -> bool {
     })
 }
 
-/// The next batch: the largest dependency-closed set of candidates whose transaction fits the time left; what goes
-/// alone only when nothing else goes.
+/// The next batch: the largest dependency-closed set of candidates whose transaction fits the time left; then those whose
+/// installers run one by one; what goes alone only when nothing else goes.
 pub(super) fn choose<'a>(context: &Context<'a>, stock: &Stock<'a>, candidates: &Set<'a>) -> Set<'a> {
     let units: Vec<Set<'a>> =
         candidates.iter().filter_map(|id| context.items.get(*id)).map(|item| stock.closure(item)).collect();
     let (mut alone, together): (Vec<_>, Vec<_>) =
         units.into_iter().partition(|unit| goes_alone(context, unit));
+    let (one_by_one, together): (Vec<_>, Vec<_>) =
+        together.into_iter().partition(|unit| sequence::is_one(context, unit));
     let chosen = largest(context, &together);
     if !chosen.is_empty() {
         return chosen;
+    }
+    if let Some(next) = sequence::next(context, one_by_one) {
+        return next;
     }
     let start = |unit: &Set<'a>| members(context, unit).map(|item| context.start(item)).min();
     alone.sort_by(|a, b| start(a).cmp(&start(b)).then_with(|| a.cmp(b)));
@@ -208,18 +244,22 @@ fn largest<'a>(context: &Context<'a>, units: &[Set<'a>]) -> Set<'a> {
         return unbound;
     };
     let left = until.duration_since(context.now);
+    // What has to be left for a restart depends on what goes: each amount is tried with all that it is enough for.
+    let allowance = |unit: &Set<'a>| context.restart_allowance(members(context, unit));
+    let mut amounts = BTreeSet::from([SignedDuration::ZERO]);
+    amounts.extend(units.iter().map(allowance));
     let mut chosen = Set::new();
-    loop {
-        // The unit that adds the least; of equal ones the first by name.
-        let next = units
-            .iter()
-            .filter(|unit| !unit.is_subset(&chosen))
-            .map(|unit| chosen.union(unit).copied().collect::<Set<'a>>())
-            .map(|sum| (need(context, &sum), sum))
-            .min_by(|(a, _), (b, _)| a.cmp(b));
-        match next {
-            Some((need, sum)) if need <= left => chosen = sum,
-            _ => break,
+    for amount in amounts {
+        let enough: Vec<Set<'a>> = units.iter().filter(|unit| allowance(unit) <= amount).cloned().collect();
+        let room = left.saturating_sub(limits::TRANSACTION_BASE).saturating_sub(amount);
+        let weight = |id: &&'a UpdateId| {
+            let time = context.items.get(*id).and_then(|item| item.policy.maximum_run_time);
+            time.unwrap_or(limits::UPDATE_SHARE).as_secs()
+        };
+        let found = largest::largest(&enough, weight, room.as_secs());
+        let better = (found.len(), need(context, &chosen)) > (chosen.len(), need(context, &found));
+        if better && need(context, &found) <= left {
+            chosen = found;
         }
     }
     if unbound.is_subset(&chosen) || chosen.len() > unbound.len() { chosen } else { unbound }
@@ -242,9 +282,8 @@ pub(super) fn batch<'a>(context: &Context<'a>, chosen: &Set<'a>) -> InstallBatch
         batch.leaves.extend(item.found.into_iter().flat_map(|found| &found.leaves).cloned());
         batch.files.extend(parts(context, item).files.into_keys());
         // --no-remove is a flag of the whole transaction: all of it must be allowed to remove.
-        batch.allow_remove &= context
-            .active(item)
-            .any(|reach| reach.is_available(context.now) && reach.policy.settings.allow_remove);
+        batch.allow_remove &=
+            all_allow(context.available(item), |settings| settings.allow_remove).is_allowed();
     }
     // What comes with its successor is part of the batch, but brings no leaves of its own.
     for item in context.items.values() {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use patchtide_model::{
     Digest, UpdateId,
     catalogue::{ContentFile, LeafRef},
+    deployment::DeploymentSettings,
     state::Detection,
 };
 
@@ -13,6 +14,7 @@ use super::{
     context::{Context, Item},
     decision::Fetch,
     limits,
+    merging::{Say, all_allow},
     view::{ContentProblem, Locality},
 };
 
@@ -76,21 +78,35 @@ pub(super) fn parts<'a>(context: &Context<'a>, item: &Item<'a>) -> Parts<'a> {
     parts
 }
 
-/// Over which ways an update may come: always fast ones, others when a deployment of it says so.
+/// Over which ways an update may come: always fast ones, others when every available deployment of it allows them.
 pub(super) fn localities(context: &Context<'_>, item: &Item<'_>) -> BTreeSet<Locality> {
     let mut ways = BTreeSet::from([Locality::Fast]);
-    for index in &item.active {
-        let Some(reach) = context.deployments.get(*index) else { continue };
-        if reach.is_available(context.now) {
-            if reach.policy.settings.install_on_slow_boundary {
-                ways.insert(Locality::Slow);
-            }
-            if reach.policy.settings.fallback_to_unprotected {
-                ways.insert(Locality::Fallback);
-            }
+    for (way, _, allows) in OTHER_WAYS {
+        if all_allow(context.available(item), allows).is_allowed() {
+            ways.insert(*way);
         }
     }
     ways
+}
+
+type Allows = fn(&DeploymentSettings) -> bool;
+
+/// Ways that a deployment may forbid, with the field that does.
+pub(super) const OTHER_WAYS: &[(Locality, &str, Allows)] = &[
+    (Locality::Slow, "spec.settings.download.slowBoundary", |settings| settings.install_on_slow_boundary),
+    (Locality::Fallback, "spec.settings.download.unprotectedFallback", |settings| {
+        settings.fallback_to_unprotected
+    }),
+];
+
+/// Who keeps an update from the distribution points in reach, and by which field.
+pub(super) fn barred_by(context: &Context<'_>, item: &Item<'_>) -> Option<(String, &'static str)> {
+    OTHER_WAYS.iter().filter(|(way, ..)| context.view.distribution_points.contains(way)).find_map(
+        |(_, field, allows)| match all_allow(context.available(item), allows) {
+            Say::Refused { by, .. } => Some((by.object(), *field)),
+            Say::Allowed(_) | Say::Nobody => None,
+        },
+    )
 }
 
 /// How the content of an update stands.

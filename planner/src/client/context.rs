@@ -250,13 +250,6 @@ impl<'a> Context<'a> {
         if item.due.is_some() || start == Timestamp::MAX { self.now } else { start.max(self.now) }
     }
 
-    /// Whether it may be installed outside windows at `from`: one deployment past its start that allows it is enough.
-    pub(super) fn outside_windows(&self, item: &Item<'a>, from: Timestamp) -> bool {
-        self.active(item).any(|reach| {
-            reach.policy.settings.install_outside_windows && reach.start.is_some_and(|start| start <= from)
-        })
-    }
-
     /// Whether a deployment suppresses restarts of this kind of machine.
     pub(super) fn suppresses_restart(&self, reach: &Reach<'a>) -> bool {
         reach.policy.settings.suppresses_restart(self.view.workstation)
@@ -270,9 +263,7 @@ impl<'a> Context<'a> {
     {
         let follows = |item: &Item<'a>| {
             let suppressed = self.reaching(item).any(|reach| self.suppresses_restart(reach));
-            let outside = self
-                .active(item)
-                .any(|reach| reach.policy.settings.restart_outside_windows && reach.is_due(self.now));
+            let outside = self.restart_outside(&[item]).is_allowed();
             allowance::restart_follows(item.policy.restart, suppressed, outside)
         };
         let items: Vec<&Item<'a>> = items.collect();
@@ -295,12 +286,17 @@ impl<'a> Context<'a> {
         self.countdown(items).saturating_add(self.body.settings.restart_turnaround)
     }
 
-    /// How long a transaction of these updates is expected to take.
+    /// How long these updates are expected to take: one transaction, or each installer after the other.
     pub(super) fn run_time<'b>(items: impl Iterator<Item = &'b Item<'a>>) -> SignedDuration
     where
         'a: 'b,
     {
-        limits::transaction(items.map(|item| item.policy.maximum_run_time))
+        let (apt, sequential): (Vec<_>, Vec<_>) = items.partition(|item| item.policy.installer.is_apt());
+        let one_by_one = limits::sequence(sequential.iter().map(|item| item.policy.maximum_run_time));
+        if apt.is_empty() && !sequential.is_empty() {
+            return one_by_one;
+        }
+        limits::transaction(apt.iter().map(|item| item.policy.maximum_run_time)).saturating_add(one_by_one)
     }
 
     /// The next opening for installations, remembered.
@@ -332,6 +328,20 @@ impl<'a> Context<'a> {
             && !again(self.view.scan.last_evaluation)
             && !again(self.view.evaluation_requested);
         waits.then_some((until, attempt))
+    }
+
+    /// Since when an update that this client installed is required again; none: it may be installed. The re-evaluation
+    /// heals it, and so does a person's word; a changed offer is installed at once.
+    pub(super) fn fell_below(&self, item: &Item<'a>) -> Option<Timestamp> {
+        let record = self.view.installed.get(item.id)?;
+        let since = record.missing_since?;
+        let again = |at: Option<Timestamp>| at.is_some_and(|at| at >= since);
+        let waits = item.detection == Detection::Required
+            && record.basis.is_none_or(|basis| basis == self.basis(item))
+            && !again(self.view.scan.last_evaluation)
+            && !again(self.view.evaluation_requested)
+            && !self.view.requested.contains(item.id);
+        waits.then_some(since)
     }
 
     /// An approved leaf and the update it belongs to.

@@ -9,11 +9,11 @@ use super::{
     batch::{self, Stock},
     content::Content,
     context::Context,
-    decision::{Action, Decision, Fetch, Gate, GateKind, GateStatus, Opens},
+    decision::{Action, Decision, Event, Fetch, Gate, GateKind, Holder, Opens},
     limits,
     restarts::{Restart, restart},
     scans::{self, Scans, scans},
-    verdict,
+    sequence, verdict,
     view::{ClientView, Recovery},
 };
 
@@ -38,18 +38,27 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
     let context = Context::new(policy, view, now, zone);
     let stock = Stock::new(&context);
     let mut scans = scans(&context);
-    let restart = restart(&context);
+    let mut restart = restart(&context);
     let mut hold = machine_hold(&context, &scans);
     let candidates = batch::candidates(&context, &stock);
     let mut chosen = BTreeSet::new();
-    let restart_first = restart.as_ref().is_some_and(Restart::comes_first);
-    if hold.is_none() && !restart_first {
+    if hold.is_none() {
         chosen = batch::choose(&context, &stock, &candidates);
+        if let Some(restart) = restart.as_mut().filter(|restart| restart.comes_first()) {
+            // One restart for all whose installers run one by one: it waits while another one fits before it.
+            if sequence::is_one(&context, &chosen) && view.running.restart_at.is_none() {
+                restart.put_off(chosen.len());
+            } else {
+                chosen.clear();
+            }
+        }
         if !chosen.is_empty()
             && let Some(late) = batch::under_way(&context, &stock)
         {
-            hold =
-                Some(held(Opens::OnEvent, format!("the content of {late} is on its way: one batch for all")));
+            hold = Some(
+                held(Event::Download, format!("the content of {late} is on its way: one batch for all"))
+                    .held_by(Holder::Update { update: late.clone() }),
+            );
         }
     }
 
@@ -71,13 +80,13 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
             scans.request = scans.retry_at.is_none().then_some(request);
         }
         hold = Some(match scans.retry_at {
-            Some(again) => held(
-                Opens::At(again),
-                "the scan before the batch failed: it is tried again, and nothing starts without it"
-                    .to_owned(),
+            Some(again) => held_until(
+                again,
+                "the scan before the batch failed: it is tried again, and nothing starts without it",
             ),
-            None => held(Opens::OnEvent, "scanned once more right before the batch".to_owned()),
-        });
+            None => held(Event::Scan, "scanned once more right before the batch"),
+        })
+        .map(|gate| gate.held_by(Holder::Detection));
     }
     let coming = batch::coming(&context, &stock);
     let lead = coming.and_then(|start| start.checked_sub(limits::SCAN_LEAD).ok());
@@ -110,14 +119,12 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
     verdict::decision(&context, &machine, actions, wanted)
 }
 
-fn held(opens: Opens, reason: String) -> Gate {
-    Gate {
-        kind: GateKind::Hold,
-        status: GateStatus::Closed(opens),
-        object: String::new(),
-        field: String::new(),
-        reason,
-    }
+fn held(event: Event, reason: impl Into<String>) -> Gate {
+    Gate::waiting(GateKind::Hold, event, reason)
+}
+
+fn held_until(at: Timestamp, reason: impl Into<String>) -> Gate {
+    Gate::closed(GateKind::Hold, Opens::At(at), reason)
 }
 
 /// When a failed recovery is tried again.
@@ -129,37 +136,40 @@ pub(super) fn recovery_retry(recovery: &Recovery) -> Option<Timestamp> {
 fn machine_hold(context: &Context<'_>, scans: &Scans) -> Option<Gate> {
     let (view, now) = (context.view, context.now);
     if batch::clock_is_wrong(context) {
-        return Some(held(
-            Opens::At(context.policy.issued_at),
-            "CLOCK-UNTRUSTED: the machine's clock is behind the policy; set the clock".to_owned(),
-        ));
+        let reason = "CLOCK-UNTRUSTED: the machine's clock is behind the policy; set the clock";
+        return Some(held_until(context.policy.issued_at, reason).held_by(Holder::Clock));
     }
     if let Some(run) = &view.running.install {
-        return Some(held(
-            Opens::OnEvent,
-            format!("a batch of {} runs since {}; dpkg is never killed", run.batch.updates.len(), run.since),
-        ));
+        let updates = run.batch.updates.len();
+        let reason = format!("a batch of {updates} runs since {}; dpkg is never killed", run.since);
+        let holder = Holder::Transaction { since: run.since, updates };
+        return Some(held(Event::TransactionEnds, reason).held_by(holder));
     }
+    let since = view.recovery.as_ref().map_or(now, |recovery| recovery.since);
     if view.running.recovery {
-        return Some(held(Opens::OnEvent, "an interrupted dpkg is being recovered".to_owned()));
+        let gate = held(Event::TransactionEnds, "an interrupted dpkg is being recovered");
+        return Some(gate.held_by(Holder::Recovery { since }));
     }
     if let Some(recovery) = &view.recovery {
-        let again = recovery_retry(recovery).filter(|again| *again > now);
-        return Some(held(
-            again.map_or(Opens::OnEvent, Opens::At),
-            "dpkg was interrupted and has to be recovered first; run dpkg --configure -a to see what is wrong"
-                .to_owned(),
-        ));
+        let reason = "dpkg was interrupted and has to be recovered first; run dpkg --configure -a to see what is wrong";
+        let gate = match recovery_retry(recovery).filter(|again| *again > now) {
+            Some(again) => held_until(again, reason),
+            None => held(Event::TransactionEnds, reason),
+        };
+        return Some(gate.held_by(Holder::Recovery { since }));
     }
     if let Some(lock) = &view.lock {
         let again = lock.at.checked_add(limits::LOCK_RETRY).unwrap_or(Timestamp::MAX);
         if again > now {
-            return Some(held(Opens::At(again), format!("{} holds dpkg's lock", lock.holder)));
+            let holder = Holder::Lock { holder: lock.holder.clone(), since: lock.at };
+            return Some(held_until(again, format!("{} holds dpkg's lock", lock.holder)).held_by(holder));
         }
     }
     if scans.doubtful {
-        let opens = scans.retry_at.map_or(Opens::OnEvent, Opens::At);
-        return Some(held(opens, "detection is being repeated".to_owned()));
+        let reason = "detection is being repeated";
+        let gate =
+            scans.retry_at.map_or_else(|| held(Event::Scan, reason), |again| held_until(again, reason));
+        return Some(gate.held_by(Holder::Detection));
     }
     None
 }

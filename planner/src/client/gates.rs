@@ -5,31 +5,13 @@ use patchtide_model::{UpdateId, state::Detection};
 
 use super::{
     batch::{self, Fit},
-    content::{Content, asked_all_the_same},
+    content::{Content, asked_all_the_same, barred_by},
     context::{Context, Item, Reach},
     decide::Machine,
-    decision::{Gate, GateKind, GateStatus, Opens},
+    decision::{Event, Gate, GateKind, Holder, Opens},
+    merging::Say,
+    sequence,
 };
-
-fn gate(kind: GateKind, status: GateStatus, reason: impl Into<String>) -> Gate {
-    Gate { kind, status, object: String::new(), field: String::new(), reason: reason.into() }
-}
-
-fn open(kind: GateKind, reason: impl Into<String>) -> Gate {
-    gate(kind, GateStatus::Open, reason)
-}
-
-fn closed(kind: GateKind, opens: Opens, reason: impl Into<String>) -> Gate {
-    gate(kind, GateStatus::Closed(opens), reason)
-}
-
-impl Gate {
-    fn by(mut self, object: impl Into<String>, field: &str) -> Self {
-        self.object = object.into();
-        field.clone_into(&mut self.field);
-        self
-    }
-}
 
 /// The chain of an update, in the order in which the gates are passed.
 pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Vec<Gate> {
@@ -38,7 +20,7 @@ pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Ite
         return chain;
     }
     if let Some(by) = item.covered_by {
-        chain.push(open(GateKind::Content, format!("{by} supersedes it and is installed instead")));
+        chain.push(Gate::open(GateKind::Content, format!("{by} supersedes it and is installed instead")));
         return chain;
     }
     chain.push(content(context, machine, item));
@@ -55,9 +37,13 @@ fn targeted(context: &Context<'_>, item: &Item<'_>) -> Gate {
     match names.first() {
         Some(first) => {
             let field = "spec.collection";
-            open(GateKind::Targeted, format!("deployed by {}", names.join(", "))).by(first.clone(), field)
+            Gate::open(GateKind::Targeted, format!("deployed by {}", names.join(", ")))
+                .by(first.clone(), field)
         }
-        None => closed(GateKind::Targeted, Opens::OnEvent, "no deployment reaches this client with it"),
+        None => {
+            let reason = "no deployment reaches this client with it";
+            Gate::waiting(GateKind::Targeted, Event::Policy, reason)
+        }
     }
 }
 
@@ -66,58 +52,55 @@ fn applicable(item: &Item<'_>) -> Gate {
     match item.detection {
         Detection::Required => {
             let count = item.found.map_or(0, |found| found.leaves.len());
-            open(kind, format!("{count} installed package(s) are older"))
+            Gate::open(kind, format!("{count} installed package(s) are older"))
         }
-        Detection::Installed => open(kind, "installed"),
-        Detection::NotRequired => closed(kind, Opens::OnEvent, "none of its packages is installed here"),
-        Detection::Unknown => closed(kind, Opens::OnEvent, "not scanned for yet"),
+        Detection::Installed => Gate::open(kind, "installed"),
+        Detection::NotRequired => Gate::waiting(kind, Event::Scan, "none of its packages is installed here"),
+        Detection::Unknown => Gate::waiting(kind, Event::Scan, "not scanned for yet"),
     }
 }
 
 fn content(context: &Context<'_>, machine: &Machine<'_>, item: &Item<'_>) -> Gate {
     let kind = GateKind::Content;
     match machine.stock.content.get(item.id) {
-        None | Some(Content::Ready) => open(kind, "every file is here and verified"),
+        None | Some(Content::Ready) => Gate::open(kind, "every file is here and verified"),
         Some(Content::Unapproved(leaves)) => {
             let first = leaves
                 .first()
                 .map(|leaf| format!("{} {} ({})", leaf.package, leaf.version, leaf.architecture));
-            closed(
-                kind,
-                Opens::OnEvent,
-                format!(
-                    "the site has not approved {} package(s) that it needs, first {}: they come with a policy once a package of the site holds them",
-                    leaves.len(),
-                    first.unwrap_or_default()
-                ),
-            )
+            let reason = format!(
+                "the site has not approved {} package(s) that it needs, first {}: they come with a policy once a package of the site holds them",
+                leaves.len(),
+                first.unwrap_or_default()
+            );
+            Gate::waiting(kind, Event::Policy, reason)
         }
         Some(Content::Missing(missing)) => {
             if missing.running > 0 {
-                closed(kind, Opens::OnEvent, format!("{} file(s) are being downloaded", missing.running))
+                let reason = format!("{} file(s) are being downloaded", missing.running);
+                Gate::waiting(kind, Event::Download, reason)
             } else if missing.barred {
-                let object = context.active(item).next().map(Reach::object).unwrap_or_default();
-                closed(
-                    kind,
-                    Opens::OnEvent,
-                    "only slow or unprotected distribution points are in reach, and no deployment of it allows them",
-                )
-                .by(object, "spec.settings.download")
+                let reason = "only slow or unprotected distribution points are in reach, and not every deployment of it allows them";
+                let (object, field) = barred_by(context, item).unwrap_or_default();
+                Gate::waiting(kind, Event::DistributionPoint, reason).by(object, field)
             } else if missing.awaited > 0 && missing.fetch.is_empty() && context.is_wanted(item) {
-                closed(
-                    kind,
-                    Opens::At(asked_all_the_same(context)),
-                    format!(
-                        "waiting for content: {} file(s) are on no distribution point in reach yet; a policy says when they are, and they are asked for then all the same",
-                        missing.awaited
-                    ),
-                )
+                let reason = format!(
+                    "waiting for content: {} file(s) are on no distribution point in reach yet; a policy says when they are, and they are asked for then all the same",
+                    missing.awaited
+                );
+                Gate::closed(kind, Opens::At(asked_all_the_same(context)), reason)
             } else if let Some((again, problem)) = missing.retry {
-                closed(kind, Opens::At(again), format!("{}; tried again then", problem.error.message))
+                let reason = format!("{}; tried again then", problem.error.message);
+                Gate::closed(kind, Opens::At(again), reason)
             } else if context.is_wanted(item) {
-                closed(kind, Opens::OnEvent, format!("{} file(s) to download", missing.fetch.len()))
+                let reason = format!("{} file(s) to download", missing.fetch.len());
+                Gate::waiting(kind, Event::Download, reason)
             } else {
-                closed(kind, Opens::OnEvent, "downloaded once it is available and mandatory or asked for")
+                let reason = "downloaded once it is available and mandatory or asked for";
+                match context.active(item).filter_map(|reach| reach.available).min() {
+                    Some(at) if at > context.now => Gate::closed(kind, Opens::At(at), reason),
+                    _ => Gate::waiting(kind, Event::PersonAsks, reason),
+                }
             }
         }
     }
@@ -128,14 +111,16 @@ fn available(context: &Context<'_>, item: &Item<'_>) -> Gate {
     let field = "spec.settings.available";
     let first = context.reaching(item).filter(|reach| reach.available.is_some()).min_by_key(|r| r.available);
     match first.and_then(|reach| Some((reach, reach.available?))) {
-        Some((reach, at)) if at <= context.now => open(kind, format!("since {at}")).by(reach.object(), field),
+        Some((reach, at)) if at <= context.now => {
+            Gate::open(kind, format!("since {at}")).by(reach.object(), field)
+        }
         Some((reach, at)) => {
-            closed(kind, Opens::At(at), format!("available from {at}")).by(reach.object(), field)
+            Gate::closed(kind, Opens::At(at), format!("available from {at}")).by(reach.object(), field)
         }
         None => {
             let object = context.reaching(item).next().map(Reach::object).unwrap_or_default();
-            closed(kind, Opens::Never { longest: None }, "its available time lies beyond the end of time")
-                .by(object, field)
+            let reason = "its available time lies beyond the end of time";
+            Gate::closed(kind, Opens::Never { longest: None }, reason).by(object, field)
         }
     }
 }
@@ -146,7 +131,7 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
     let earliest = context.active(item).filter(|reach| reach.start.is_some()).min_by_key(|reach| reach.start);
     let object = earliest.or_else(|| context.reaching(item).next()).map(Reach::object).unwrap_or_default();
     if let Some(why) = &item.due {
-        return open(kind, why.clone()).by(object, field);
+        return Gate::open(kind, why.clone()).by(object, field);
     }
     match earliest.and_then(|reach| Some((reach, reach.start?))) {
         Some((reach, start)) if start > context.now => {
@@ -155,14 +140,11 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
             } else {
                 " (deadline, with this client's share of the spread and its grace period)"
             };
-            closed(
-                kind,
-                Opens::At(start),
-                format!("installed at {start}{spread}, the earliest of its deployments"),
-            )
+            let reason = format!("installed at {start}{spread}, the earliest of its deployments");
+            Gate::closed(kind, Opens::At(start), reason)
         }
-        Some(_) => closed(kind, Opens::OnEvent, "its deadline has come, but it is not available yet"),
-        None => closed(kind, Opens::OnEvent, "optional: installed when a person asks for it"),
+        Some(_) => Gate::waiting(kind, Event::Policy, "its deadline has come, but it is not available yet"),
+        None => Gate::waiting(kind, Event::PersonAsks, "optional: installed when a person asks for it"),
     }
     .by(object, field)
 }
@@ -177,50 +159,60 @@ fn window_name(context: &Context<'_>, at: Timestamp) -> String {
         .unwrap_or_default()
 }
 
-/// Whether and when the update with what has to come along fits.
+/// Whether and when the update with what has to come along fits; one whose installer runs by itself, behind those that
+/// go before it.
 pub(super) fn fits<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Fit {
-    batch::fit(context, &machine.stock.closure(item), context.install_from(item))
+    let unit = machine.stock.closure(item);
+    let from = context.install_from(item);
+    if from == context.now && machine.candidates.contains(item.id) && sequence::is_one(context, &unit) {
+        let waiting = batch::members(context, &machine.candidates).map(|other| machine.stock.closure(other));
+        let waiting = waiting.filter(|other| sequence::is_one(context, other)).collect();
+        return sequence::fit_in_turn(context, &unit, waiting);
+    }
+    batch::fit(context, &unit, from)
 }
 
 fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Gate {
     let kind = GateKind::Window;
     if context.installs.is_free() {
-        return open(kind, "no maintenance window selects this client");
+        return Gate::open(kind, "no maintenance window selects this client");
     }
     let from = context.install_from(item);
     let need = batch::need(context, &machine.stock.closure(item));
-    let needs = format!("it needs {need:#} with the restart that may follow");
+    let mut needs = format!("it needs {need:#} with the restart that may follow");
+    let field = "spec.settings.installation.outsideWindows";
+    if let Say::Refused { by, against: Some(against) } = context.outside_windows(item, from) {
+        let (by, against) = (by.object(), against.object());
+        needs.push_str(&format!("; {by} {field} keeps it to windows, though {against} does not"));
+    }
     match fits(context, machine, item) {
         Fit::Free => {
-            let allowing = context.active(item).find(|reach| reach.policy.settings.install_outside_windows);
-            open(kind, "installed outside windows").by(
-                allowing.map(Reach::object).unwrap_or_default(),
-                "spec.settings.installation.outsideWindows",
-            )
+            let object = match context.outside_windows(item, from) {
+                Say::Allowed(reach) => reach.object(),
+                Say::Refused { .. } | Say::Nobody => String::new(),
+            };
+            Gate::open(kind, "installed outside windows").by(object, field)
         }
         Fit::Now { until } if from == context.now => {
             let until = until.map_or_else(String::new, |until| format!(" until {until}"));
-            open(kind, format!("open{until}; {needs}")).by(window_name(context, from), "spec.recurrence")
+            Gate::open(kind, format!("open{until}; {needs}"))
+                .by(window_name(context, from), "spec.recurrence")
         }
-        Fit::Now { .. } => closed(kind, Opens::At(from), format!("open at its deadline; {needs}"))
+        Fit::Now { .. } => Gate::closed(kind, Opens::At(from), format!("open at its deadline; {needs}"))
             .by(window_name(context, from), "spec.recurrence"),
-        Fit::At(span) => closed(
-            kind,
-            Opens::At(span.start),
-            format!("waits for the window from {} to {}; {needs}", span.start, span.end),
-        )
-        .by(window_name(context, span.start), "spec.recurrence"),
+        Fit::At(span) => {
+            let reason = format!("waits for the window from {} to {}; {needs}", span.start, span.end);
+            Gate::closed(kind, Opens::At(span.start), reason)
+                .by(window_name(context, span.start), "spec.recurrence")
+        }
         Fit::Never { longest } => {
             let longest_text = longest.map_or_else(
                 || "none ever opens".to_owned(),
                 |span| format!("the longest is {:#}", span.length()),
             );
-            closed(
-                kind,
-                Opens::Never { longest },
-                format!("no window is long enough: {needs}, {longest_text}"),
-            )
-            .by(window_name(context, from), "spec.duration")
+            let reason = format!("no window is long enough: {needs}, {longest_text}");
+            Gate::closed(kind, Opens::Never { longest }, reason)
+                .by(window_name(context, from), "spec.duration")
         }
     }
 }
@@ -228,12 +220,11 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
 fn restart(machine: &Machine<'_>) -> Gate {
     let kind = GateKind::Restart;
     match &machine.restart {
-        Some(restart) if restart.comes_first() => closed(
-            kind,
-            Opens::OnEvent,
-            format!("the machine restarts first, because of {}", names(&restart.causes)),
-        ),
-        _ => open(kind, "no restart has to come first"),
+        Some(restart) if restart.comes_first() => {
+            let reason = format!("the machine restarts first, because of {}", names(&restart.causes));
+            Gate::waiting(kind, Event::Restart, reason)
+        }
+        _ => Gate::open(kind, "no restart has to come first"),
     }
 }
 
@@ -245,23 +236,30 @@ fn hold<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Ga
     let kind = GateKind::Hold;
     if item.active.is_empty() {
         let object = context.reaching(item).next().map(Reach::object).unwrap_or_default();
-        return closed(kind, Opens::OnEvent, "suspended").by(object, "spec.suspend");
+        return Gate::waiting(kind, Event::Policy, "suspended")
+            .by(object, "spec.suspend")
+            .held_by(Holder::Suspended);
     }
     if let Some((until, attempt)) = context.backing_off(item) {
-        return closed(
-            kind,
-            Opens::At(until),
-            format!(
-                "failed {} time(s), last at {}: {}; tried again then, at a re-evaluation, or when what is offered changes",
-                attempt.count, attempt.at, attempt.error.message
-            ),
+        let reason = format!(
+            "failed {} time(s), last at {}: {}; tried again then, at a re-evaluation, or when what is offered changes",
+            attempt.count, attempt.at, attempt.error.message
         );
+        let holder = Holder::Failed { count: attempt.count, at: attempt.at };
+        return Gate::closed(kind, Opens::At(until), reason).held_by(holder);
+    }
+    if let Some(since) = context.fell_below(item) {
+        let reason =
+            "it was installed and is older again: the re-evaluation heals it, a person's word at once";
+        return Gate::closed(kind, Opens::At(machine.scans.evaluation), reason)
+            .held_by(Holder::FellBelow { since });
     }
     if let Some(gate) = &machine.hold {
         return gate.clone();
     }
     if item.due.is_some() && !machine.chosen.is_empty() && !machine.chosen.contains(item.id) {
-        return closed(kind, Opens::OnEvent, "another batch goes first");
+        let holder = Holder::Batch { updates: machine.chosen.len() };
+        return Gate::waiting(kind, Event::TransactionEnds, "another batch goes first").held_by(holder);
     }
     if item.due.is_some() && machine.chosen.is_empty() && !machine.candidates.contains(item.id) {
         let closure = machine.stock.closure(item);
@@ -269,12 +267,19 @@ fn hold<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Ga
             **id != item.id
                 && (!machine.stock.content.get(*id).is_some_and(Content::is_ready)
                     || context.items.get(*id).is_some_and(|other| {
-                        !context.is_available(other) || context.backing_off(other).is_some()
+                        !context.is_available(other)
+                            || context.backing_off(other).is_some()
+                            || context.fell_below(other).is_some()
                     }))
         });
         if let Some(other) = other {
-            return closed(kind, Opens::OnEvent, format!("{other} has to come with it and is not ready"));
+            return Gate::waiting(
+                kind,
+                Event::Policy,
+                format!("{other} has to come with it and is not ready"),
+            )
+            .held_by(Holder::Update { update: (*other).clone() });
         }
     }
-    open(kind, "nothing holds it")
+    Gate::open(kind, "nothing holds it")
 }

@@ -30,6 +30,14 @@ pub fn transaction(run_times: impl Iterator<Item = Option<SignedDuration>>) -> S
     run_times.fold(TRANSACTION_BASE, |sum, time| sum.saturating_add(time.unwrap_or(UPDATE_SHARE)))
 }
 
+/// Maximum run time of an update with an installer of its own when no rule sets one (domain.md 4.3).
+pub const SEQUENTIAL_RUN_TIME: SignedDuration = SignedDuration::from_mins(20);
+
+/// How long installers that run one by one are expected to take.
+pub fn sequence(run_times: impl Iterator<Item = Option<SignedDuration>>) -> SignedDuration {
+    run_times.fold(SignedDuration::ZERO, |sum, time| sum.saturating_add(time.unwrap_or(SEQUENTIAL_RUN_TIME)))
+}
+
 /// A transaction is not called too long before this time.
 pub const LEAST_PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 

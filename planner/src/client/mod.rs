@@ -12,9 +12,12 @@ mod context;
 mod decide;
 mod decision;
 mod gates;
+mod largest;
 pub mod limits;
+pub mod merging;
 mod restarts;
 mod scans;
+mod sequence;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -22,8 +25,8 @@ mod view;
 
 pub use decide::decide;
 pub use decision::{
-    Action, Decision, DeploymentVerdict, Fetch, Gate, GateKind, GateStatus, InstallBatch, Lease, Opens,
-    ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,
+    Action, Decision, DeploymentVerdict, Event, Fetch, Gate, GateKind, GateStatus, Holder, InstallBatch,
+    Lease, Opens, ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,
 };
 pub use view::{
     Attempt, ClientView, ContentProblem, Detected, InstalledRecord, Locality, LockFact, Recovery,

@@ -8,7 +8,8 @@ use patchtide_model::{
 
 use super::{
     context::{Context, Item, Reach},
-    decision::{Action, Gate, GateKind, GateStatus, Opens},
+    decision::{Action, Event, Gate, GateKind, GateStatus, Holder, Opens},
+    merging::Say,
     view::{RestartReason, StaleReason},
 };
 
@@ -27,6 +28,14 @@ impl Restart<'_> {
     /// suppressed does not keep later updates out; apt needs no restart between transactions.
     pub(super) const fn comes_first(&self) -> bool {
         self.action.is_some()
+    }
+
+    /// It waits for this many updates that still fit before it.
+    pub(super) fn put_off(&mut self, updates: usize) {
+        self.action = None;
+        let reason = "the next update fits before it: one restart for all";
+        self.gate = Gate::waiting(GateKind::Restart, Event::TransactionEnds, reason)
+            .held_by(Holder::Batch { updates });
     }
 }
 
@@ -77,7 +86,7 @@ fn words(reason: &RestartReason) -> String {
 }
 
 fn gate(status: GateStatus, object: String, field: &str, reason: String) -> Gate {
-    Gate { kind: GateKind::Restart, status, object, field: field.to_owned(), reason }
+    Gate::new(GateKind::Restart, status, reason).by(object, field)
 }
 
 fn open(object: String, field: &str, reason: &str) -> Gate {
@@ -88,24 +97,27 @@ fn closed(opens: Opens, object: String, field: &str, reason: String) -> Gate {
     gate(GateStatus::Closed(opens), object, field, reason)
 }
 
+fn waiting(event: Event, object: String, field: &str, reason: &str) -> Gate {
+    Gate::waiting(GateKind::Restart, event, reason).by(object, field)
+}
+
 /// The gate of a restart that is needed.
 fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
     let (view, now) = (context.view, context.now);
     let all: Vec<&Reach<'_>> = items.iter().flat_map(|item| context.reaching(item)).collect();
     if let Some(reach) = all.iter().find(|reach| context.suppresses_restart(reach)) {
         let field = if view.workstation { "suppressWorkstations" } else { "suppressServers" };
-        return closed(
-            Opens::OnEvent,
+        return waiting(
+            Event::Restart,
             reach.object(),
             &format!("spec.settings.restart.{field}"),
-            "restarts of this kind of machine are suppressed: it stays pending until somebody restarts the machine"
-                .to_owned(),
+            "restarts of this kind of machine are suppressed: it stays pending until somebody restarts the machine",
         );
     }
     let active: Vec<&&Reach<'_>> = all.iter().filter(|reach| !reach.policy.suspend).collect();
     if active.is_empty() {
         let object = all.first().map(|reach| reach.object()).unwrap_or_default();
-        return closed(Opens::OnEvent, object, "spec.suspend", "the deployment is suspended".to_owned());
+        return waiting(Event::Policy, object, "spec.suspend", "the deployment is suspended");
     }
     if super::batch::clock_is_wrong(context) {
         return closed(
@@ -116,39 +128,38 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
         );
     }
     if view.running.install.is_some() || view.running.recovery {
-        return closed(
-            Opens::OnEvent,
-            String::new(),
-            "",
-            "a transaction runs; dpkg is never killed".to_owned(),
-        );
+        let reason = "a transaction runs; dpkg is never killed";
+        return waiting(Event::TransactionEnds, String::new(), "", reason);
     }
     let undetected = matches!(view.scan.stale, Some(StaleReason::Installed | StaleReason::Recovered));
     if undetected && view.scan.failure.as_ref().is_none_or(|failure| failure.count < 3) {
-        return closed(
-            Opens::OnEvent,
-            String::new(),
-            "",
-            "what was installed is detected again first".to_owned(),
-        );
+        return waiting(Event::Scan, String::new(), "", "what was installed is detected again first");
     }
     let start = active.iter().filter_map(|reach| reach.start).min();
     if start.is_none_or(|start| start > now) {
         let object = active.first().map(|reach| reach.object()).unwrap_or_default();
-        let opens = start.map_or(Opens::OnEvent, Opens::At);
-        return closed(
-            opens,
-            object,
-            "spec.settings.deadline",
-            "installed before the deadline: the restart is left to people until then".to_owned(),
-        );
+        let reason = "installed before the deadline: the restart is left to people until then";
+        let field = "spec.settings.deadline";
+        return match start {
+            Some(start) => closed(Opens::At(start), object, field, reason.to_owned()),
+            None => waiting(Event::Restart, object, field, reason),
+        };
     }
-    if let Some(reach) =
-        active.iter().find(|reach| reach.is_due(now) && reach.policy.settings.restart_outside_windows)
-    {
-        return open(reach.object(), "spec.settings.restart.outsideWindows", "needs no window");
+    match context.restart_outside(items) {
+        Say::Allowed(reach) => {
+            open(reach.object(), "spec.settings.restart.outsideWindows", "needs no window")
+        }
+        Say::Refused { by, against: Some(against) } => {
+            let mut gate = in_window(context, items);
+            if !gate.is_open() {
+                let keeps =
+                    format!("; {} keeps it to windows, though {} does not", by.object(), against.object());
+                gate.reason.push_str(&keeps);
+            }
+            gate
+        }
+        Say::Refused { .. } | Say::Nobody => in_window(context, items),
     }
-    in_window(context, items)
 }
 
 /// The windows' word.

@@ -83,7 +83,7 @@ fn kind(context: &Context<'_>, purpose: ScanPurpose) -> ScanKind {
         ScanPurpose::Validation => ScanKind::ForcedOffline,
         ScanPurpose::Evaluation if offline => ScanKind::NonForcedOnline,
         ScanPurpose::BeforeInstall if offline => ScanKind::NonForcedOffline,
-        ScanPurpose::PolicyChanged if all_cached => ScanKind::NonForcedOnline,
+        ScanPurpose::PolicyChanged if offline && all_cached => ScanKind::NonForcedOnline,
         _ => ScanKind::ForcedOnline,
     }
 }
@@ -95,7 +95,10 @@ fn within_time_to_live(context: &Context<'_>) -> bool {
 
 fn live_at(context: &Context<'_>, instant: Timestamp) -> bool {
     context.view.scan.last_online.is_some_and(|at| {
-        instant.duration_since(at) < context.body.settings.scan_ttl.max(limits::SCAN_BEFORE_INSTALL)
+        let age = instant.duration_since(at);
+        // One from the future says that the clock was set back: nobody knows how old it is.
+        age < context.body.settings.scan_ttl.max(limits::SCAN_BEFORE_INSTALL)
+            && age >= -limits::CLOCK_TOLERANCE
     })
 }
 

@@ -53,6 +53,14 @@ pub(super) fn decision<'a>(
     gates.extend(machine.restart.as_ref().map(|restart| restart.gate.clone()));
     let mut decision = Decision { actions, wanted, updates, deployments, machine: gates, next_wake: None };
     decision.next_wake = next_wake(context, machine, &decision);
+    // What only an event opens is looked at again when anything is, at the latest at the re-evaluation.
+    let looks = decision.next_wake.unwrap_or(machine.scans.evaluation);
+    let chains = decision.updates.values_mut().map(|verdict| &mut verdict.gates);
+    for gate in chains.chain(std::iter::once(&mut decision.machine)).flatten() {
+        if gate.status == GateStatus::Closed(Opens::OnEvent) {
+            gate.looks = Some(looks);
+        }
+    }
     decision
 }
 
@@ -146,6 +154,9 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     }
     if machine.restart.as_ref().is_some_and(super::restarts::Restart::comes_first) {
         return plain(E::RestartRequiredBefore);
+    }
+    if context.fell_below(item).is_some() {
+        return plain(E::PendingInstallation);
     }
     match gates::fits(context, machine, item) {
         Fit::At(_) => return plain(E::WaitingForWindow),

@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use super::decision::{InstallBatch, ScanKind, ScanPurpose, ScanRequest};
 
+/// Still required after its installation (domain.md 8.1).
+const STILL_REQUIRED: u32 = 0x87D0_0668;
+
 /// The facts of one client. Everything survives a restart of the agent except [`ClientView::running`], which the
 /// agent clears when it starts (an interrupted dpkg becomes [`ClientView::recovery`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +173,12 @@ pub struct InstalledRecord {
     pub boot: Uuid,
     /// Its restart rule when it was installed.
     pub restart: RestartRule,
+    /// What was installed ([`InstallBatch::basis`]): another offer may be installed at once.
+    #[serde(default)]
+    pub basis: Option<Digest>,
+    /// A scan found it required again, first then: the re-evaluation heals it.
+    #[serde(default)]
+    pub missing_since: Option<Timestamp>,
 }
 
 /// A failed attempt.
@@ -294,6 +303,7 @@ impl ClientView {
         if !needs(&detected).is_subset(&needs(&self.detected)) {
             self.scan.changed = Some(at);
         }
+        self.note_missing(&detected, at);
         let scan = &mut self.scan;
         scan.last = Some(at);
         scan.stale = None;
@@ -319,6 +329,36 @@ impl ClientView {
         }
         self.detected = detected;
         self.running.scan = None;
+    }
+
+    /// What this client installed and a scan finds required: right after the installation that has failed, whatever the
+    /// installer said (0x87D00668); later it fell below again.
+    fn note_missing(&mut self, detected: &BTreeMap<UpdateId, Detected>, at: Timestamp) {
+        let before = self.scan.last;
+        let mut undone = Vec::new();
+        for (id, record) in &mut self.installed {
+            if detected.get(id).is_none_or(|found| found.state != Detection::Required) {
+                record.missing_since = None;
+            } else if before.is_none_or(|before| record.at > before)
+                && self.scan.stale == Some(StaleReason::Installed)
+            {
+                undone.push(id.clone());
+            } else {
+                record.missing_since.get_or_insert(at);
+            }
+        }
+        for id in undone {
+            let Some(record) = self.installed.remove(&id) else { continue };
+            let count = self.failed.get(&id).map_or(0, |attempt| attempt.count).saturating_add(1);
+            let error = StateError {
+                code: STILL_REQUIRED,
+                symbol: "INSTALL-STILL-REQUIRED".to_owned(),
+                message: "the installer ended well, and the update is still required: look at its log"
+                    .to_owned(),
+            };
+            let basis = record.basis.unwrap_or(Digest::from_bytes([0; 32]));
+            self.failed.insert(id, Attempt { at: record.at, count, basis, error });
+        }
     }
 
     /// A scan failed; what was known before stays known within its time to live.
@@ -356,8 +396,15 @@ impl ClientView {
                 let basis = batch.basis.get(id).copied().unwrap_or(Digest::from_bytes([0; 32]));
                 self.failed.insert(id.clone(), Attempt { at, count, basis, error: error.clone() });
             } else {
-                self.failed.remove(id);
-                self.installed.insert(id.clone(), InstalledRecord { at, boot: self.boot, restart: *restart });
+                // A failure before it is forgotten by the scan that finds it installed.
+                let record = InstalledRecord {
+                    at,
+                    boot: self.boot,
+                    restart: *restart,
+                    basis: batch.basis.get(id).copied(),
+                    missing_since: None,
+                };
+                self.installed.insert(id.clone(), record);
             }
         }
         self.running.install = None;

@@ -8,7 +8,7 @@ use std::{
 use jiff::SignedDuration;
 use patchtide_model::{
     ClientId, Digest, ObjectName, UpdateId,
-    catalogue::{Leaf, LeafRef, Update},
+    catalogue::{Installer, Leaf, LeafRef, Update},
     client::ClientState,
     deployment::Deployment,
     object::ClientSettings,
@@ -146,6 +146,8 @@ fn offer(update: &Update, required: Option<&BTreeSet<LeafRef>>) -> UpdatePolicy 
         maximum_run_time: update.maximum_run_time,
         exclusive: update.exclusive,
         restart: update.restart,
+        // What there are catalogues for so far are archives of apt.
+        installer: Installer::Apt,
         superseded_by: update.superseded_by.clone(),
     }
 }

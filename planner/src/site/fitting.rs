@@ -63,7 +63,11 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
         .iter()
         .filter_map(|(id, update)| {
             let holding = body.deployments.iter().filter(|deployment| deployment.updates.contains(id));
-            if holding.clone().any(|deployment| deployment.settings.install_outside_windows) {
+            // As merged by the client: every deployment in force has to allow it.
+            let mut in_force = holding.clone().filter(|deployment| !deployment.suspend).peekable();
+            if in_force.peek().is_some()
+                && in_force.all(|deployment| deployment.settings.install_outside_windows)
+            {
                 return None;
             }
             let restart = restart_time(body, update, holding, workstation);
@@ -88,7 +92,7 @@ fn restart_time<'a>(
 ) -> SignedDuration {
     let settings = holding.map(|deployment| &deployment.settings);
     let suppressed = settings.clone().any(|settings| settings.suppresses_restart(workstation));
-    let outside = settings.clone().any(|settings| settings.restart_outside_windows);
+    let outside = settings.clone().all(|settings| settings.restart_outside_windows);
     if allowance::own_windows(body.windows.iter())
         || !allowance::restart_follows(update.restart, suppressed, outside)
     {

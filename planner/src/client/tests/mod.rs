@@ -99,7 +99,7 @@ fn only_allowed_ways_are_used_for_content() {
     assert_eq!(decision.actions, []);
     let verdict = &decision.updates[&id("a", 2)];
     assert_eq!(verdict.state, Some(UpdateEnforcement::WaitingForContent));
-    assert_eq!(verdict.waits_for().unwrap().field, "spec.settings.download");
+    assert_eq!(verdict.waits_for().unwrap().field, "spec.settings.download.slowBoundary");
     let (policy, _) = setting(|site| {
         site.objects.deployments.get_mut(&name("all")).unwrap().settings.install_on_slow_boundary = true;
     });

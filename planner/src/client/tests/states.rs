@@ -57,7 +57,13 @@ fn a_batch_starts_and_what_goes_alone_is_pending() {
 fn restarting(view: &mut ClientView) {
     view.installed.insert(
         id("b", 2),
-        InstalledRecord { at: at("2026-11-21T09:58:00Z"), boot: view.boot, restart: RestartRule::Always },
+        InstalledRecord {
+            at: at("2026-11-21T09:58:00Z"),
+            boot: view.boot,
+            restart: RestartRule::Always,
+            basis: None,
+            missing_since: None,
+        },
     );
     let found = view.detected.get_mut(&id("b", 2)).unwrap();
     (found.state, found.leaves) = (Detection::Installed, BTreeSet::new());
@@ -223,7 +229,7 @@ fn a_client_that_may_not_take_from_others_waits() {
     assert_eq!(waits.actions, []);
     let verdict = &waits.updates[&id("a", 2)];
     assert_eq!(verdict.state, Some(E::WaitingForContent));
-    assert_eq!(verdict.waits_for().unwrap().field, "spec.settings.download");
+    assert_eq!(verdict.waits_for().unwrap().field, "spec.settings.download.unprotectedFallback");
 }
 
 /// R-SCAN-03, R-SCAN-06, R-SCAN-09, R-REEV-06: the cycles, and which row of table 3 each is.

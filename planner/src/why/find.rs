@@ -1,0 +1,38 @@
+//! One deployment or some updates of an explanation, as people name them.
+
+use patchtide_model::UpdateId;
+
+use super::Explanation;
+
+/// Whether somebody who says `asked` may mean this update: its identity or a part of it, its source, its slug.
+pub fn names(id: &UpdateId, asked: &str) -> bool {
+    is_exactly(id, asked) || (!asked.is_empty() && id.to_string().contains(asked))
+}
+
+fn is_exactly(id: &UpdateId, asked: &str) -> bool {
+    id.source == asked || id.to_string() == asked || id.slug() == asked
+}
+
+/// The part of an explanation that is about `asked`: a deployment by its name, with its updates; or updates, with the
+/// deployments that hold them. What is named exactly goes before what is named in part. None: nothing is named so.
+pub fn select(explanation: &Explanation, asked: &str) -> Option<Explanation> {
+    let name = asked.strip_prefix("UpdateDeployment/").unwrap_or(asked);
+    let mut chosen = explanation.clone();
+    if explanation.deployments.iter().any(|deployment| deployment.name == name) {
+        chosen.deployments.retain(|deployment| deployment.name == name);
+        let held =
+            |id: &UpdateId| chosen.deployments.iter().any(|deployment| deployment.updates.contains(id));
+        chosen.updates.retain(|update| held(&update.id));
+        return Some(chosen);
+    }
+    let exact = explanation.updates.iter().any(|update| is_exactly(&update.id, asked));
+    chosen
+        .updates
+        .retain(|update| if exact { is_exactly(&update.id, asked) } else { names(&update.id, asked) });
+    if chosen.updates.is_empty() {
+        return None;
+    }
+    let held = |id: &UpdateId| chosen.updates.iter().any(|update| update.id == *id);
+    chosen.deployments.retain(|deployment| deployment.updates.iter().any(held));
+    Some(chosen)
+}
