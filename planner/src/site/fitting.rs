@@ -70,9 +70,7 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
             {
                 return None;
             }
-            let restart = restart_time(body, update, holding, workstation);
-            let run_time = limits::transaction(std::iter::once(update.maximum_run_time));
-            let needs = run_time.saturating_add(restart);
+            let needs = needs(body, update, holding, workstation);
             match answers.entry(needs).or_insert_with(|| calendar.next_opening(now, needs)) {
                 NextOpening::Never { longest } => {
                     Some(NeverFits { update: id.clone(), needs, longest: longest.map(|span| span.length()) })
@@ -81,6 +79,18 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
             }
         })
         .collect()
+}
+
+/// What an update needs by itself: its transaction, and what has to be left for a restart. `holding` are the deployments
+/// that name it.
+pub(super) fn needs<'a>(
+    body: &PolicyBody,
+    update: &UpdatePolicy,
+    holding: impl Iterator<Item = &'a DeploymentPolicy> + Clone,
+    workstation: bool,
+) -> SignedDuration {
+    let run_time = limits::transaction(std::iter::once(update.maximum_run_time));
+    run_time.saturating_add(restart_time(body, update, holding, workstation))
 }
 
 /// What has to be left for a restart, as the client reckons it once its deployments are due.

@@ -4,6 +4,7 @@
 mod awaited;
 mod compile;
 mod fitting;
+pub mod forecast;
 mod membership;
 pub mod status;
 #[cfg(test)]
@@ -76,7 +77,7 @@ pub enum Verdict {
 }
 
 /// Something an admin should know.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Note {
     /// `Kind/name`.
     pub object: String,
