@@ -1,9 +1,19 @@
 //! Maintenance windows: the types here, the arithmetic in the modules below. It is total: whatever a window says,
 //! there is an answer, and a window that cannot be understood never opens anything.
+//!
+//! From the bottom up: `table` turns civil times of a zone into instants, `days` finds the days that a recurrence names,
+//! `track` puts one window on the line of time, `sweep` walks the openings of several in either direction, `proof` says
+//! when none will come, and how that is known; [`Calendar`] answers. Every step jumps: nothing counts days or minutes, so
+//! what is far away is found as quickly as what is near.
 
 mod calendar;
-mod merge;
+mod days;
 mod occurrence;
+mod openings;
+mod proof;
+mod sweep;
+mod table;
+mod track;
 mod zone;
 
 #[cfg(test)]
@@ -11,7 +21,7 @@ mod examples;
 #[cfg(test)]
 mod oracle;
 
-pub use calendar::{Calendar, NextOpening, Openness, Purpose};
+pub use calendar::{Calendar, NeverReason, NextOpening, Openness, Purpose};
 pub use occurrence::WindowError;
 pub use zone::{first_instant, time_zone, time_zone_names};
 

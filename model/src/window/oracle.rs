@@ -319,20 +319,4 @@ proptest! {
             prop_assert_eq!(said, open[index], "at {}", minutes.at(index));
         }
     }
-
-    /// Every day of five years.
-    #[test]
-    fn recurrences_agree_with_the_day_walker(recurrence in recurrence(), from in day_near()) {
-        let end = from.checked_add(5.years()).unwrap();
-        let said: Vec<civil::Date> = recurrence.dates(from).take_while(|date| *date < end).collect();
-        let mut walked = Vec::new();
-        let mut day = from;
-        while day < end {
-            if names_day(&recurrence, day) {
-                walked.push(day);
-            }
-            day = day.tomorrow().unwrap();
-        }
-        prop_assert_eq!(said, walked);
-    }
 }

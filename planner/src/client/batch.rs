@@ -113,7 +113,7 @@ pub(super) fn fit<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> 
         }
         NextOpening::Now { until } => Fit::Now { until },
         NextOpening::At(span) => Fit::At(span),
-        NextOpening::Never { longest } => Fit::Never { longest },
+        NextOpening::Never { longest, .. } => Fit::Never { longest },
     }
 }
 

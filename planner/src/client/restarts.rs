@@ -199,7 +199,7 @@ fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
                 format!("{need:#} do not fit into what is left of the window; the next opens {}", span.start)
             },
         ),
-        NextOpening::Never { longest } => closed(
+        NextOpening::Never { longest, .. } => closed(
             Opens::Never { longest },
             name(now),
             "spec.duration",

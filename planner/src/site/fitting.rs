@@ -72,7 +72,7 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
             }
             let needs = needs(body, update, holding, workstation);
             match answers.entry(needs).or_insert_with(|| calendar.next_opening(now, needs)) {
-                NextOpening::Never { longest } => {
+                NextOpening::Never { longest, .. } => {
                     Some(NeverFits { update: id.clone(), needs, longest: longest.map(|span| span.length()) })
                 }
                 _ => None,
