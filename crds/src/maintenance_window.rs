@@ -55,6 +55,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.effectiveFrom) || !has(self.effectiveUntil) || self.effectiveFrom <= self.effectiveUntil").message("WIN-RANGE: effectiveFrom must not be after effectiveUntil"))]
 #[x_kube(validation = Rule::new("!((has(self.recurrence.daily) && self.recurrence.daily.every > 1) || (has(self.recurrence.weekly) && self.recurrence.weekly.every > 1) || (has(self.recurrence.monthlyByDate) && self.recurrence.monthlyByDate.every > 1) || (has(self.recurrence.monthlyByWeekday) && self.recurrence.monthlyByWeekday.every > 1)) || has(self.effectiveFrom)").message("every: 2 or more is counted from a day: set effectiveFrom"))]
+#[x_kube(validation = Rule::new("!(has(self.recurrence.monthlyByDate) && has(self.recurrence.monthlyByDate.day) && self.recurrence.monthlyByDate.every == 12 && has(self.effectiveFrom)) || !((self.recurrence.monthlyByDate.day > 29 && self.effectiveFrom.substring(5, 7) == '02') || (self.recurrence.monthlyByDate.day == 31 && self.effectiveFrom.substring(5, 7) in ['04', '06', '09', '11']))").message("WIN-NO-OCCURRENCE: every: 12 opens in the month of effectiveFrom only, and that month never has this day: use lastDay: true or another effectiveFrom"))]
 #[x_kube(validation = Rule::new("!has(self.recurrence.once) || (!has(self.effectiveFrom) && !has(self.effectiveUntil))").message("recurrence.once has its date: leave effectiveFrom and effectiveUntil out"))]
 pub struct MaintenanceWindowSpec {
     /// What the window is for, for people. At most 1024 characters.

@@ -18,7 +18,7 @@ pub struct Recurrence {
     /// Every so many days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub daily: Option<Daily>,
-    /// On one weekday, every so many weeks.
+    /// On some weekdays, every so many weeks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weekly: Option<Weekly>,
     /// On a day of the month, every so many months.
@@ -48,7 +48,7 @@ pub struct Daily {
     pub every: u32,
 }
 
-/// On one weekday, counted from the week of the effective date.
+/// On some weekdays, counted from the week of the effective date; weeks begin on Monday.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Weekly {
@@ -56,8 +56,9 @@ pub struct Weekly {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 4))]
     pub every: u32,
-    /// The weekday.
-    pub weekday: Weekday,
+    /// The weekdays, at least one, each at most once.
+    #[schemars(length(min = 1, max = 7), extend("x-kubernetes-list-type" = "set"))]
+    pub weekdays: Vec<Weekday>,
 }
 
 /// On a day of the month, counted from the month of the effective date.

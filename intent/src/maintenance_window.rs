@@ -88,7 +88,7 @@ pub fn recurrence(wished: &Wished, anchor: civil::Date) -> Result<Recurrence, Pr
         return Ok(Recurrence::Weekly {
             every: small("recurrence.weekly.every", weekly.every)?,
             anchor,
-            weekdays: vec![weekday(weekly.weekday)],
+            weekdays: weekly.weekdays.iter().copied().map(weekday).collect(),
         });
     }
     if let Some(monthly) = &wished.monthly_by_date {

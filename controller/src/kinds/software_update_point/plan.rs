@@ -143,7 +143,7 @@ mod tests {
             next(&spec("{deltaInterval: 0s, fullInterval: 1d}"), &memory(), 1, None, false, now).unwrap();
         assert_eq!(full, Next { at: at("2026-07-02T00:00:00Z"), kind: SyncKind::Full });
         let calendar =
-            "{full: {recurrence: {weekly: {weekday: Sunday}}, start: '03:00'}, deltaInterval: 31d}";
+            "{full: {recurrence: {weekly: {weekdays: [Sunday]}}, start: '03:00'}, deltaInterval: 31d}";
         let full = next(&spec(calendar), &memory(), 1, None, false, now).unwrap();
         assert_eq!(full, Next { at: at("2026-07-05T03:00:00Z"), kind: SyncKind::Full });
         let failed = Memory { failures: 1, ..memory() };
