@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use patchtide_crds::{
     DurationText, MaintenanceWindowStatus,
     maintenance_window::{NeverFits, Occurrence},
@@ -67,17 +67,36 @@ pub fn never_fitting(window: &Window, compiled: &Compiled, now: Timestamp) -> Ve
 /// What an admin may not expect of the days (reliability.md #102).
 pub fn no_occurrence(window: &Window, now: Timestamp) -> Option<String> {
     if window.occurrences(&TimeZone::UTC, now).next().is_none() {
-        return Some(
-            "WIN-NO-OCCURRENCE: it never opens again, and still keeps the rest of the time closed for its clients: correct its days, or delete it"
-                .to_owned(),
-        );
+        let past = window.occurrences_back(&TimeZone::UTC, now).next();
+        let told = match past {
+            Some(last) => format!("recurrence: its last day was {}; it never opens again", last.start),
+            None => "recurrence: no year has a day that it names between its effective dates".to_owned(),
+        };
+        let effect = match window.action {
+            WindowAction::Allow => "it still keeps all time closed for its clients",
+            WindowAction::Deny => "it denies nothing",
+        };
+        return Some(format!(
+            "WIN-NO-OCCURRENCE: {told}, and {effect}: correct recurrence, effectiveFrom or effectiveUntil, or delete it"
+        ));
     }
     match window.recurrence {
-        Recurrence::MonthlyByDate { day: day @ 29..=31, .. } => Some(format!(
-            "WIN-NO-OCCURRENCE: months without a day {day} are left out; for the end of each month use lastDay: true"
-        )),
+        Recurrence::MonthlyByDate { day: day @ 29..=31, every, anchor }
+            if leaves_months_out(day, every, anchor) =>
+        {
+            Some(format!(
+                "WIN-NO-OCCURRENCE: recurrence.monthlyByDate.day: months without a day {day} are left out; for the end of each month use lastDay: true"
+            ))
+        }
         _ => None,
     }
+}
+
+/// Whether one of the months that come up in some year does not have the day.
+fn leaves_months_out(day: u8, every: u8, anchor: civil::Date) -> bool {
+    const SHORTEST: [u8; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let first = usize::try_from(anchor.month() - 1).unwrap_or_default();
+    (0..12).any(|n| SHORTEST.get((first + n * usize::from(every)) % 12).is_some_and(|length| *length < day))
 }
 
 #[cfg(test)]
@@ -116,7 +135,15 @@ mod tests {
         let told = |recurrence: &str| no_occurrence(&window(recurrence), now);
         assert!(told("{monthlyByDate: {day: 31}}").unwrap().contains("months without a day 31 are left out"));
         assert!(told("{once: {date: '2025-01-01'}}").unwrap().contains("never opens again"));
+        assert!(told("{once: {date: '2025-01-01'}}").unwrap().contains("2025-01-01T02:00:00Z"));
         assert_eq!(told("{monthlyByDate: {day: 28}}"), None);
+        let mut yearly = window("{monthlyByDate: {day: 31, every: 12}}");
+        let anchored =
+            |day: &str| Recurrence::MonthlyByDate { every: 12, anchor: day.parse().unwrap(), day: 31 };
+        yearly.recurrence = anchored("2026-12-01");
+        assert_eq!(no_occurrence(&yearly, now), None, "every December has a day 31");
+        yearly.recurrence = anchored("2026-06-01");
+        assert!(no_occurrence(&yearly, now).unwrap().contains("no year has a day"));
         assert_eq!(told("{monthlyByDate: {lastDay: true}}"), None);
         let mut status = MaintenanceWindowStatus::default();
         fill(&mut status, &window("{monthlyByDate: {day: 31}}"), &Compiled::default(), now);
