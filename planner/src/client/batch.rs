@@ -128,7 +128,7 @@ pub(super) fn after(context: &Context<'_>, until: Timestamp, need: SignedDuratio
     match context.opening(until, need) {
         NextOpening::Now { until: end } => Fit::At(Span { start: until, end: end.unwrap_or(Timestamp::MAX) }),
         NextOpening::At(span) => Fit::At(span),
-        NextOpening::Never { longest } => Fit::Never { longest },
+        NextOpening::Never { longest, .. } => Fit::Never { longest },
     }
 }
 

@@ -297,7 +297,7 @@ fn of_class<'a>(
 /// come, only an opening that never comes is told.
 fn late(book: &Book, from: Timestamp, deadline: Timestamp, needs: SignedDuration) -> Option<Nearest> {
     match book.next(from, needs) {
-        NextOpening::Never { longest } => Some(Nearest::Never { longest }),
+        NextOpening::Never { longest, .. } => Some(Nearest::Never { longest }),
         NextOpening::At(span) if deadline > from && span.start > deadline => {
             Some(Nearest::After { start: span.start, end: span.end })
         }
@@ -384,7 +384,7 @@ fn when(opening: NextOpening, from: Timestamp) -> When {
         NextOpening::At(span) => {
             When::Window { start: span.start, end: (span.end != Timestamp::MAX).then_some(span.end) }
         }
-        NextOpening::Never { longest } => When::Never { longest },
+        NextOpening::Never { longest, .. } => When::Never { longest },
     }
 }
 
