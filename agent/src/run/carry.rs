@@ -1,6 +1,7 @@
 //! Carrying out what was decided: nothing here decides.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,8 +10,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use patchtide_model::policy::LinePolicy;
-use patchtide_planner::client::{Action, Fetch, InstallBatch, RunningInstall, ScanRequest};
+use patchtide_model::{Digest, policy::LinePolicy};
+use patchtide_planner::client::{Action, Decision, Fetch, InstallBatch, RunningInstall, ScanRequest};
 use tokio::time::Instant;
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     clock,
-    download::{self, locality},
+    download::{self, Cache, locality},
     install::{self, InstallError, Prepared, operation, outcome, recover},
     restart,
     scan::{Machine, scan},
@@ -32,6 +33,21 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(10);
 /// Locations older than that are asked for again before a download or an online scan.
 const LOCATIONS: Duration = Duration::from_mins(5);
+
+/// Before a batch is said to start: whether files that it needs are gone from the cache by another hand. They are not
+/// present then, and come again.
+pub(super) fn lost_content(decision: &Decision, cache: &Cache, present: &mut BTreeSet<Digest>) -> bool {
+    let before = present.len();
+    for action in &decision.actions {
+        if let Action::Install(batch) = action {
+            for file in batch.files.iter().filter(|file| !cache.path(file).is_file()) {
+                tracing::warn!(%file, "a file is gone from the cache: it is fetched again");
+                present.remove(file);
+            }
+        }
+    }
+    present.len() != before
+}
 
 impl Engine {
     pub(super) fn carry_out(&mut self, now: Timestamp) {

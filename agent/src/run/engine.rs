@@ -24,7 +24,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    RunError,
+    RunError, carry,
     events::Event,
     look::{LOOK, Stamp},
     until,
@@ -234,6 +234,9 @@ impl Engine {
         if let Some(policy) = &self.policy {
             let zone = clock::zone(&self.site.root);
             self.decision = client::decide(policy, &self.view, now, &zone);
+            if carry::lost_content(&self.decision, &self.site.cache, &mut self.view.present) {
+                self.decision = client::decide(policy, &self.view, now, &zone);
+            }
             let states = report::of_decision(&self.decision);
             let lines = &policy.body.lines;
             self.outbox.forget(|key| match key.split_once('/') {

@@ -65,15 +65,20 @@ impl Machine {
         agent.wait(Duration::from_secs(5)).unwrap();
     }
 
-    fn reboot(&mut self) {
+    pub(crate) fn reboot(&mut self) {
         let agent = self.agent.take().unwrap();
         agent.stop(Duration::from_secs(10)).unwrap();
-        fs::remove_dir_all(self.ground.site.root.path("/run")).unwrap();
-        fs::create_dir_all(self.ground.site.root.path("/run")).unwrap();
+        self.boot();
         self.start();
     }
 
-    fn path(&self, inside: &str) -> PathBuf {
+    /// What a new boot is, as far as files tell it. No agent runs.
+    pub(crate) fn boot(&self) {
+        fs::remove_dir_all(self.ground.site.root.path("/run")).unwrap();
+        fs::create_dir_all(self.ground.site.root.path("/run")).unwrap();
+    }
+
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.ground.site.root.path(inside)
     }
 
@@ -219,16 +224,22 @@ async fn from_enrolment_to_a_compliant_machine() {
 
 /// Demo packages in a line of their own.
 pub(crate) fn demo_line(site: &Site, leaves: &[&Leaf]) -> PolicyBody {
+    demo_line_at(site, leaves, 1)
+}
+
+/// The same at another catalogue version.
+pub(crate) fn demo_line_at(site: &Site, leaves: &[&Leaf], version: u64) -> PolicyBody {
     let line: LineId = "demo/test/main".parse().unwrap();
     let updates = leaves
         .iter()
         .map(|leaf| scan_update(&(leaf.package.clone(), leaf.version.clone()), &[(*leaf).clone()]))
         .collect();
-    let catalogue = LineCatalogue { line: line.clone(), version: 1, updates };
+    let catalogue = LineCatalogue { line: line.clone(), version, updates };
     let bytes = zstd::encode_all(&serde_json::to_vec(&catalogue).unwrap()[..], 1).unwrap();
     site.put(&bytes);
     let mut policy = body(&BTreeMap::new(), vec![]);
     policy.lines = line_policies(&BTreeMap::from([(line, bytes)]));
+    policy.lines[0].catalogue_version = version;
     policy
 }
 

@@ -1,7 +1,7 @@
 //! A site in memory that speaks the protocol: enrolment, policy by long poll, locations, content, state messages.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -34,6 +34,9 @@ struct State {
     messages: Vec<StateMessage>,
     resync: bool,
     files: BTreeMap<String, Vec<u8>>,
+    /// Served byte by byte.
+    dripping: BTreeSet<String>,
+    asked_for: BTreeSet<String>,
     renewals: usize,
 }
 
@@ -99,6 +102,21 @@ impl Site {
         let digest = Digest::of(bytes);
         self.state.lock().unwrap().files.insert(digest.to_string(), bytes.to_vec());
         digest
+    }
+
+    /// Serves a file byte by byte from now on, or no longer.
+    pub(crate) fn drip(&self, file: Digest, slow: bool) {
+        let mut state = self.state.lock().unwrap();
+        if slow {
+            state.dripping.insert(file.to_string());
+        } else {
+            state.dripping.remove(&file.to_string());
+        }
+    }
+
+    /// Whether the file was asked for.
+    pub(crate) fn asked_for(&self, file: &Digest) -> bool {
+        self.state.lock().unwrap().asked_for.contains(&file.to_string())
     }
 
     pub(crate) fn set_policy(&self, number: u64, body: PolicyBody) {
@@ -208,8 +226,11 @@ impl Context {
             ("POST", "/v1/state-messages") => self.take(&request),
             ("GET", _) => {
                 let name = path.rsplit('/').next().unwrap_or_default();
-                match self.state.lock().unwrap().files.get(name) {
-                    Some(bytes) => Reply::file(&request, bytes),
+                let mut state = self.state.lock().unwrap();
+                state.asked_for.insert(name.to_owned());
+                let slow = state.dripping.contains(name).then_some(0);
+                match state.files.get(name) {
+                    Some(bytes) => Reply { drip: slow, ..Reply::file(&request, bytes) },
                     None => Reply::status(404),
                 }
             }
