@@ -1,221 +1,245 @@
-//! A machine with a pretended package system.
+//! A machine with a pretended package system. What it does is in [`super::doing`], what happens to it in [`super::fate`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::{
-    Digest, UpdateId,
-    catalogue::Update,
-    policy::Policy,
+    Digest, LineId, UpdateId,
+    catalogue::{Leaf, Update},
+    client::Facts,
+    policy::{Policy, PolicyBody},
     state::{Detection, StateError},
 };
 use uuid::Uuid;
 
-use super::after;
-use crate::client::{
-    Action, ClientView, Decision, Detected, InstallBatch, RestartReason, RunningInstall, ScanRequest,
-};
+use super::{behaviour::Behaviour, behaviour::Happening, chance::Chance};
+use crate::client::{ClientView, Detected, InstallBatch, ScanRequest};
 
-/// How a machine behaves.
-#[derive(Debug, Clone, Default)]
-pub struct Behaviour {
-    /// How long a scan takes.
-    pub scan: SignedDuration,
-    /// How long a download takes.
-    pub download: SignedDuration,
-    /// How long a transaction takes.
-    pub install: SignedDuration,
-    /// How long it is away when it restarts.
-    pub restart: SignedDuration,
-    /// Packages whose installation fails so many times.
-    pub install_failures: BTreeMap<String, u32>,
-    /// So many downloads fail before they work.
-    pub download_failures: u32,
-    /// So many scans fail before they work.
-    pub scan_failures: u32,
-    /// Packages after which the system itself says that it needs a restart.
-    pub restart_packages: BTreeSet<String>,
+/// Which of two versions of a package is newer.
+pub type Compare = fn(&str, &str) -> Ordering;
+
+/// Whole numbers by their value; everything else as text.
+pub fn compare_numbers(one: &str, other: &str) -> Ordering {
+    match (one.parse::<u64>(), other.parse::<u64>()) {
+        (Ok(one), Ok(other)) => one.cmp(&other),
+        _ => one.cmp(other),
+    }
+}
+
+/// The updates that clients scan against, at one time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Catalogue {
+    /// Versions of its lines.
+    pub versions: BTreeMap<LineId, u64>,
+    /// Current updates: not superseded, not withdrawn.
+    pub updates: BTreeMap<UpdateId, Update>,
+}
+
+/// A policy as a client holds it.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub policy: Policy,
+    pub digest: Digest,
+    /// What the catalogues that it names hold.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// A machine.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own: power, agent, network, an interrupted dpkg"
+)]
 pub struct Machine {
     /// Host name.
     pub name: String,
     /// What it knows.
     pub view: ClientView,
+    /// What collections select it by.
+    pub facts: Facts,
+    /// Its address, for boundaries.
+    pub address: Option<IpAddr>,
     /// Its own zone.
     pub zone: TimeZone,
+    /// Architecture of its packages.
+    pub architecture: String,
     /// Installed packages with their versions.
-    pub packages: BTreeMap<String, u64>,
+    pub packages: BTreeMap<String, String>,
     /// How it behaves.
     pub behaviour: Behaviour,
-    /// Restarts so far.
+    /// How far its clock is ahead.
+    pub skew: SignedDuration,
+    /// Whether it has a network.
+    pub online: bool,
+    /// Restarts that the agent made, by the clock that is right.
     pub restarts: Vec<Timestamp>,
-    events: Vec<(Timestamp, Event)>,
+    /// Transactions: begin and end by the clock that is right; no end while it runs.
+    pub transactions: Vec<(Timestamp, Option<Timestamp>)>,
+    pub(super) ops: Vec<Op>,
+    pub(super) sequence: u64,
+    pub(super) power: bool,
+    pub(super) agent: bool,
+    pub(super) suspended: Option<Timestamp>,
+    /// The next thing that the agent does is cut off in the middle.
+    pub(super) cut: Option<SignedDuration>,
+    pub(super) cache: Option<Arc<Catalogue>>,
+    /// The transaction that runs, also while no agent is there.
+    pub(super) transaction: Option<Transaction>,
+    /// One that was cut off, until a scan tells what it did.
+    pub(super) lost: Option<InstallBatch>,
+    pub(super) interrupted: bool,
+    pub(super) chance: Chance,
+}
+
+/// A transaction of the package system.
+#[derive(Debug, Clone)]
+pub(super) struct Transaction {
+    pub batch: InstallBatch,
+    /// By the machine's clock.
+    pub since: Timestamp,
+    /// Set once it ended, until an agent looks.
+    pub ended: Option<BTreeMap<UpdateId, StateError>>,
+}
+
+/// Something that ends, or happens, at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Op {
+    pub at: Timestamp,
+    pub sequence: u64,
+    pub what: Doing,
 }
 
 #[derive(Debug, Clone)]
-enum Event {
-    Scanned(ScanRequest),
-    Downloaded(Digest),
-    Installed(InstallBatch),
-    GoesDown,
-    Booted,
+pub(super) enum Doing {
+    /// A scan ends.
+    Scan { request: ScanRequest, given: Arc<Given> },
+    /// A download ends.
+    Download(Digest),
+    /// The transaction ends.
+    Transaction,
+    /// The recovery of dpkg ends.
+    Recovery,
+    /// The machine is there again.
+    Up,
+    /// The agent is started again.
+    Agent,
+    /// Something happens from outside.
+    Happens(Happening),
 }
 
-fn failure(symbol: &str) -> StateError {
-    StateError { code: 0x8007_0643, symbol: symbol.to_owned(), message: format!("{symbol}: made to fail") }
+impl Doing {
+    /// Whether it stands still while the machine is suspended.
+    pub(super) const fn is_work(&self) -> bool {
+        matches!(self, Self::Scan { .. } | Self::Download(_) | Self::Transaction | Self::Recovery)
+    }
 }
 
 impl Machine {
     /// A machine that was just enrolled.
-    pub fn new(name: &str, workstation: bool, zone: TimeZone, packages: BTreeMap<String, u64>) -> Self {
+    pub fn new(name: &str, workstation: bool, zone: TimeZone, packages: BTreeMap<String, String>) -> Self {
         Self {
             name: name.to_owned(),
             view: ClientView::new(Uuid::from_u128(1), workstation),
+            facts: Facts::from([("hostname".to_owned(), name.to_owned())]),
+            address: None,
             zone,
+            architecture: "amd64".to_owned(),
             packages,
             behaviour: Behaviour::default(),
+            skew: SignedDuration::ZERO,
+            online: true,
             restarts: Vec::new(),
-            events: Vec::new(),
+            transactions: Vec::new(),
+            ops: Vec::new(),
+            sequence: 0,
+            power: true,
+            agent: true,
+            suspended: None,
+            cut: None,
+            cache: None,
+            transaction: None,
+            lost: None,
+            interrupted: false,
+            chance: Chance::new(0, 0),
         }
     }
 
-    /// When the next thing that runs here ends.
-    pub fn next_event(&self) -> Option<Timestamp> {
-        self.events.iter().map(|(at, _)| *at).min()
+    /// What its clock says.
+    pub fn clock(&self, now: Timestamp) -> Timestamp {
+        now.checked_add(self.skew).unwrap_or(now)
     }
 
-    /// Starts an action; false when it is already under way.
-    pub(super) fn start(&mut self, action: &Action, now: Timestamp) -> bool {
-        match action {
-            Action::Recover => {
-                self.view.recovery_finished(Ok(()), now);
-                true
-            }
-            Action::Scan(request) => {
-                if self.view.running.scan.is_some() {
-                    return false;
-                }
-                self.view.running.scan = Some(request.clone());
-                self.events.push((after(now, self.behaviour.scan), Event::Scanned(request.clone())));
-                true
-            }
-            Action::Download { files } => {
-                let mut started = false;
-                for file in files {
-                    if self.view.running.download.insert(file.file.sha256) {
-                        started = true;
-                        let end = after(now, self.behaviour.download);
-                        self.events.push((end, Event::Downloaded(file.file.sha256)));
-                    }
-                }
-                started
-            }
-            Action::Install(batch) => {
-                if self.view.running.install.is_some() {
-                    return false;
-                }
-                self.view.running.install = Some(RunningInstall { batch: batch.clone(), since: now });
-                self.events.push((after(now, self.behaviour.install), Event::Installed(batch.clone())));
-                true
-            }
-            Action::Restart { at, .. } => {
-                if self.view.running.restart_at.is_some() {
-                    return false;
-                }
-                self.view.running.restart_at = Some(*at);
-                self.events.push((*at, Event::GoesDown));
-                true
+    /// When the clock that is right says what this one says.
+    pub(super) fn right(&self, clock: Timestamp) -> Timestamp {
+        clock.checked_sub(self.skew).unwrap_or(clock)
+    }
+
+    /// Whether its agent runs and can do something.
+    pub fn is_awake(&self) -> bool {
+        self.power && self.agent && self.suspended.is_none()
+    }
+
+    /// Whether a transaction of the package system runs.
+    pub fn is_installing(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.ended.is_none())
+    }
+
+    /// Lets something happen to it at a time.
+    pub(super) fn expect(&mut self, at: Timestamp, what: Doing) {
+        self.sequence += 1;
+        self.ops.push(Op { at, sequence: self.sequence, what });
+    }
+
+    /// When the next thing here ends or happens. While it is suspended only what comes from outside does.
+    pub(super) fn next_op(&self) -> Option<Timestamp> {
+        let asleep = self.suspended.is_some();
+        self.ops.iter().filter(|op| !asleep || !op.what.is_work()).map(|op| op.at).min()
+    }
+
+    /// Takes the next one that is due.
+    pub(super) fn take_op(&mut self, now: Timestamp) -> Option<Doing> {
+        let asleep = self.suspended.is_some();
+        let due =
+            self.ops.iter().enumerate().filter(|(_, op)| op.at <= now && !(asleep && op.what.is_work()));
+        let (index, _) = due.min_by_key(|(_, op)| (op.at, op.sequence))?;
+        Some(self.ops.remove(index).what)
+    }
+
+    /// What a scan finds: the updates of the catalogue, and those of the policy that it no longer holds, by the leaves
+    /// that the policy names.
+    pub(super) fn scan(
+        &self,
+        catalogue: &Catalogue,
+        body: &PolicyBody,
+        compare: Compare,
+    ) -> BTreeMap<UpdateId, Detected> {
+        let mut found: BTreeMap<UpdateId, Detected> = BTreeMap::new();
+        for (id, update) in &catalogue.updates {
+            found.insert(id.clone(), self.detect(&update.leaves, compare));
+        }
+        for (id, update) in &body.updates {
+            if !catalogue.updates.contains_key(id) {
+                found.insert(id.clone(), self.detect(&update.leaves, compare));
             }
         }
+        found
     }
 
-    /// What is no longer wanted is stopped.
-    pub(super) fn give_up(&mut self, decision: &Decision) {
-        self.view.running.download.retain(|digest| decision.wanted.contains(digest));
-        if self.view.running.restart_at.is_some()
-            && !decision.actions.iter().any(|action| matches!(action, Action::Restart { .. }))
-            && !self.is_down()
-        {
-            self.view.running.restart_at = None;
-            self.events.retain(|(_, event)| !matches!(event, Event::GoesDown));
-        }
-        let running = &self.view.running.download;
-        self.events.retain(|(_, event)| match event {
-            Event::Downloaded(digest) => running.contains(digest),
-            _ => true,
-        });
-    }
-
-    pub(super) fn is_down(&self) -> bool {
-        self.events.iter().any(|(_, event)| matches!(event, Event::Booted))
-    }
-
-    /// What ended by `now`; true when something did.
-    pub(super) fn catch_up(
-        &mut self,
-        policy: &Policy,
-        catalogue: &BTreeMap<UpdateId, Update>,
-        now: Timestamp,
-    ) -> bool {
-        let (ended, left): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.events).into_iter().partition(|(at, _)| *at <= now);
-        self.events = left;
-        let any = !ended.is_empty();
-        for (_, event) in ended {
-            self.end(event, policy, catalogue, now);
-        }
-        any
-    }
-
-    fn end(&mut self, event: Event, policy: &Policy, catalogue: &BTreeMap<UpdateId, Update>, now: Timestamp) {
-        match event {
-            Event::Scanned(_) if self.behaviour.scan_failures > 0 => {
-                self.behaviour.scan_failures -= 1;
-                self.view.scan_failed(failure("SCAN"), now);
-            }
-            Event::Scanned(request) => {
-                let detected =
-                    catalogue.iter().map(|(id, update)| (id.clone(), self.detect(update))).collect();
-                let covered = policy
-                    .body
-                    .lines
-                    .iter()
-                    .map(|line| (line.line.clone(), line.catalogue_version))
-                    .collect();
-                self.view.scan_completed(policy, &request, detected, covered, now);
-            }
-            Event::Downloaded(digest) => {
-                if self.behaviour.download_failures > 0 {
-                    self.behaviour.download_failures -= 1;
-                    self.view.download_failed(digest, false, failure("DOWNLOAD"), now);
-                } else {
-                    self.view.downloaded(digest);
-                }
-            }
-            Event::Installed(batch) => self.installed(&batch, now),
-            Event::GoesDown => {
-                self.restarts.push(now);
-                self.events.clear();
-                self.events.push((after(now, self.behaviour.restart), Event::Booted));
-            }
-            Event::Booted => {
-                let boot = Uuid::from_u128(self.view.boot.as_u128().wrapping_add(1));
-                self.view.booted(boot);
-            }
-        }
-    }
-
-    fn detect(&self, update: &Update) -> Detected {
-        let version = |text: &str| text.parse::<u64>().unwrap_or(0);
+    fn detect(&self, offered: &[Leaf], compare: Compare) -> Detected {
         let mut leaves = BTreeSet::new();
         let mut any = false;
-        for leaf in &update.leaves {
+        for leaf in offered {
+            if leaf.architecture != "all" && leaf.architecture != self.architecture {
+                continue;
+            }
             let Some(installed) = self.packages.get(&leaf.package) else { continue };
             any = true;
-            if *installed < version(&leaf.version) {
+            if compare(installed, &leaf.version).is_lt() {
                 leaves.insert(leaf.reference());
             }
         }
@@ -228,24 +252,8 @@ impl Machine {
         };
         Detected { state, leaves, needs: BTreeSet::new() }
     }
+}
 
-    fn installed(&mut self, batch: &InstallBatch, now: Timestamp) {
-        let mut failed = BTreeMap::new();
-        for leaf in &batch.leaves {
-            if let Some(left) =
-                self.behaviour.install_failures.get_mut(&leaf.package).filter(|left| **left > 0)
-            {
-                *left -= 1;
-                // A package is called like its source here.
-                let owner = batch.updates.keys().find(|id| leaf.package.starts_with(&id.source));
-                failed.extend(owner.map(|id| (id.clone(), failure("INSTALL-SCRIPT"))));
-                continue;
-            }
-            self.packages.insert(leaf.package.clone(), leaf.version.parse().unwrap_or(0));
-            if self.behaviour.restart_packages.contains(&leaf.package) {
-                self.view.restart_reasons.insert(RestartReason::RequiredFile);
-            }
-        }
-        self.view.install_finished(batch, &failed, now);
-    }
+pub(super) fn failure(code: u32, symbol: &str, words: &str) -> StateError {
+    StateError { code, symbol: symbol.to_owned(), message: words.to_owned() }
 }

@@ -14,7 +14,7 @@ use patchtide_model::{
 };
 use uuid::Uuid;
 
-use super::{Behaviour, Machine, World};
+use super::{Behaviour, Entry, Machine, What, World};
 use crate::{
     client::{Action, InstallBatch, ScanKind, ScanPurpose, decide},
     fixtures::*,
@@ -27,7 +27,7 @@ pub(super) fn client(number: u128) -> ClientId {
 }
 
 pub(super) fn machine(packages: &[&str]) -> Machine {
-    let packages = packages.iter().map(|package| ((*package).to_owned(), 1)).collect();
+    let packages = packages.iter().map(|package| ((*package).to_owned(), "1".to_owned())).collect();
     let mut machine = Machine::new("host", false, TimeZone::UTC, packages);
     machine.behaviour = Behaviour {
         scan: SignedDuration::from_secs(5),
@@ -52,15 +52,25 @@ fn installs(world: &World) -> Vec<(Timestamp, &InstallBatch)> {
     world
         .log
         .iter()
-        .filter_map(|entry| match &entry.action {
-            Action::Install(batch) => Some((entry.at, batch)),
+        .filter_map(|entry| match &entry.what {
+            What::Started(Action::Install(batch)) => Some((entry.at, batch)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What began, in order.
+fn begun(log: &[Entry]) -> Vec<&Action> {
+    log.iter()
+        .filter_map(|entry| match &entry.what {
+            What::Started(action) => Some(action),
             _ => None,
         })
         .collect()
 }
 
 fn only(world: &World) -> &Machine {
-    world.machines.values().next().unwrap()
+    world.machines().next().unwrap()
 }
 
 fn compliant(world: &World) -> bool {
@@ -70,11 +80,17 @@ fn compliant(world: &World) -> bool {
 
 /// Decide again: the same, nothing to do, and time goes on.
 fn at_rest(world: &World) {
-    for (client, machine) in &world.machines {
-        let policy = world.policy(*client).unwrap();
+    for client in world.clients() {
+        let machine = world.machine(client).unwrap();
+        let policy = world.policy(client).unwrap();
+        let known = world.decision(client).unwrap();
         let again = decide(policy, &machine.view, world.now, &machine.zone);
-        assert_eq!(Some(&again), world.decision(*client));
         assert_eq!(again.actions, [], "nothing is left to start");
+        assert_eq!(again.next_wake, known.next_wake);
+        let states = |decision: &crate::client::Decision| {
+            decision.updates.iter().map(|(id, verdict)| (id.clone(), verdict.state)).collect::<Vec<_>>()
+        };
+        assert_eq!(states(&again), states(known));
         assert!(again.next_wake.is_none_or(|wake| wake > world.now));
     }
 }
@@ -94,8 +110,8 @@ fn without_windows_one_batch_goes_at_once() {
     let scans: Vec<_> = world
         .log
         .iter()
-        .filter_map(|entry| match &entry.action {
-            Action::Scan(request) => Some((request.kind, request.purpose)),
+        .filter_map(|entry| match &entry.what {
+            What::Started(Action::Scan(request)) => Some((request.kind, request.purpose)),
             _ => None,
         })
         .collect();
@@ -189,7 +205,7 @@ fn a_suppressed_restart_stays_pending_and_keeps_nothing_out() {
     let gate = world.decision(client(1)).unwrap().machine.first().unwrap().clone();
     assert_eq!(gate.field, "spec.settings.restart.suppressServers");
     // The owner restarts: compliant.
-    let machine = world.machines.get_mut(&client(1)).unwrap();
+    let machine = world.machine_mut(client(1)).unwrap();
     machine.view.booted(Uuid::from_u128(77));
     world.run_until(at(START) + minutes(70)).unwrap();
     assert!(compliant(&world));
@@ -211,11 +227,11 @@ fn a_suspended_deployment_starts_nothing_and_lets_dpkg_finish() {
     let before = world.log.len();
     world.run_until(at("2026-11-22T18:00:00Z")).unwrap();
     assert!(
-        world.log[before..].iter().all(|entry| matches!(entry.action, Action::Scan(_))),
+        begun(&world.log[before..]).iter().all(|action| matches!(action, Action::Scan(_))),
         "only the validation of what ran: {:?}",
         &world.log[before..]
     );
-    assert_eq!(only(&world).packages["a"], 2, "the running transaction ended");
+    assert_eq!(only(&world).packages["a"], "2", "the running transaction ended");
     at_rest(&world);
     suspend(&mut world, false);
     world.run_until(at("2026-11-23T18:00:00Z")).unwrap();

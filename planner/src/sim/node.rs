@@ -1,0 +1,241 @@
+//! One client with what belongs to it on both sides.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use patchtide_model::ClientId;
+
+use super::{
+    behaviour::Happening,
+    doing::Surroundings,
+    fate,
+    log::{Entry, What},
+    machine::{Doing, Given, Machine, Transaction},
+    post::{Body, Intake, Message, Outbox, Required},
+    world::Tally,
+};
+use crate::client::{ClientView, Decision, InstallBatch, UpdateVerdict, decide};
+
+/// A client with what belongs to it on both sides.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub id: ClientId,
+    pub machine: Machine,
+    pub given: Option<Arc<Given>>,
+    pub decision: Option<Decision>,
+    pub outbox: Outbox,
+    /// The site's side.
+    pub intake: Intake,
+    /// The policy that the site has for it.
+    pub newest: Option<Arc<Given>>,
+    /// What is on its way, in either direction.
+    pub parcels: Vec<(Timestamp, u64, Parcel)>,
+    pub sequence: u64,
+    /// When it asks for policy next.
+    pub poll: Timestamp,
+    /// When it decides next.
+    pub wake: Option<Timestamp>,
+    /// It has to decide now.
+    pub touched: bool,
+    /// The earliest entry in the queue.
+    pub queued: Option<Timestamp>,
+    /// Looked at so often at this instant.
+    pub rounds: (Timestamp, u32),
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Parcel {
+    /// A report to the site.
+    Report(Arc<Vec<Message>>),
+    /// Its answer.
+    Answer { up_to: u64, resync: bool },
+    /// The site tells the client's long poll that there is another policy.
+    Policy,
+}
+
+/// What the site has to think about after a client was looked at.
+#[derive(Default)]
+pub(super) struct News {
+    pub detections: Vec<Arc<Required>>,
+}
+
+/// Where entries of one client go.
+pub(super) struct Log<'a> {
+    pub entries: &'a mut Vec<Entry>,
+    pub quiet: bool,
+    pub at: Timestamp,
+    pub client: ClientId,
+}
+
+impl Log<'_> {
+    pub(super) fn tell(&mut self, what: What) {
+        if !self.quiet {
+            self.entries.push(Entry { at: self.at, client: Some(self.client), what });
+        }
+    }
+
+    pub(super) fn tell_with(&mut self, what: impl FnOnce() -> Option<What>) {
+        if !self.quiet
+            && let Some(what) = what()
+        {
+            self.tell(what);
+        }
+    }
+}
+
+/// What is not remembered when an agent is killed midway.
+pub(super) struct Before {
+    machine: Box<(ClientView, Option<Transaction>, bool)>,
+    lost: Option<InstallBatch>,
+    back: SignedDuration,
+}
+
+impl Node {
+    pub(super) fn new(id: ClientId, machine: Machine, now: Timestamp) -> Self {
+        Self {
+            id,
+            machine,
+            given: None,
+            decision: None,
+            outbox: Outbox::new(),
+            intake: Intake::default(),
+            newest: None,
+            parcels: Vec::new(),
+            sequence: 0,
+            poll: now,
+            wake: None,
+            touched: true,
+            queued: None,
+            rounds: (now, 0),
+        }
+    }
+
+    /// When it has to be looked at next.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let arrival = self.parcels.iter().map(|(at, ..)| *at).min();
+        let op = self.machine.next_op();
+        let times = [arrival, op];
+        let awake = self.machine.is_awake();
+        let own = [self.touched.then_some(Timestamp::MIN), self.wake, Some(self.poll), self.outbox.due()];
+        times.into_iter().chain(own.into_iter().filter(|_| awake)).flatten().min()
+    }
+
+    /// What ended or happened by now. What it was before, when the agent is killed in the middle of it.
+    pub(super) fn happen(
+        &mut self,
+        around: Surroundings<'_>,
+        tally: &mut Tally,
+        log: &mut Log<'_>,
+    ) -> Option<Before> {
+        let mut before = None;
+        while let Some(mut doing) = self.machine.take_op(around.now) {
+            tally.events += 1;
+            self.touched = true;
+            if let Doing::Happens(Happening::InstallNow(updates)) = &mut doing
+                && updates.is_empty()
+                && let Some(given) = &self.given
+            {
+                *updates = given.policy.body.updates.keys().cloned().collect();
+            }
+            let outside = matches!(doing, Doing::Happens(_));
+            if !outside
+                && before.is_none()
+                && self.machine.is_awake()
+                && let Some(back) = self.machine.cut
+            {
+                let machine = &self.machine;
+                before = Some(Before {
+                    machine: Box::new((
+                        machine.view.clone(),
+                        machine.transaction.clone(),
+                        machine.interrupted,
+                    )),
+                    lost: machine.lost.clone(),
+                    back,
+                });
+            }
+            let was = (self.machine.power, self.machine.agent, self.machine.online);
+            self.machine.end(doing, around, &mut self.outbox, &mut |what| log.tell(what));
+            if was != (self.machine.power, self.machine.agent, self.machine.online) {
+                // Connections end with it; who comes back asks at once.
+                self.outbox.under_way = None;
+                self.outbox.not_before = around.now;
+                self.poll = around.now;
+            }
+        }
+        before
+    }
+
+    /// The agent was killed before it wrote down what it did.
+    pub(super) fn cut_off(&mut self, before: Before, now: Timestamp, log: &mut Log<'_>) {
+        if !self.machine.power || !self.machine.agent {
+            return;
+        }
+        let (view, transaction, _) = *before.machine;
+        self.machine.view = view;
+        if self.machine.transaction.is_none() {
+            self.machine.transaction = transaction;
+        }
+        self.machine.lost = before.lost;
+        self.machine.cut = None;
+        fate::kill_agent(&mut self.machine, before.back, now, &mut |what| log.tell(what));
+        self.outbox.under_way = None;
+        self.decision = None;
+        self.wake = None;
+    }
+
+    /// Decides, does, reports, until there is nothing more to begin.
+    pub(super) fn act(&mut self, around: Surroundings<'_>, tally: &mut Tally, log: &mut Log<'_>) {
+        let now = around.now;
+        while self.touched && self.machine.is_awake() {
+            self.touched = false;
+            let Some(given) = self.given.clone() else { return };
+            let machine = &mut self.machine;
+            let decision = decide(&given.policy, &machine.view, machine.clock(now), &machine.zone);
+            tally.decisions += 1;
+            self.outbox.enter(&decision, |body, verdict| log.tell_with(|| entry(body, verdict)));
+            if machine.give_up(&decision) {
+                log.tell(What::CalledOff);
+            }
+            if machine.restarts_now(&decision, now) && machine.view.running.restart_at.is_some() {
+                machine.restart(now, &mut |what| log.tell(what));
+                self.outbox.under_way = None;
+                self.decision = None;
+                self.wake = None;
+                return;
+            }
+            for action in &decision.actions {
+                if machine.start(action, &given, around) {
+                    self.touched = true;
+                    log.tell_with(|| Some(What::Started(action.clone())));
+                }
+            }
+            self.wake = decision.next_wake.map(|wake| machine.right(wake));
+            self.decision = Some(decision);
+        }
+        if !self.machine.is_awake() {
+            self.touched = false;
+            if !(self.machine.power && self.machine.agent) {
+                self.decision = None;
+                self.wake = None;
+            }
+        }
+    }
+}
+
+/// What a message is in the log.
+fn entry(body: &Body, verdict: Option<&UpdateVerdict>) -> Option<What> {
+    match body {
+        Body::Update(id, (state, error)) => Some(What::Update {
+            update: id.clone(),
+            state: *state,
+            waits_for: verdict.and_then(|verdict| verdict.waits_for()).map(|gate| gate.reason.clone()),
+            error: error.clone(),
+        }),
+        Body::Enforcement(uid, (state, until, _)) => {
+            Some(What::Enforcement { deployment: uid.clone(), state: *state, until: *until })
+        }
+        Body::Compliance(uid, state) => Some(What::Compliance { deployment: uid.clone(), state: *state }),
+        Body::Detection(_) | Body::Evaluation(..) => None,
+    }
+}
