@@ -12,6 +12,7 @@ use crate::{
     recurrence::Weekday,
     reference::NAME,
     rules::time_of_day,
+    schema::leave_description_to_field,
 };
 
 /// How agents behave: cycles, reminders, restarts, caches.
@@ -109,7 +110,7 @@ pub struct ClientSettingsSpec {
     /// Ignores `deadlineSpread` of deployments: all start at the deadline. Default false.
     #[serde(default)]
     pub disable_deadline_spread: bool,
-    /// Reminders of updates that are due and of restarts.
+    /// Reminders of updates that wait for their deadline, and of restarts that count down.
     #[serde(default)]
     pub reminders: Reminders,
     /// Restarts.
@@ -129,12 +130,19 @@ pub struct ClientSettingsSpec {
     /// false: windows for updates displace general ones.
     #[serde(default)]
     pub general_windows_with_update_windows: bool,
-    /// Times in which people are at work: installations that they asked for "outside of business hours" avoid them.
+    /// Times in which people are at work: installations that they asked for "outside of business hours"
+    /// (`patchtide-agent install --after-hours`) avoid them.
     #[serde(default)]
     pub business_hours: BusinessHours,
-    /// A time at which updates are installed before their deadline without anybody asking.
+    /// A time at which updates are installed before their deadline without anybody asking: those with a deadline that
+    /// people see. Default: none; whom `userActions` allows may set one (`patchtide-agent schedule`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_schedule: Option<UserSchedule>,
+    /// Who at the client may have updates installed before their deadline, set a schedule, postpone, and restart for a
+    /// pending restart. Nobody: not even root. Root: root alone. Administrators: root and the members of the groups sudo
+    /// and wheel in the machine's own files. Everybody: all who can log in. Default Root.
+    #[serde(default)]
+    pub user_actions: UserActions,
     /// Other things that patch behind the site's back: unattended-upgrades and timers of the package manager. Report: they
     /// are detected and reported. Disable: they are switched off too, and on again when this setting goes. Default Report.
     #[serde(default)]
@@ -224,7 +232,8 @@ pub struct ClientRestart {
     #[serde(default = "defaults::m5")]
     #[x_kube(validation = between("0s", "24h"))]
     pub countdown: DurationText,
-    /// Last part of the countdown, in which the message cannot be put away, from 0s to 24h, default 1m.
+    /// Last part of the countdown, in which the message stays on the screen, from 0s to 24h, default 1m. Also the time
+    /// between a person's word and the restart, so that others who are logged in are warned.
     #[serde(default = "defaults::m1")]
     #[x_kube(validation = between("0s", "24h"))]
     pub final_warning: DurationText,
@@ -293,7 +302,8 @@ impl Default for BusinessHours {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserSchedule {
-    /// Time of day, HH:MM, in the client's wall clock. Maintenance windows still hold.
+    /// Time of day, HH:MM, in the client's wall clock. Maintenance windows still hold. A client that is off at that time
+    /// leaves it out.
     #[schemars(length(max = 5))]
     #[x_kube(validation = time_of_day())]
     pub time: String,
@@ -304,6 +314,21 @@ pub struct UserSchedule {
     /// Lets the people at the client change or switch off the schedule. Default false.
     #[serde(default)]
     pub user_may_change: bool,
+}
+
+/// Who may act at the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = leave_description_to_field)]
+pub enum UserActions {
+    /// Not even root.
+    Nobody,
+    /// Root.
+    #[default]
+    Root,
+    /// Root and the administrators.
+    Administrators,
+    /// All.
+    Everybody,
 }
 
 /// What is done about other updaters.

@@ -14,9 +14,10 @@ use crate::{DurationText, duration::between, schema::leave_description_to_field}
 #[x_kube(validation = Rule::new("!has(self.timeEvaluation) || !has(self.deadline) || !has(self.deadline.at) || (self.timeEvaluation == 'UTC') == self.deadline.at.endsWith('Z')").message("deadline.at: with timeEvaluation UTC end the time with Z (2026-12-01T02:00:00Z); with ClientLocal leave the Z out, it is then the wall clock of each client"))]
 #[x_kube(validation = Rule::new("!has(self.wakeOnLan) || !has(self.wakeOnLan.enabled) || !self.wakeOnLan.enabled || !has(self.deadline) || !has(self.deadline.none)").message("wakeOnLan wakes clients at the deadline: set deadline.after or deadline.at, or switch wakeOnLan off"))]
 pub struct DeploymentSettings {
-    /// What people at the client see. Allow: messages, reminders and the restart countdown. BalloonOnly: short messages
-    /// from the tray, no window. Suppress: no message, but an icon that opens the list of updates. Silent: nothing.
-    /// Default Allow.
+    /// What people at the client see, on terminals and desktops. Allow: messages, reminders and the restart countdown.
+    /// BalloonOnly: short messages on desktops; terminals hear of restarts alone. Suppress: no message, but who asks
+    /// (`patchtide-agent list`) finds the updates. Silent: nothing, and only root finds them. Of several deployments of
+    /// an update the one that shows most counts. Default Allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_notifications: Option<DisplayNotifications>,
     /// How `available.at` and `deadline.at` are read. UTC: one instant for all clients. ClientLocal: the wall clock of
@@ -61,9 +62,9 @@ pub enum DisplayNotifications {
     /// Messages, reminders and the restart countdown.
     #[default]
     Allow,
-    /// Short messages from the tray only.
+    /// Short messages on desktops only.
     BalloonOnly,
-    /// No message, but the icon.
+    /// No message, but the list.
     Suppress,
     /// Nothing.
     Silent,
@@ -141,7 +142,8 @@ pub struct RestartSettings {
     #[x_kube(validation = between("0s", "24h"))]
     pub countdown: Option<DurationText>,
     /// Forced: at the end of the countdown the client restarts. CountdownOnly: the countdown is shown, then the restart
-    /// is left to people. Default Forced.
+    /// is left to people (`patchtide-agent restart`), who are reminded of it. Of several deployments that hold an update
+    /// which asks for the restart, one that says CountdownOnly is enough. Default Forced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<RestartEnforcement>,
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp, civil};
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, UpdateId};
+use crate::{ObjectName, UpdateId, people::Display};
 
 /// Settings of a deployment with every default filled in (design section 3; R-DEPL).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +47,22 @@ pub struct DeploymentSettings {
     /// Time between the announcement of a restart because of it and the restart; none: that of the client settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_countdown: Option<SignedDuration>,
+    /// How much people see, where `display_notifications` says too little (an older agent goes by that); none: everything
+    /// or the list alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display: Option<Display>,
+    /// The countdown is shown, then the restart is left to people (R-RST-05). Restarts are suppressed as well, so that an
+    /// older agent does not restart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart_left_to_people: bool,
 }
 
 impl DeploymentSettings {
+    /// How much people at the machine see of it.
+    pub fn display(&self) -> Display {
+        self.display.unwrap_or(if self.display_notifications { Display::Full } else { Display::Listed })
+    }
+
     /// Whether a machine of this role must not be restarted because of the deployment (R-DEPL-13).
     pub const fn suppresses_restart(&self, workstation: bool) -> bool {
         if workstation { self.suppress_restart_workstations } else { self.suppress_restart_servers }

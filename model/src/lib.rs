@@ -11,6 +11,7 @@ pub mod digest;
 pub mod glob;
 pub mod id;
 pub mod object;
+pub mod people;
 pub mod policy;
 pub mod search;
 pub mod site;

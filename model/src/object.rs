@@ -9,7 +9,10 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, Digest, ObjectName, catalogue::LeafRef, deployment::Deployment, window::Window};
+use crate::{
+    ClientId, Digest, ObjectName, catalogue::LeafRef, deployment::Deployment, people::PeopleSettings,
+    window::Window,
+};
 
 /// A collection (R-COLL).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +99,9 @@ pub struct ClientSettings {
     /// All clients start at the deadline, whatever a deployment says of a spread.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_deadline_spread: bool,
+    /// What people at the machine see and may do.
+    #[serde(default, skip_serializing_if = "PeopleSettings::is_default")]
+    pub people: PeopleSettings,
 }
 
 const fn yes() -> bool {
@@ -244,6 +250,7 @@ impl Default for ClientSettings {
             grace_period: SignedDuration::ZERO,
             install_due_within: None,
             no_deadline_spread: false,
+            people: PeopleSettings::default(),
         }
     }
 }

@@ -89,6 +89,8 @@ pub(crate) fn settings() -> DeploymentSettings {
         deadline_spread: SignedDuration::ZERO,
         install_all_within: None,
         restart_countdown: None,
+        display: None,
+        restart_left_to_people: false,
     }
 }
 

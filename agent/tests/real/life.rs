@@ -119,6 +119,8 @@ fn settings() -> DeploymentSettings {
         deadline_spread: SignedDuration::ZERO,
         install_all_within: None,
         restart_countdown: None,
+        display: None,
+        restart_left_to_people: false,
     }
 }
 

@@ -8,7 +8,10 @@ use patchtide_crds::{
         LegacyClientSettings, RestartEnforcement, RestartSettings, TimeEvaluation, WakeOnLanSettings,
     },
 };
-use patchtide_model::deployment::{Available, Deadline, DeploymentSettings};
+use patchtide_model::{
+    deployment::{Available, Deadline, DeploymentSettings},
+    people::Display,
+};
 
 /// Default deadline after the available time (R-DEPL-12).
 const DEADLINE: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -95,15 +98,10 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
     let mut missing = Vec::new();
     let local = wish.time_evaluation.unwrap_or_default() == TimeEvaluation::ClientLocal;
     let display = wish.display_notifications.unwrap_or_default();
-    if display == DisplayNotifications::BalloonOnly {
-        missing.push("displayNotifications");
-    }
     let restart = wish.restart.clone().unwrap_or_default();
-    // A countdown without a restart at its end is a restart that is left to people: suppressed.
+    // A countdown without a restart at its end is a restart that is left to people. It is suppressed as well, for agents that
+    // do not know the difference.
     let left_to_people = restart.enforcement == Some(RestartEnforcement::CountdownOnly);
-    if left_to_people {
-        missing.push("restart.enforcement");
-    }
     let installation = wish.installation.clone().unwrap_or_default();
     let alerts = wish.alerts.clone().unwrap_or_default();
     if alerts.off_during_installation == Some(true) {
@@ -154,6 +152,13 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
             Some(text) => Some(duration("settings.restart.countdown", text)?),
             None => None,
         },
+        // The two others are what `display_notifications` says.
+        display: match display {
+            DisplayNotifications::Allow | DisplayNotifications::Suppress => None,
+            DisplayNotifications::BalloonOnly => Some(Display::Balloon),
+            DisplayNotifications::Silent => Some(Display::Hidden),
+        },
+        restart_left_to_people: left_to_people,
     };
     Ok((settings, missing))
 }
@@ -253,7 +258,25 @@ mod tests {
     fn what_is_not_built_is_named_and_still_restricts() {
         let (settings, missing) =
             resolve(&wish("restart: {enforcement: CountdownOnly}\nalerts: {onFailure: true}\n")).unwrap();
-        assert_eq!(missing, ["restart.enforcement", "alerts.onFailure"]);
+        assert_eq!(missing, ["alerts.onFailure"]);
+        // For agents that know no restart which is left to people.
         assert!(settings.suppress_restart_servers && settings.suppress_restart_workstations);
+        assert!(settings.restart_left_to_people);
+    }
+
+    /// R-TMPL-11, R-UX-10: one template for each behaviour.
+    #[test]
+    fn each_behaviour_has_its_display() {
+        for (yaml, display, older) in [
+            ("{}", Display::Full, true),
+            ("displayNotifications: Allow\nrestart: {countdown: 30m}\n", Display::Full, true),
+            ("displayNotifications: BalloonOnly\n", Display::Balloon, true),
+            ("displayNotifications: Suppress\n", Display::Listed, false),
+            ("displayNotifications: Silent\n", Display::Hidden, false),
+        ] {
+            let (settings, missing) = resolve(&wish(yaml)).unwrap();
+            assert_eq!((settings.display(), settings.display_notifications), (display, older), "{yaml}");
+            assert_eq!(missing, Vec::<&str>::new());
+        }
     }
 }

@@ -165,7 +165,10 @@ impl<'a> Context<'a> {
                 if let Some(within) = self.body.settings.install_due_within {
                     pulls.push((format!("ClientSettings/{}", self.body.settings.name), until(within)));
                 }
-            } else if self.view.requested.contains(item.id) && self.is_available(item) {
+            } else if self.view.requested.contains(item.id)
+                && self.is_available(item)
+                && self.view.people.postponed(self.now).is_none()
+            {
                 due.insert(item.id, "a person asked for it".to_owned());
             }
         }

@@ -10,7 +10,7 @@ use super::{
     content::Content,
     context::Context,
     decision::{Action, Decision, Event, Fetch, Gate, GateKind, Holder, Opens},
-    limits,
+    limits, notices,
     restarts::{Restart, restart},
     scans::{self, Scans, scans},
     sequence, verdict,
@@ -46,7 +46,10 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
         chosen = batch::choose(&context, &stock, &candidates);
         if let Some(restart) = restart.as_mut().filter(|restart| restart.comes_first()) {
             // One restart for all whose installers run one by one: it waits while another one fits before it.
-            if sequence::is_one(&context, &chosen) && view.running.restart_at.is_none() {
+            if sequence::is_one(&context, &chosen)
+                && view.running.restart_at.is_none()
+                && view.people.restart_asked(now).is_none()
+            {
                 restart.put_off(chosen.len());
             } else {
                 chosen.clear();
@@ -116,7 +119,9 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
     }
 
     let machine = Machine { scans, restart, stock, hold, chosen, candidates, lead };
-    verdict::decision(&context, &machine, actions, wanted)
+    let mut decision = verdict::decision(&context, &machine, actions, wanted);
+    notices::people(&context, &machine, zone, &mut decision);
+    decision
 }
 
 fn held(event: Event, reason: impl Into<String>) -> Gate {

@@ -11,7 +11,10 @@ use patchtide_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::view::Locality;
+use super::{
+    notices::{Notice, Offer, Scheduled},
+    view::Locality,
+};
 
 /// What to do now, what waits for what, and which states to report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,15 @@ pub struct Decision {
     pub deployments: BTreeMap<String, DeploymentVerdict>,
     /// Gates of the machine as a whole: clock, recovery, restart.
     pub machine: Vec<Gate>,
+    /// What people are told now; then [`super::ClientView::told`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
+    /// The updates that people can choose, of all deployments together (R-UX-04).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub offers: BTreeMap<UpdateId, Offer>,
+    /// The time of the user schedule has come: for [`super::ClientView::told`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
     /// Decide again at the latest then; always after `now`. None: only when something happens.
     pub next_wake: Option<Timestamp>,
 }

@@ -28,6 +28,7 @@ pub const DEPLOYMENT: &[MergeRule] = &[
         "displayNotifications",
         "shown when one that is in force shows them: nobody is restarted unwarned",
     ),
+    rule("display", "displayNotifications", "of the available ones in force the one that shows most"),
     rule("client_local_time", "timeEvaluation", "not merged: each one's times become instants first"),
     rule("available", "available", "the earliest"),
     rule("deadline", "deadline", "the earliest start: deadline plus share of the spread plus grace period"),
@@ -85,6 +86,11 @@ pub const DEPLOYMENT: &[MergeRule] = &[
         "restart.countdown",
         "the longest of those in force; one that says nothing has that of the ClientSettings",
     ),
+    rule(
+        "restart_left_to_people",
+        "restart.enforcement",
+        "left to people when one that holds an update which asks for the restart says so",
+    ),
 ];
 
 /// Rules for the client settings beside deployments.
@@ -115,6 +121,11 @@ pub const CLIENT: &[MergeRule] = &[
         "no_deadline_spread",
         "disableDeadlineSpread",
         "of that object; every deployment's spread is then none",
+    ),
+    rule(
+        "people",
+        "reminders, restart.reminder, restart.finalWarning, businessHours, userSchedule, userActions",
+        "of that object",
     ),
 ];
 
@@ -197,11 +208,17 @@ mod tests {
     fn every_field_has_a_rule_and_the_table_shows_it() {
         let mut deployment = settings();
         (deployment.install_all_within, deployment.restart_countdown) = (Some(minutes(1)), Some(minutes(1)));
+        (deployment.display, deployment.restart_left_to_people) =
+            (Some(patchtide_model::people::Display::Hidden), true);
         let client = ClientSettings {
             enabled: false,
             grace_period: minutes(1),
             install_due_within: Some(minutes(1)),
             no_deadline_spread: true,
+            people: patchtide_model::people::PeopleSettings {
+                final_warning: minutes(2),
+                ..patchtide_model::people::PeopleSettings::default()
+            },
             ..ClientSettings::default()
         };
         let document = include_str!("../../../docs/semantics.md");

@@ -6,6 +6,7 @@
 //! the simulator keep the same books.
 
 pub(crate) mod allowance;
+mod asked;
 mod batch;
 mod content;
 mod context;
@@ -15,6 +16,9 @@ mod gates;
 mod largest;
 pub mod limits;
 pub mod merging;
+mod notices;
+mod people;
+mod restart_notices;
 mod restarts;
 mod scans;
 mod sequence;
@@ -23,11 +27,14 @@ mod tests;
 mod verdict;
 mod view;
 
+pub use asked::{Postponed, Refusal, ask_install, ask_restart, postpone, set_schedule};
 pub use decide::decide;
 pub use decision::{
     Action, Decision, DeploymentVerdict, Event, Fetch, Gate, GateKind, GateStatus, Holder, InstallBatch,
     Lease, Opens, ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,
 };
+pub use notices::{Notice, NoticeKind, Offer, Scheduled, Stage};
+pub use people::{BatchTold, OwnSchedule, People, RestartTold, Told};
 pub use view::{
     Attempt, ClientView, ContentProblem, Detected, InstalledRecord, Locality, LockFact, Recovery,
     RestartReason, Running, RunningInstall, ScanFacts, ScanFailure, StaleReason,

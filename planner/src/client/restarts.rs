@@ -21,6 +21,10 @@ pub(super) struct Restart<'a> {
     pub gate: Gate,
     /// To be named as action.
     pub action: Option<Action>,
+    /// It is left to people, who see a countdown that ends then.
+    pub left: Option<Timestamp>,
+    /// What keeps it passes by itself in a moment.
+    pub passing: bool,
 }
 
 impl Restart<'_> {
@@ -32,7 +36,7 @@ impl Restart<'_> {
 
     /// It waits for this many updates that still fit before it.
     pub(super) fn put_off(&mut self, updates: usize) {
-        self.action = None;
+        (self.action, self.passing) = (None, true);
         let reason = "the next update fits before it: one restart for all";
         self.gate = Gate::waiting(GateKind::Restart, Event::TransactionEnds, reason)
             .held_by(Holder::Batch { updates });
@@ -54,25 +58,44 @@ pub(super) fn calls_for_restart(context: &Context<'_>, item: &Item<'_>) -> bool 
 pub(super) fn restart<'a>(context: &Context<'a>) -> Option<Restart<'a>> {
     let items: Vec<&Item<'a>> =
         context.items.values().filter(|item| calls_for_restart(context, item)).collect();
-    if items.is_empty() {
+    let asked = context.view.people.restart_asked(context.now);
+    if items.is_empty() && (asked.is_none() || context.view.restart_reasons.is_empty()) {
         return None;
     }
     let causes = items.iter().map(|item| item.id).collect();
-    let gate = permission(context, &items);
+    let permission = permission(context, &items, asked.is_some());
+    let (gate, passing) = (permission.gate, permission.passing);
     if !gate.is_open() {
-        return Some(Restart { causes, gate, action: None });
+        return Some(Restart { causes, gate, action: None, left: None, passing });
     }
-    let at = context
-        .view
-        .running
-        .restart_at
-        .or_else(|| context.now.checked_add(context.countdown(&items)).ok())?;
+    // What was announced stays announced, also when the agent started anew in between.
+    let told = context.view.people.restart.as_ref().and_then(|told| told.at);
+    let announced = context.view.running.restart_at.or(told.filter(|at| *at > context.now));
+    let counted = || context.now.checked_add(context.countdown(&items)).ok();
+    if asked.is_none()
+        && let Some(reach) = left_to_people(context, &items)
+    {
+        // The countdown that was shown to its end does not begin again.
+        let at = told.or_else(counted)?;
+        let field = "spec.settings.restart.enforcement";
+        let reason = "a countdown is shown, and the restart is left to people";
+        let gate = waiting(Event::Restart, reach.object(), field, reason);
+        return Some(Restart { causes, gate, action: None, left: Some(at), passing });
+    }
+    let at = match asked {
+        None => announced.or_else(counted)?,
+        // A person wants it now; others who are logged in get the final warning.
+        Some(asked) => {
+            let soon = asked.checked_add(warning(context, &items)).ok()?;
+            announced.map_or(soon, |at| at.min(soon))
+        }
+    };
     let because = items
         .iter()
         .map(|item| item.id.to_string())
         .chain(context.view.restart_reasons.iter().map(words))
         .collect();
-    Some(Restart { causes, gate, action: Some(Action::Restart { at, because }) })
+    Some(Restart { causes, gate, action: Some(Action::Restart { at, because }), left: None, passing })
 }
 
 fn words(reason: &RestartReason) -> String {
@@ -101,56 +124,75 @@ fn waiting(event: Event, object: String, field: &str, reason: &str) -> Gate {
     Gate::waiting(GateKind::Restart, event, reason).by(object, field)
 }
 
+/// Time between a person's word and the restart.
+fn warning<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> SignedDuration {
+    context.body.settings.people.final_warning.min(context.countdown(items))
+}
+
+/// The deployment that leaves the restart to people. One is enough, as with suppression.
+fn left_to_people<'b, 'a>(context: &'b Context<'a>, items: &[&'b Item<'a>]) -> Option<&'b Reach<'a>> {
+    items
+        .iter()
+        .flat_map(|item| context.reaching(item))
+        .find(|reach| reach.policy.settings.restart_left_to_people)
+}
+
 /// The gate of a restart that is needed.
-fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
+struct Permission {
+    gate: Gate,
+    passing: bool,
+}
+
+impl From<Gate> for Permission {
+    fn from(gate: Gate) -> Self {
+        Self { gate, passing: false }
+    }
+}
+
+/// Whether a restart may happen. A person's word opens what is left to people: suppression and the deadline; it opens
+/// neither windows nor what is suspended.
+fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Permission {
     let (view, now) = (context.view, context.now);
     let all: Vec<&Reach<'_>> = items.iter().flat_map(|item| context.reaching(item)).collect();
-    if let Some(reach) = all.iter().find(|reach| context.suppresses_restart(reach)) {
+    let suppresses = |reach: &&&Reach<'_>| {
+        context.suppresses_restart(reach) && !reach.policy.settings.restart_left_to_people
+    };
+    if !asked && let Some(reach) = all.iter().find(suppresses) {
         let field = if view.workstation { "suppressWorkstations" } else { "suppressServers" };
-        return waiting(
+        return Permission::from(waiting(
             Event::Restart,
             reach.object(),
             &format!("spec.settings.restart.{field}"),
             "restarts of this kind of machine are suppressed: it stays pending until somebody restarts the machine",
-        );
+        ));
     }
     let active: Vec<&&Reach<'_>> = all.iter().filter(|reach| !reach.policy.suspend).collect();
-    if active.is_empty() {
-        let object = all.first().map(|reach| reach.object()).unwrap_or_default();
-        return waiting(Event::Policy, object, "spec.suspend", "the deployment is suspended");
+    if let Some(first) = all.first().filter(|_| active.is_empty()) {
+        let reason = "the deployment is suspended";
+        return Permission::from(waiting(Event::Policy, first.object(), "spec.suspend", reason));
     }
-    if super::batch::clock_is_wrong(context) {
-        return closed(
-            Opens::At(context.policy.issued_at),
-            String::new(),
-            "",
-            "CLOCK-UNTRUSTED: the machine's clock is behind the policy".to_owned(),
-        );
+    if let Some(gate) = machine(context) {
+        return Permission { gate, passing: true };
     }
-    if view.running.install.is_some() || view.running.recovery {
-        let reason = "a transaction runs; dpkg is never killed";
-        return waiting(Event::TransactionEnds, String::new(), "", reason);
-    }
-    let undetected = matches!(view.scan.stale, Some(StaleReason::Installed | StaleReason::Recovered));
-    if undetected && view.scan.failure.as_ref().is_none_or(|failure| failure.count < 3) {
-        return waiting(Event::Scan, String::new(), "", "what was installed is detected again first");
+    if asked {
+        return Permission::from(in_window(context, items, asked));
     }
     let start = active.iter().filter_map(|reach| reach.start).min();
     if start.is_none_or(|start| start > now) {
         let object = active.first().map(|reach| reach.object()).unwrap_or_default();
         let reason = "installed before the deadline: the restart is left to people until then";
         let field = "spec.settings.deadline";
-        return match start {
+        return Permission::from(match start {
             Some(start) => closed(Opens::At(start), object, field, reason.to_owned()),
             None => waiting(Event::Restart, object, field, reason),
-        };
+        });
     }
-    match context.restart_outside(items) {
+    Permission::from(match context.restart_outside(items) {
         Say::Allowed(reach) => {
             open(reach.object(), "spec.settings.restart.outsideWindows", "needs no window")
         }
         Say::Refused { by, against: Some(against) } => {
-            let mut gate = in_window(context, items);
+            let mut gate = in_window(context, items, asked);
             if !gate.is_open() {
                 let keeps =
                     format!("; {} keeps it to windows, though {} does not", by.object(), against.object());
@@ -158,12 +200,30 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
             }
             gate
         }
-        Say::Refused { .. } | Say::Nobody => in_window(context, items),
+        Say::Refused { .. } | Say::Nobody => in_window(context, items, asked),
+    })
+}
+
+/// What keeps the machine itself from restarting right now.
+fn machine(context: &Context<'_>) -> Option<Gate> {
+    let view = context.view;
+    if super::batch::clock_is_wrong(context) {
+        let reason = "CLOCK-UNTRUSTED: the machine's clock is behind the policy".to_owned();
+        return Some(closed(Opens::At(context.policy.issued_at), String::new(), "", reason));
     }
+    if view.running.install.is_some() || view.running.recovery {
+        let reason = "a transaction runs; dpkg is never killed";
+        return Some(waiting(Event::TransactionEnds, String::new(), "", reason));
+    }
+    let undetected = matches!(view.scan.stale, Some(StaleReason::Installed | StaleReason::Recovered));
+    if undetected && view.scan.failure.as_ref().is_none_or(|failure| failure.count < 3) {
+        return Some(waiting(Event::Scan, String::new(), "", "what was installed is detected again first"));
+    }
+    None
 }
 
 /// The windows' word.
-fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
+fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Gate {
     let (view, now) = (context.view, context.now);
     if context.restarts.is_free() {
         return open(String::new(), "", "no maintenance window selects this client");
@@ -179,13 +239,13 @@ fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> Gate {
             .unwrap_or_default()
     };
     // What was announced needs only the rest of the countdown and the turnaround.
+    let turnaround = context.body.settings.restart_turnaround;
     let need = view.running.restart_at.map_or_else(
-        || context.restart_time(items),
-        |at| {
-            at.duration_since(now)
-                .max(SignedDuration::ZERO)
-                .saturating_add(context.body.settings.restart_turnaround)
+        || {
+            let countdown = if asked { warning(context, items) } else { context.countdown(items) };
+            countdown.saturating_add(turnaround)
         },
+        |at| at.duration_since(now).max(SignedDuration::ZERO).saturating_add(turnaround),
     );
     match context.restarts.next_opening(now, need) {
         NextOpening::Now { .. } => open(name(now), "spec", "the window is open and long enough"),

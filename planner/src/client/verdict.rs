@@ -51,7 +51,8 @@ pub(super) fn decision<'a>(
         .collect();
     let mut gates: Vec<Gate> = machine.hold.iter().cloned().collect();
     gates.extend(machine.restart.as_ref().map(|restart| restart.gate.clone()));
-    let mut decision = Decision { actions, wanted, updates, deployments, machine: gates, next_wake: None };
+    let mut decision =
+        Decision { actions, wanted, updates, deployments, machine: gates, ..Decision::default() };
     decision.next_wake = next_wake(context, machine, &decision);
     // What only an event opens is looked at again when anything is, at the latest at the re-evaluation.
     let looks = decision.next_wake.unwrap_or(machine.scans.evaluation);

@@ -12,7 +12,10 @@ use patchtide_model::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::decision::{InstallBatch, ScanKind, ScanPurpose, ScanRequest};
+use super::{
+    decision::{InstallBatch, ScanKind, ScanPurpose, ScanRequest},
+    people::People,
+};
 
 /// Still required after its installation (domain.md 8.1).
 const STILL_REQUIRED: u32 = 0x87D0_0668;
@@ -69,6 +72,9 @@ pub struct ClientView {
     /// A person asked for an evaluation of all deployments.
     #[serde(default)]
     pub evaluation_requested: Option<Timestamp>,
+    /// What people at the machine were told and asked for otherwise.
+    #[serde(default)]
+    pub people: People,
     /// What runs right now.
     #[serde(default)]
     pub running: Running,
@@ -276,6 +282,7 @@ impl ClientView {
             requested: BTreeSet::new(),
             scan_requested: None,
             evaluation_requested: None,
+            people: People::default(),
             running: Running::default(),
         }
     }
@@ -328,6 +335,7 @@ impl ClientView {
             scan.last_evaluation = Some(at);
         }
         self.detected = detected;
+        self.forget_told();
         self.running.scan = None;
     }
 
@@ -416,6 +424,8 @@ impl ClientView {
         self.boot = boot;
         self.running = Running::default();
         self.restart_reasons.clear();
+        self.people.restart = None;
+        self.people.restart_requested = None;
         self.lock = None;
         self.scan.stale = Some(StaleReason::Booted);
     }

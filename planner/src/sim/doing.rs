@@ -72,6 +72,7 @@ impl Machine {
                 }
                 let since = self.clock(now);
                 self.view.running.install = Some(RunningInstall { batch: batch.clone(), since });
+                self.view.install_started(since);
                 self.transaction = Some(Transaction { batch: batch.clone(), since, ended: None });
                 self.transactions.push((now, None));
                 self.expect(after(now, self.behaviour.install), Doing::Transaction);

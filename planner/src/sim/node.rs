@@ -193,6 +193,10 @@ impl Node {
             let machine = &mut self.machine;
             let decision = decide(&given.policy, &machine.view, machine.clock(now), &machine.zone);
             tally.decisions += 1;
+            // People hear of it once: decided again, it is told.
+            if machine.view.told(&decision, machine.clock(now)) {
+                self.touched = true;
+            }
             self.outbox.enter(&decision, |body, verdict| log.tell_with(|| entry(body, verdict)));
             if machine.give_up(&decision) {
                 log.tell(What::CalledOff);

@@ -239,6 +239,7 @@ const SETTINGS: &[&str] = &[
     "grace_period",
     "install_due_within",
     "no_deadline_spread",
+    "people",
 ];
 
 fn body(

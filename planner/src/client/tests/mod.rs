@@ -1,3 +1,5 @@
+mod people;
+mod restarts;
 mod states;
 mod zones;
 
