@@ -10,6 +10,7 @@ pub mod download;
 pub mod facts;
 pub mod identity;
 pub mod install;
+pub mod notify;
 pub mod policy;
 pub mod report;
 pub mod restart;

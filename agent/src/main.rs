@@ -3,20 +3,27 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use jiff::civil;
 use patchtide_agent::{
-    control::{self, Question},
+    control::{self, Question, ScheduleWish},
     install::supervisor,
     root::Root,
     run::{self, Config},
     transport::error::chain,
 };
-use patchtide_model::UpdateId;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt,
     prelude::*,
 };
+
+/// Not done: what was asked for makes no sense now. (2 is for wrong arguments.)
+const REFUSED: u8 = 1;
+/// No agent answers.
+const NO_AGENT: u8 = 3;
+/// The one who asked may not.
+const DENIED: u8 = 4;
 
 /// Looks after this machine's updates as its site's policy says.
 #[derive(Parser)]
@@ -68,11 +75,43 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Install deployed updates now, before their deadline.
-    Install {
-        /// Updates; all that are deployed without it.
-        updates: Vec<UpdateId>,
+    /// What can be installed, by when it is installed without being asked for, and what waits. For everybody.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
+    /// Install updates now, before their deadline; maintenance windows still hold.
+    Install {
+        /// Updates, or the names of their source packages; all that are listed without it.
+        updates: Vec<String>,
+        /// Not during business hours (of the ClientSettings): when they are over.
+        #[arg(long)]
+        after_hours: bool,
+    },
+    /// Install updates at a time of your own before their deadline; without arguments `list` shows the schedule.
+    Schedule {
+        /// Time of day, for example 03:00.
+        #[arg(required_unless_present_any = ["off", "reset"])]
+        time: Option<civil::Time>,
+        /// Only on these days, for example sat,sun.
+        #[arg(long, value_delimiter = ',', value_enum, requires = "time")]
+        weekdays: Vec<Weekday>,
+        /// No schedule at all.
+        #[arg(long, conflicts_with = "time")]
+        off: bool,
+        /// Again that of the ClientSettings.
+        #[arg(long, conflicts_with_all = ["time", "off"])]
+        reset: bool,
+    },
+    /// Put off what was asked for, the schedule and reminders; never beyond the deadline. Calls off a restart that was
+    /// asked for.
+    Postpone {
+        /// Until when: 18:00, 2026-11-24T18:00, or 2h. Without it as long as may be.
+        until: Option<String>,
+    },
+    /// Restart this machine now, where updates wait for a restart; also where restarts are suppressed.
+    Restart,
     /// Carries out one operation on packages; started by the agent itself.
     #[command(hide = true)]
     Supervise {
@@ -85,6 +124,17 @@ enum Command {
 enum Output {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Weekday {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -118,7 +168,22 @@ fn main() -> ExitCode {
         Command::Why { update, output, json } => {
             ask(&socket, &Question::Why { update }, json || matches!(output, Output::Json))
         }
-        Command::Install { updates } => ask(&socket, &Question::Install { updates }, false),
+        Command::List { json } => ask(&socket, &Question::List, json),
+        Command::Install { updates, after_hours } => {
+            ask(&socket, &Question::Install { updates, after_hours }, false)
+        }
+        Command::Schedule { time, weekdays, off, reset: _ } => {
+            let wish = match time {
+                Some(time) => {
+                    ScheduleWish::At { time, weekdays: weekdays.iter().map(|day| *day as u8 + 1).collect() }
+                }
+                None if off => ScheduleWish::Off,
+                None => ScheduleWish::Reset,
+            };
+            ask(&socket, &Question::Schedule { wish }, false)
+        }
+        Command::Postpone { until } => ask(&socket, &Question::Postpone { until }, false),
+        Command::Restart => ask(&socket, &Question::Restart, false),
     }
 }
 
@@ -189,9 +254,12 @@ fn ask(socket: &std::path::Path, question: &Question, json: bool) -> ExitCode {
         }
         Ok(answer) => {
             eprintln!("{}", answer.text);
-            ExitCode::FAILURE
+            ExitCode::from(if answer.denied { DENIED } else { REFUSED })
         }
-        Err(error) => fail(&error),
+        Err(error) => {
+            fail(&error);
+            ExitCode::from(NO_AGENT)
+        }
     }
 }
 

@@ -50,6 +50,25 @@ impl Root {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         clean_command(&self.arguments(arguments))
     }
+
+    /// A command on the machine as one of its users, with their group alone and a clean environment.
+    pub fn command_as<S: AsRef<OsStr>>(&self, user: u32, group: u32, arguments: &[S]) -> Command {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = if self.is_host() {
+            let mut command = clean_command(arguments);
+            // Setting the user also drops all further groups.
+            command.uid(user).gid(group);
+            command
+        } else {
+            let who = format!("--userspec={user}:{group}");
+            let mut all: Vec<&OsStr> =
+                vec!["chroot".as_ref(), who.as_ref(), "--groups=".as_ref(), self.0.as_os_str()];
+            all.extend(arguments.iter().map(AsRef::as_ref));
+            clean_command(&all)
+        };
+        command.env("HOME", "/");
+        command
+    }
 }
 
 /// A command from a complete argument vector, with the environment that package tools get.

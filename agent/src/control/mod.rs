@@ -1,16 +1,21 @@
 //! The control socket: what a person at the machine can ask the running agent. One JSON line there, one back.
 
+pub(crate) mod list;
+pub(crate) mod rights;
 pub mod server;
+pub(crate) mod times;
 pub mod words;
 
+pub use rights::Peer;
+
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use patchtide_model::UpdateId;
 use serde::{Deserialize, Serialize};
 
 /// What is asked.
@@ -29,12 +34,48 @@ pub enum Question {
         #[serde(default)]
         update: Option<String>,
     },
+    /// What can be installed, and what waits: for everybody.
+    List,
     /// Install before the deadline.
     Install {
-        /// Updates; none: everything that is deployed.
+        /// Updates, or the names of their source packages; none: everything that is listed.
         #[serde(default)]
-        updates: Vec<UpdateId>,
+        updates: Vec<String>,
+        /// Not before people have gone home.
+        #[serde(default)]
+        after_hours: bool,
     },
+    /// Set when to install before the deadline.
+    Schedule {
+        /// What.
+        wish: ScheduleWish,
+    },
+    /// Put off what was asked for, up to the deadline.
+    Postpone {
+        /// A time as people write it; none: as long as may be.
+        #[serde(default)]
+        until: Option<String>,
+    },
+    /// Restart now, where a restart is pending.
+    Restart,
+}
+
+/// What is to become of the schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleWish {
+    /// This time.
+    At {
+        /// `03:00`, by the machine's clock.
+        time: jiff::civil::Time,
+        /// ISO numbers 1 (Monday) to 7 (Sunday); empty: every day.
+        #[serde(default)]
+        weekdays: BTreeSet<u8>,
+    },
+    /// None at all.
+    Off,
+    /// That of the client settings again.
+    Reset,
 }
 
 /// The answer.
@@ -44,6 +85,9 @@ pub struct Answer {
     pub ok: bool,
     /// In words.
     pub text: String,
+    /// The one who asked may not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub denied: bool,
     /// As data, for programs.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub data: serde_json::Value,
@@ -52,7 +96,17 @@ pub struct Answer {
 impl Answer {
     /// Done.
     pub fn said(text: impl Into<String>) -> Self {
-        Self { ok: true, text: text.into(), data: serde_json::Value::Null }
+        Self { ok: true, text: text.into(), denied: false, data: serde_json::Value::Null }
+    }
+
+    /// In words and as data.
+    pub(crate) fn told(text: String, data: serde_json::Value) -> Self {
+        Self { data, ..Self::said(text) }
+    }
+
+    /// Not permitted.
+    pub fn denied(text: impl Into<String>) -> Self {
+        Self { denied: true, ..Self::refused(text) }
     }
 
     /// Not done.
@@ -65,7 +119,7 @@ impl Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// No agent.
-    #[error("no agent answers at {path}: check `systemctl status patchtide-agent`, and that you are root")]
+    #[error("no agent answers at {path}: check `systemctl status patchtide-agent`")]
     Connect {
         /// Socket.
         path: PathBuf,

@@ -1,22 +1,30 @@
 //! The agent's side of the control socket.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
-use super::{Answer, Question};
+use super::{Answer, Peer, Question};
 use crate::run::Event;
 
 /// Bytes of a question.
 const LIMIT: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Opens the socket, for root alone, and answers until the task is ended.
+/// Questions of root at a time.
+const ROOTS: usize = 16;
+/// Those of all others together, so that nobody keeps root out or the machine busy.
+const OTHERS: usize = 4;
+/// How long one of them takes at least.
+const PACE: Duration = Duration::from_millis(250);
+
+/// Opens the socket and answers until the task is ended. Everybody may connect: the kernel says who it is, and
+/// [`super::rights`] what for.
 pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<JoinHandle<()>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -27,14 +35,24 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<Joi
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    let (roots, others) = (Arc::new(Semaphore::new(ROOTS)), Arc::new(Semaphore::new(OTHERS)));
     Ok(tokio::spawn(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    let Ok(credentials) = stream.peer_cred() else { continue };
+                    let peer = Peer { user: credentials.uid() };
+                    let room = if peer.is_root() { &roots } else { &others };
+                    // Who finds no room is hung up on.
+                    let Ok(permit) = Arc::clone(room).try_acquire_owned() else { continue };
                     let events = events.clone();
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(PATIENCE * 2, serve(stream, events)).await;
+                        let _ = tokio::time::timeout(PATIENCE * 2, serve(stream, peer, events)).await;
+                        if !peer.is_root() {
+                            tokio::time::sleep(PACE).await;
+                        }
+                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -46,7 +64,7 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<Joi
     }))
 }
 
-async fn serve(stream: UnixStream, events: mpsc::Sender<Event>) -> io::Result<()> {
+async fn serve(stream: UnixStream, peer: Peer, events: mpsc::Sender<Event>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LIMIT)).read_line(&mut line).await?;
@@ -54,7 +72,7 @@ async fn serve(stream: UnixStream, events: mpsc::Sender<Event>) -> io::Result<()
         Err(error) => Answer::refused(format!("not a question this agent knows: {error}")),
         Ok(question) => {
             let (reply, answered) = oneshot::channel();
-            let asked = events.send(Event::Asked(question, reply)).await.is_ok();
+            let asked = events.send(Event::Asked(question, peer, reply)).await.is_ok();
             match tokio::time::timeout(PATIENCE, answered).await {
                 Ok(Ok(answer)) if asked => answer,
                 _ => Answer::refused("the agent is stopping or busy: ask again"),

@@ -146,7 +146,7 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
         "deployments": deployments, "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
         "lastFailure": s.failure.at.map(|_| &s.failure), "otherUpdaters": s.others,
     });
-    Answer { ok: true, text: plain(&out), data }
+    Answer::told(plain(&out), data)
 }
 
 fn running(view: &ClientView) -> String {
@@ -184,7 +184,7 @@ pub(crate) fn why(books: &Books<'_>, asked: Option<&str>) -> Answer {
         },
     };
     let data = serde_json::to_value(&chosen).unwrap_or_default();
-    Answer { ok: true, text: why::words::text(&chosen), data }
+    Answer::told(why::words::text(&chosen), data)
 }
 
 /// What the machine needs or has, and no deployment brings.

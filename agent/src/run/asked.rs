@@ -1,20 +1,30 @@
 //! Answers to people at the machine.
 
-use std::collections::BTreeSet;
-
-use jiff::Timestamp;
-use patchtide_model::UpdateId;
-use patchtide_planner::why::Books;
+use jiff::{Timestamp, tz::TimeZone};
+use patchtide_model::people::UserSchedule;
+use patchtide_planner::{
+    client::{self, Postponed, Refusal},
+    why::Books,
+};
 
 use super::engine::Engine;
 use crate::{
     clock,
-    control::{Answer, Question, words},
+    control::{Answer, Peer, Question, ScheduleWish, list, rights, times, words},
     facts,
+    notify::words::{local, names},
 };
 
 impl Engine {
-    pub(super) fn answer(&mut self, question: &Question, now: Timestamp) -> Answer {
+    pub(super) fn answer(&mut self, question: &Question, peer: Peer, now: Timestamp) -> Answer {
+        let zone = clock::zone(&self.site.root);
+        let actions = self.policy.as_ref().map(|policy| policy.body.settings.people.user_actions);
+        if let Some(words) = rights::refusal(&self.site.root, peer, question, actions.unwrap_or_default()) {
+            return Answer::denied(words);
+        }
+        if !matches!(question, Question::List | Question::Status | Question::Why { .. }) {
+            tracing::info!(user = peer.user, ?question, "asked for");
+        }
         match question {
             Question::Status => words::status(&words::Status {
                 client: self.client,
@@ -54,26 +64,95 @@ impl Engine {
                 self.view.evaluation_requested = Some(now);
                 Answer::said("an evaluation is asked for; see `patchtide-agent status`")
             }
-            Question::Install { updates } => self.request(updates),
+            Question::List => list::list(&list::List {
+                policy: self.policy.as_ref(),
+                view: &self.view,
+                decision: &self.decision,
+                hidden: peer.is_root(),
+                now,
+                zone: &zone,
+            }),
+            Question::Install { updates, after_hours } => {
+                self.request(updates, *after_hours, peer, now, &zone).unwrap_or_else(refused)
+            }
+            Question::Schedule { wish } => self.schedule(wish, now).unwrap_or_else(refused),
+            Question::Postpone { until } => {
+                self.postpone(until.as_deref(), now, &zone).unwrap_or_else(Answer::refused)
+            }
+            Question::Restart => match &self.policy {
+                None => Answer::refused("no policy has come from the site yet"),
+                Some(policy) => match client::ask_restart(policy, &mut self.view, now, &zone) {
+                    Ok(at) => Answer::said(format!(
+                        "this machine restarts at {}; `patchtide-agent postpone` calls it off",
+                        local(at, &zone)
+                    )),
+                    Err(refusal) => Answer::refused(refusal.to_string()),
+                },
+            },
         }
     }
 
-    /// A person at the machine wants updates now, before their deadline (R-DEPL-33).
-    fn request(&mut self, updates: &[UpdateId]) -> Answer {
-        let of_policy: BTreeSet<&UpdateId> =
-            self.policy.iter().flat_map(|policy| policy.body.updates.keys()).collect();
-        let chosen: Vec<UpdateId> = if updates.is_empty() {
-            of_policy.iter().map(|id| (*id).clone()).collect()
-        } else {
-            updates.to_vec()
-        };
-        if let Some(unknown) = chosen.iter().find(|id| !of_policy.contains(id)) {
-            return Answer::refused(format!(
-                "{unknown} is not deployed to this machine; `patchtide-agent why` lists what is"
-            ));
-        }
+    /// A person at the machine wants updates now, before their deadline (R-DEPL-33, R-UX-06).
+    fn request(
+        &mut self,
+        updates: &[String],
+        after_hours: bool,
+        peer: Peer,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<Answer, Refusal> {
+        let hours = self.policy.as_ref().map(|policy| &policy.body.settings.people.business_hours);
+        let from = hours.filter(|_| after_hours).map(|hours| hours.free_from(now, zone));
+        let from = from.filter(|from| *from > now);
+        let chosen = client::ask_install(&mut self.view, &self.decision, updates, from, peer.is_root())?;
         let count = chosen.len();
-        self.view.requested.extend(chosen);
-        Answer::said(format!("{count} updates are asked for; see `patchtide-agent why`"))
+        let when = from.map_or_else(String::new, |from| format!(" from {} on", local(from, zone)));
+        Ok(Answer::said(format!(
+            "{count} updates are asked for{when}: {}; see `patchtide-agent list`",
+            names(&chosen)
+        )))
     }
+
+    fn schedule(&mut self, wish: &ScheduleWish, now: Timestamp) -> Result<Answer, Refusal> {
+        let Some(policy) = &self.policy else {
+            return Ok(Answer::refused("no policy has come from the site yet"));
+        };
+        let own = match wish {
+            ScheduleWish::Reset => None,
+            ScheduleWish::Off => Some(None),
+            ScheduleWish::At { time, weekdays } => Some(Some(UserSchedule {
+                time: *time,
+                weekdays: weekdays.iter().copied().filter(|day| (1..=7).contains(day)).collect(),
+                user_may_change: true,
+            })),
+        };
+        client::set_schedule(&mut self.view, policy, own, now)?;
+        Ok(Answer::said(match wish {
+            ScheduleWish::Reset => "the schedule is that of the ClientSettings, if they have one".to_owned(),
+            ScheduleWish::Off => "nothing is installed before its deadline unless somebody asks".to_owned(),
+            ScheduleWish::At { time, .. } => format!(
+                "updates with a deadline are installed at {} before it, within maintenance windows",
+                time.strftime("%H:%M")
+            ),
+        }))
+    }
+
+    fn postpone(&mut self, until: Option<&str>, now: Timestamp, zone: &TimeZone) -> Result<Answer, String> {
+        let until = until.map(|text| times::read(text, now, zone)).transpose()?;
+        let done = client::postpone(&mut self.view, &self.decision, until, now);
+        Ok(Answer::said(match done.map_err(|refusal| refusal.to_string())? {
+            Postponed::Until(until) => {
+                format!("nothing that waits for its deadline happens before {}", local(until, zone))
+            }
+            Postponed::Withdrawn => {
+                "what was asked for is not installed until somebody asks again".to_owned()
+            }
+            Postponed::RestartCalledOff => "the restart that was asked for is called off".to_owned(),
+        }))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what unwrap_or_else gives")]
+fn refused(refusal: Refusal) -> Answer {
+    Answer::refused(refusal.to_string())
 }

@@ -212,7 +212,10 @@ impl Engine {
         let install = self.view.running.install.clone();
         let withdrawn = self.withdraw.take().is_some_and(|withdraw| withdraw.load(Ordering::SeqCst));
         match result {
-            Ok(Prepared::Started) => self.watch_operation(),
+            Ok(Prepared::Started) => {
+                self.view.install_started(now);
+                self.watch_operation();
+            }
             Err(error) if withdrawn => {
                 // What failed under a policy that is gone says nothing about the one in force.
                 tracing::info!(error = %chain(&error), "the batch was withdrawn while it was checked");
@@ -278,10 +281,6 @@ impl Engine {
         if self.view.running.restart_at.is_none() {
             tracing::info!(%at, ?because, "a restart is announced");
             self.view.running.restart_at = Some(at);
-            let message =
-                format!("This machine restarts at {at} to complete updates ({}).", because.join(", "));
-            let root = self.site.root.clone();
-            tokio::task::spawn_blocking(move || drop(root.command(&["wall", &message]).output()));
             return;
         }
         self.view.running.restart_at = Some(at);

@@ -35,6 +35,7 @@ use crate::{
     download::{Sources, locality},
     facts,
     install::{LastFailure, Site, error::reported},
+    notify,
     report::{self, Outbox},
     services::Watched,
     transport::{Transport, error::chain, retry::Backoff},
@@ -237,6 +238,14 @@ impl Engine {
             if carry::lost_content(&self.decision, &self.site.cache, &mut self.view.present) {
                 self.decision = client::decide(policy, &self.view, now, &zone);
             }
+            // Told, then decided anew: each notice comes once. Two rounds at most follow one another.
+            for _ in 0..4 {
+                if !self.view.told(&self.decision, now) {
+                    break;
+                }
+                notify::give(&self.site.root, &zone, &self.decision.notices);
+                self.decision = client::decide(policy, &self.view, now, &zone);
+            }
             let states = report::of_decision(&self.decision);
             let lines = &policy.body.lines;
             self.outbox.forget(|key| match key.split_once('/') {
@@ -332,8 +341,8 @@ impl Engine {
             Event::Services(dead, errors) => self.services_settled(dead, errors)?,
             Event::OtherClient => return Err(RunError::OtherClient),
             Event::Reported(result) => self.reported(result, now)?,
-            Event::Asked(question, reply) => {
-                let answer = self.answer(&question, now);
+            Event::Asked(question, peer, reply) => {
+                let answer = self.answer(&question, peer, now);
                 // The one who asked may have gone.
                 let _ = reply.send(answer);
             }

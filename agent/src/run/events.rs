@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     catalogue::CatalogueError,
-    control::{Answer, Question},
+    control::{Answer, Peer, Question},
     download::DownloadError,
     install::{InstallError, Prepared, operation::Standing},
     report::ReportError,
@@ -44,7 +44,7 @@ pub(crate) enum Event {
     /// A report was answered, or not.
     Reported(Result<Acknowledgement, ReportError>),
     /// Someone at the machine asks.
-    Asked(Question, oneshot::Sender<Answer>),
+    Asked(Question, Peer, oneshot::Sender<Answer>),
 }
 
 /// A scan that ended well.

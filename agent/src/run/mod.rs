@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     catalogue::Catalogues,
+    control::Answer,
     download::Cache,
     identity::{DeviceKey, IdentityError, load_bundle},
     install::{InstallError, Site},
@@ -105,9 +106,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
                 identity = &mut identified => break identity?,
                 () = &mut stop => return Ok(()),
                 event = inbox.recv() => {
-                    if let Some(Event::Asked(question, reply)) = event {
+                    if let Some(Event::Asked(question, peer, reply)) = event {
+                        let answer = if peer.is_root() {
+                            enrolling.answer(&question)
+                        } else {
+                            Answer::refused("this machine is not enrolled at a site yet")
+                        };
                         // The one who asked may have gone.
-                        let _ = reply.send(enrolling.answer(&question));
+                        let _ = reply.send(answer);
                     }
                 }
             }
