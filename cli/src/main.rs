@@ -3,6 +3,8 @@
 mod action;
 mod clock;
 mod kind;
+#[allow(dead_code, reason = "`why` and `plan` read what `snapshot` writes")]
+mod snapshot;
 mod status;
 
 use anyhow::Context as _;
@@ -32,6 +34,19 @@ enum Command {
         /// Output
         #[arg(short, long, value_enum, default_value_t)]
         output: status::Output,
+    },
+    /// Write the site at this moment to a file: clients with facts and states, updates, objects. Keep it confidential
+    Snapshot {
+        /// File, compressed with zstd unless its name ends in .json; readable by its owner alone.
+        /// Default: NAMESPACE.snapshot.json.zst
+        #[arg(short, long)]
+        out: Option<std::path::PathBuf>,
+        /// Name or id of the one client to tell of. Default: all
+        #[arg(long)]
+        client: Option<String>,
+        /// Leave the catalogue out: enough for `why`, not for a plan with new updates
+        #[arg(long)]
+        no_catalogue: bool,
     },
     /// Reconcile an object now
     Reconcile {
@@ -94,6 +109,11 @@ async fn main() -> anyhow::Result<()> {
         Command::Status { deployment, output } => {
             let (client, namespace) = connect().await?;
             status::print(&client, &namespace, deployment.as_deref(), output).await
+        }
+        Command::Snapshot { out, client: of, no_catalogue } => {
+            let (client, namespace) = connect().await?;
+            let wanted = snapshot::Wanted { client: of, catalogue: !no_catalogue, resources: true };
+            snapshot::save(&client, &namespace, out, &wanted).await
         }
         Command::Reconcile { kind, name, wait } => {
             let (client, namespace) = connect().await?;

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     DistributionPoint(DistributionPoint),
     /// A software update point (towards clients) alone.
     SoftwareUpdatePoint(SoftwareUpdatePoint),
+    /// A reporting point alone: the aggregated API that kubectl reads the site database through.
+    ReportingPoint(ReportingPoint),
     /// Print the enrolment bundle that machines are given before their first contact.
     Bundle(Bundle),
     /// Issue a server certificate for a role that runs apart.
@@ -98,6 +100,17 @@ pub(crate) struct SupListen {
     pub(crate) sup_listen: SocketAddr,
 }
 
+/// The reporting point's listener, and the Service through which the kube-apiserver reaches it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RpListen {
+    /// Where the reporting point listens, for the kube-apiserver.
+    #[arg(long, default_value = "0.0.0.0:8446")]
+    pub(crate) rp_listen: SocketAddr,
+    /// The Service, in the site's namespace, that the `APIService` names: its CA is kept there.
+    #[arg(long, default_value = "patchtide-reports")]
+    pub(crate) rp_service: ObjectName,
+}
+
 /// Where the software update points are, for a role that tells others.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SoftwareUpdatePoints {
@@ -145,6 +158,8 @@ pub(crate) struct All {
     pub(crate) dp: DpListen,
     #[command(flatten)]
     pub(crate) sup: SupListen,
+    #[command(flatten)]
+    pub(crate) rp: RpListen,
     /// Distribution point objects that this process serves. Default: every one of the site.
     #[arg(long)]
     pub(crate) dp_name: Vec<ObjectName>,
@@ -215,6 +230,20 @@ pub(crate) struct SoftwareUpdatePoint {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReportingPoint {
+    #[command(flatten)]
+    pub(crate) site: Site,
+    #[command(flatten)]
+    pub(crate) kubernetes: Kubernetes,
+    /// The client CA is not asked for anything here but to be put into the `APIService`: it must be the CA of the server
+    /// certificate, which must be for SERVICE.NAMESPACE.svc.
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    #[command(flatten)]
+    pub(crate) listen: RpListen,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Bundle {
     #[command(flatten)]
     pub(crate) of: Namespace,
@@ -251,5 +280,20 @@ pub(crate) enum DbCommand {
     Verify {
         #[command(flatten)]
         site: Site,
+    },
+    /// Write the site as it is now to a file, as `kubectl patchtide snapshot` does, without the cluster's objects. It names
+    /// every machine with its facts: keep it as confidential as that list.
+    Snapshot {
+        #[command(flatten)]
+        site: Site,
+        /// File, compressed with zstd unless its name ends in `.json`. It is readable by its owner alone.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// Name or id of the one client to tell of. Default: all.
+        #[arg(long)]
+        client: Option<String>,
+        /// Leave the catalogue out.
+        #[arg(long)]
+        no_catalogue: bool,
     },
 }

@@ -1,6 +1,11 @@
 //! Commands that do one thing and end.
 
-use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -8,7 +13,9 @@ use kube::Api;
 use patchtide_controller::keys;
 use patchtide_endpoint::clock;
 use patchtide_protocol::bundle::Bundle;
+use patchtide_reporting_point::snapshot::{Asked, Compression, Reading};
 use patchtide_signer::{ServerName, Signer as _};
+use tokio::sync::mpsc;
 
 use crate::{args, kubernetes, roles};
 
@@ -72,19 +79,32 @@ pub(crate) async fn server_certificate(arguments: args::ServerCertificate) -> an
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let mut file = fs::OpenOptions::new()
+    let mut file = create(path, mode)?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn create(path: &Path, mode: u32) -> anyhow::Result<fs::File> {
+    let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(mode)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    // The mode above is that of a new file only.
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot protect {}", path.display()))?;
+    Ok(file)
 }
 
 /// `patchtide db`.
 pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
-    let args::DbCommand::Verify { site } = arguments.command;
+    let site = match arguments.command {
+        args::DbCommand::Verify { site } => site,
+        args::DbCommand::Snapshot { site, out, client, no_catalogue } => {
+            return snapshot(&site, &out, Asked { client, catalogue: !no_catalogue }).await;
+        }
+    };
     let store = roles::open_store(&site).await?;
     let of_site = store.site(&site.of.namespace);
     let counts = of_site.verify().await.context("the counts cannot be checked")?;
@@ -108,4 +128,20 @@ pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("{} counts differ from a recount, the history is broken in {} places", counts.len(), breaks.len());
+}
+
+async fn snapshot(site: &args::Site, out: &Path, asked: Asked) -> anyhow::Result<()> {
+    let plain = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let compression = if plain { Compression::None } else { Compression::Zstd };
+    let store = roles::open_store(site).await?;
+    let reading = Reading::start(&store.site(&site.of.namespace), &asked, clock::system()()).await?;
+    let mut file = create(out, 0o600)?;
+    let (sender, mut pieces) = mpsc::channel(4);
+    let writing = tokio::spawn(async move { reading.write(compression, &sender).await });
+    while let Some(piece) = pieces.recv().await {
+        file.write_all(&piece?).with_context(|| format!("cannot write {}", out.display()))?;
+    }
+    writing.await.context("the snapshot was not finished")??;
+    file.sync_all().with_context(|| format!("cannot write {}", out.display()))?;
+    store.close().await.context("the site database cannot be closed")
 }

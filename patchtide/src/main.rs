@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             Command::ManagementPoint(arguments) => roles::management_point(arguments).await,
             Command::DistributionPoint(arguments) => roles::distribution_point(arguments).await,
             Command::SoftwareUpdatePoint(arguments) => roles::software_update_point(arguments).await,
+            Command::ReportingPoint(arguments) => roles::reporting_point(arguments).await,
             Command::Bundle(arguments) => commands::bundle(arguments).await,
             Command::ServerCertificate(arguments) => commands::server_certificate(arguments).await,
             Command::Db(arguments) => commands::database(arguments).await,

@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use patchtide_controller::{Advertise, ControllerConfig, clock::SystemClock, keys};
 use patchtide_distribution_point::Names;
 use patchtide_endpoint::clock;
-use patchtide_signer::{Signer, SignerKeys};
+use patchtide_model::SiteName;
+use patchtide_reporting_point::Registration;
+use patchtide_signer::{ServerName, Signer, SignerKeys};
 use patchtide_store::{OpenOptions, Store};
 use url::Url;
 
@@ -28,7 +30,9 @@ pub(crate) async fn all(arguments: args::All) -> anyhow::Result<()> {
     let mut process = Process::start(&arguments.site).await?;
 
     let listeners = [arguments.mp.mp_listen, arguments.dp.dp_listen, arguments.sup.sup_listen];
-    let names = tls::names(&arguments.advertise, &listeners);
+    let mut names = tls::names(&arguments.advertise, &listeners);
+    let registration = registration(site, &arguments.rp, signer.ca_pem());
+    names.push(ServerName::Dns(registration.server_name()));
     let tls = Source::Signer { signer: Arc::clone(&signer), names };
     let tls = process.tls(tls)?;
     let sup = process.software_update_point(arguments.sup.sup_listen, &tls).await?;
@@ -40,6 +44,7 @@ pub(crate) async fn all(arguments: args::All) -> anyhow::Result<()> {
         Names::These(arguments.dp_name.iter().cloned().collect())
     };
     let dp = process.distribution_point(arguments.dp.dp_listen, &tls, served).await?;
+    process.reporting_point(arguments.rp.rp_listen, &tls, &client, registration).await?;
     let advertise = Advertise {
         management_points: strings(&at(mp.port())?),
         software_update_points: strings(&points),
@@ -118,6 +123,21 @@ pub(crate) async fn software_update_point(arguments: args::SoftwareUpdatePoint) 
     process.software_update_point(arguments.listen.sup_listen, &tls).await?;
     process.follow_other_processes();
     process.run().await
+}
+
+/// `patchtide reporting-point`.
+pub(crate) async fn reporting_point(arguments: args::ReportingPoint) -> anyhow::Result<()> {
+    let client = kubernetes::client(&arguments.kubernetes).await?;
+    let mut process = Process::start(&arguments.site).await?;
+    let tls = process.tls(Source::Files(arguments.tls))?;
+    let registration = registration(&arguments.site.of.namespace, &arguments.listen, &tls.client_ca);
+    process.reporting_point(arguments.listen.rp_listen, &tls, &client, registration).await?;
+    process.run().await
+}
+
+fn registration(site: &SiteName, listen: &args::RpListen, ca_pem: &str) -> Registration {
+    let (namespace, service) = (site.to_string(), listen.rp_service.to_string());
+    Registration { namespace, service, ca_pem: ca_pem.to_owned() }
 }
 
 /// Opens the site database that the arguments name.

@@ -4,15 +4,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use axum::Router;
+use kube::Client;
 use patchtide_controller::ControllerConfig;
 use patchtide_distribution_point::{DistributionPoint, Names};
 use patchtide_endpoint::{
     CancellationToken, Clock, Limits, Listener, ListenerConfig, Metrics, VersionRule, clock,
     health::{self, Health},
-    tls::server_config,
+    tls::{server_config, server_config_with},
 };
 use patchtide_management_point::{Config, ManagementPoint};
 use patchtide_protocol::path;
+use patchtide_reporting_point::{Registration, ReportingPoint};
 use patchtide_software_update_point::SoftwareUpdatePoint;
 use patchtide_store::{SiteStore, Store, content::ScrubPace, library::Library};
 use prometheus_client::registry::Registry;
@@ -125,6 +127,16 @@ impl Process {
             metrics: self.metrics.clone(),
             clock: Arc::clone(&self.clock),
         };
+        self.serve(config, tls, router).await
+    }
+
+    async fn serve(
+        &mut self,
+        config: ListenerConfig,
+        tls: &Tls,
+        router: Router,
+    ) -> anyhow::Result<SocketAddr> {
+        let name = config.name;
         let listener = Listener::bind(config).await?;
         let address = listener.address();
         let stop = self.stop.clone();
@@ -188,6 +200,30 @@ impl Process {
         let routes = patchtide_distribution_point::ROUTES;
         self.listen("distribution-point", address, tls, routes, VersionRule::WhenPresent, point.router())
             .await
+    }
+
+    pub(crate) async fn reporting_point(
+        &mut self,
+        address: SocketAddr,
+        tls: &Tls,
+        client: &Client,
+        registration: Registration,
+    ) -> anyhow::Result<SocketAddr> {
+        let (point, following) = ReportingPoint::start(self.store.clone(), client, Arc::clone(&self.clock));
+        self.helpers.push(following);
+        self.helpers.push(tokio::spawn(registration.keep(client.clone())));
+        let config = ListenerConfig {
+            name: "reporting-point",
+            address,
+            site: self.site.of.namespace.clone(),
+            tls: server_config_with(Arc::clone(&tls.slot), point.verifier())?,
+            limits: ReportingPoint::limits(),
+            version: VersionRule::WhenPresent,
+            routes: patchtide_reporting_point::ROUTES,
+            metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        self.serve(config, tls, point.router()).await
     }
 
     pub(crate) fn controller(&mut self, config: ControllerConfig) {

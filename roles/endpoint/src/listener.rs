@@ -248,7 +248,9 @@ impl Server {
         if identity.is_ok() && client.is_none() {
             self.refused("client");
         } else {
-            self.http(stream, activity, Peer { address: source, identity }).await;
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let certificates = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+            self.http(stream, activity, Peer { address: source, identity, certificates }).await;
         }
         drop((client, place));
     }

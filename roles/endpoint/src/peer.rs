@@ -3,6 +3,7 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 use patchtide_protocol::identity::{ClientId, ClientIdentity};
+use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::Refusal;
@@ -14,6 +15,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whom its certificate names.
     pub identity: Result<Arc<ClientIdentity>, Unidentified>,
+    /// The certificates it showed, its own first; none without one. They were good when the connection began.
+    pub certificates: Arc<[CertificateDer<'static>]>,
 }
 
 /// Why a connection names no client.

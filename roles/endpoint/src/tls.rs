@@ -7,7 +7,7 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
     version::TLS13,
 };
@@ -94,12 +94,34 @@ pub fn server_config(
     for root in certificates("site CA", client_ca_pem)? {
         roots.add(root).map_err(TlsError::Root)?;
     }
-    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if !certificate_required {
         verifier = verifier.allow_unauthenticated();
     }
     let verifier = verifier.build().map_err(TlsError::Verifier)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = verified_by(slot, verifier)?;
+    // Tickets instead of a session cache: clients come back hourly, and there may be 100,000 of them. A resumed
+    // session keeps the certificate's bytes; its validity is checked again with every request.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Version)?;
+    Ok(Arc::new(config))
+}
+
+/// The configuration of a listener whose clients are verified by somebody else, with every connection: none is resumed.
+pub fn server_config_with(
+    slot: Arc<CertificateSlot>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = verified_by(slot, verifier)?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn verified_by(
+    slot: Arc<CertificateSlot>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Version)?
         .with_client_cert_verifier(verifier)
@@ -107,9 +129,6 @@ pub fn server_config(
     // No HTTP/2: a client has one question at a time, and resets, continuations, settings and windows to be flooded with
     // are worth more to an attacker than multiplexing is to an agent (reliability.md 4 #87).
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Tickets instead of a session cache: clients come back hourly, and there may be 100,000 of them. A resumed
-    // session keeps the certificate's bytes; its validity is checked again with every request.
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Version)?;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok(config)
 }

@@ -158,12 +158,23 @@ impl SiteStore {
         Ok(self.pages(ONE, client.to_string(), 1).await?.into_iter().next())
     }
 
-    /// Active clients first, then the others, of this name or identity.
+    /// The clients of this name or identity, by identity; when one of them is active, only those that are.
     pub async fn clients_called(&self, name: &str) -> Result<Vec<ClientId>> {
-        let query = sql("SELECT uuid FROM client WHERE site = $1 AND (uuid = $2 OR name = $2) \
-                         ORDER BY CASE WHEN state = 1 THEN 0 ELSE 1 END, uuid");
-        let rows = self.rows("a client", query.bind(self.site.as_str()).bind(name)).await?;
-        rows.iter().map(|row| row.parse(0, "client id")).collect()
+        let query =
+            sql("SELECT uuid, state FROM client WHERE site = $1 AND (uuid = $2 OR name = $2) ORDER BY uuid");
+        let mut clients = Vec::new();
+        for row in self.rows("a client", query.bind(self.site.as_str()).bind(name)).await? {
+            clients.push((row.parse(0, "client id")?, row.int(1)? == 1));
+        }
+        let any = clients.iter().any(|(_, active)| *active);
+        Ok(clients.into_iter().filter(|(_, active)| *active || !any).map(|(id, _)| id).collect())
+    }
+
+    /// The clients after `after`, at most `limit` of them, by identity.
+    pub async fn clients_after(&self, after: Option<ClientId>, limit: usize) -> Result<Vec<Client>> {
+        let after = after.map_or_else(String::new, |client| client.to_string());
+        let query = sql(PAGE).bind(self.site.as_str()).bind(after).bind(len(limit));
+        self.rows("the clients", query).await?.iter().map(registry::client).collect()
     }
 
     async fn pages(&self, which: &'static str, uuid: String, limit: i64) -> Result<Vec<ClientPage>> {

@@ -12,7 +12,7 @@ use super::revision::{blocking, parallel, read};
 use crate::{
     Result, SiteStore,
     intake::counts::REQUIRED,
-    sql::{Many, Row, Value, sql},
+    sql::{Many, Row, Value, len, sql},
 };
 
 const BY_NAME: Many = Many {
@@ -161,6 +161,18 @@ impl SiteStore {
             }
         }
         Ok(matches)
+    }
+
+    /// The updates of the site after the number `after` (0: from the beginning), at most `limit` of them, and the number of
+    /// the last one; none: there are no more.
+    pub async fn updates_after(&self, after: i64, limit: usize) -> Result<(Vec<Update>, Option<i64>)> {
+        let query = sql("SELECT id, line, posted, superseded_by, expired, body FROM software_update \
+                         WHERE id > $2 AND line IN (SELECT id FROM line WHERE site = $1) ORDER BY id LIMIT $3");
+        let query = query.bind(self.site.as_str()).bind(after).bind(len(limit));
+        let rows = self.rows("the catalogue", query).await?;
+        let last = rows.last().map(|row| row.int(0)).transpose()?;
+        let found: BTreeMap<i64, Update> = updates(rows).await?.into_iter().collect();
+        Ok((found.into_values().collect(), last))
     }
 
     /// A leaf by its name; of several with the same name, one of a current update.
