@@ -185,7 +185,7 @@ impl Calendar {
     }
 
     /// The next opening from `from` on that lasts at least `need`; of one that is open already, the rest counts. *Never* is
-    /// a proof (`proof`), and an opening of no length is none.
+    /// a proof (`proof`). An opening without end is long enough for everything.
     pub fn next_opening(&self, from: Timestamp, need: SignedDuration) -> NextOpening {
         let (mut sweep, mut at) = (self.tracks.sweep(), floor(from));
         let mut longest: Option<Span> = None;
@@ -194,7 +194,7 @@ impl Calendar {
         while let Some((start, end)) = sweep.forward(at, horizon) {
             let found = span((start, end));
             let usable = Span { start: found.start.max(from), end: found.end };
-            if usable.length() >= need {
+            if usable.length() >= need || found.until().is_none() {
                 if usable.start == from {
                     return NextOpening::Now { until: found.until() };
                 }

@@ -20,6 +20,8 @@ mod zone;
 mod examples;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod proofs;
 
 pub use calendar::{Calendar, NeverReason, NextOpening, Openness, Purpose};
 pub use occurrence::WindowError;
