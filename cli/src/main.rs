@@ -6,6 +6,7 @@ mod kind;
 #[allow(dead_code, reason = "`why` and `plan` read what `snapshot` writes")]
 mod snapshot;
 mod status;
+mod windows;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long)]
         no_catalogue: bool,
     },
+    /// When maintenance windows open: of a file, without a cluster, or of the site
+    Windows(windows::Options),
     /// Reconcile an object now
     Reconcile {
         /// Kind, plural or short name, for example gsrc
@@ -104,6 +107,7 @@ async fn connect(context: Option<String>, namespace: Option<String>) -> anyhow::
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Arguments { namespace, context, command } = Arguments::parse();
+    let site = namespace.clone();
     let connect = || connect(context, namespace);
     match command {
         Command::Status { deployment, output } => {
@@ -114,6 +118,11 @@ async fn main() -> anyhow::Result<()> {
             let (client, namespace) = connect().await?;
             let wanted = snapshot::Wanted { client: of, catalogue: !no_catalogue, resources: true };
             snapshot::save(&client, &namespace, out, &wanted).await
+        }
+        Command::Windows(options) if options.is_offline() => options.run_file(site.as_deref(), clock::now()),
+        Command::Windows(options) => {
+            let (client, namespace) = connect().await?;
+            options.run(&client, &namespace, clock::now()).await
         }
         Command::Reconcile { kind, name, wait } => {
             let (client, namespace) = connect().await?;

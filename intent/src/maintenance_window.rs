@@ -19,6 +19,12 @@ pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Prob
         spec.effective_from.as_deref().map(|text| date("effectiveFrom", text)).transpose()?;
     let effective_until =
         spec.effective_until.as_deref().map(|text| date("effectiveUntil", text)).transpose()?;
+    if effective_from.is_none() && every(&spec.recurrence) > 1 {
+        return Err(Problem::stalled(
+            reason::INVALID_SPEC,
+            "effectiveFrom: is missing: an every of 2 or more is counted from it",
+        ));
+    }
     // Without a first day nothing is counted from anywhere: `every` is 1 then, and any day serves.
     let anchor = effective_from.unwrap_or(civil::Date::constant(2000, 1, 3));
     let mut recurrence = recurrence(&spec.recurrence, anchor)?;
@@ -51,6 +57,14 @@ pub fn validate(name: &str, spec: &MaintenanceWindowSpec) -> Result<Window, Prob
     };
     window.validate().map_err(|error| Problem::stalled(reason::INVALID_SPEC, told(&window, &error)))?;
     Ok(window)
+}
+
+fn every(wished: &Wished) -> u32 {
+    let daily = wished.daily.as_ref().map(|daily| daily.every);
+    let weekly = wished.weekly.as_ref().map(|weekly| weekly.every);
+    let by_date = wished.monthly_by_date.as_ref().map(|monthly| monthly.every);
+    let by_weekday = wished.monthly_by_weekday.as_ref().map(|monthly| monthly.every);
+    daily.or(weekly).or(by_date).or(by_weekday).unwrap_or(1)
 }
 
 /// The error with what was perhaps meant: the zone whose name is nearest (reliability.md #94).

@@ -82,7 +82,6 @@ pub enum Installer {
 
 impl Installer {
     /// Whether it is apt's transaction, as it is where nothing is said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     pub const fn is_apt(&self) -> bool {
         matches!(self, Self::Apt)
     }

@@ -46,14 +46,18 @@ const EXAMPLES: [(&str, &str); 3] = [
     ("patchtide-management-point", "bench_intake"),
 ];
 
-/// Measurements of the site database alone, which cargo starts itself: name and bench target.
-const STORE: [(&str, &str); 2] = [("rows", "intake"), ("catalogue", "catalogue")];
+/// Measurements of one crate alone, which cargo starts itself: name, package and bench target.
+const ALONE: [(&str, &str, &str); 3] = [
+    ("rows", "patchtide-store", "intake"),
+    ("catalogue", "patchtide-store", "catalogue"),
+    ("windows", "patchtide-model", "windows"),
+];
 
 /// Options of the measurements.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
     /// What to measure: apt-sync, distribution-point, intake, rows (intake of the site database against a row layout),
-    /// catalogue (syncs into the site database); all when none is named
+    /// catalogue (syncs into the site database), windows (answers about maintenance windows); all when none is named
     names: Vec<String>,
 }
 
@@ -61,8 +65,8 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         setup::packages()?;
         setup::bench_packages()?;
-        let (store, others): (Vec<_>, Vec<_>) =
-            self.names.iter().partition(|name| STORE.iter().any(|(known, _)| known == name));
+        let (alone, others): (Vec<_>, Vec<_>) =
+            self.names.iter().partition(|name| ALONE.iter().any(|(known, ..)| known == name));
         // Packages of their own: what is measured is built as it is shipped, without what other crates add to features.
         if self.names.is_empty() || !others.is_empty() {
             let mut command = cargo();
@@ -79,9 +83,9 @@ impl Bench {
                 .arg(examples)
                 .args(others))?;
         }
-        for (name, target) in STORE {
-            if self.names.is_empty() || store.iter().any(|wanted| *wanted == name) {
-                run(cargo().args(["bench", "--package", "patchtide-store", "--bench", target]))?;
+        for (name, package, target) in ALONE {
+            if self.names.is_empty() || alone.iter().any(|wanted| *wanted == name) {
+                run(cargo().args(["bench", "--package", package, "--bench", target]))?;
             }
         }
         Ok(())

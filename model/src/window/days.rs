@@ -36,43 +36,30 @@ pub(super) enum Days {
 }
 
 impl Days {
-    /// None: a number is out of range, so it names no day.
-    pub(super) fn of(recurrence: &Recurrence) -> Option<Self> {
-        let step = |every: u8, most: u8| (1..=most).contains(&every).then_some(i64::from(every));
-        Some(match recurrence {
+    /// Of a recurrence whose numbers were checked; others name some days, and never fail.
+    pub(super) fn of(recurrence: &Recurrence) -> Self {
+        let step = |every: u8| i64::from(every).max(1);
+        match recurrence {
             Recurrence::Once { date } => Self::Once(number(*date)),
-            Recurrence::Daily { every, anchor } => {
-                Self::Every { step: step(*every, 31)?, phase: number(*anchor) }
-            }
+            Recurrence::Daily { every, anchor } => Self::Every { step: step(*every), phase: number(*anchor) },
             Recurrence::Weekly { every, anchor, weekdays } => {
-                let mut mask = 0_u8;
-                for weekday in weekdays {
-                    mask |= 1 << weekday.checked_sub(1).filter(|day| *day < 7)?;
-                }
-                if mask == 0 {
-                    return None;
-                }
-                Self::Weeks { step: step(*every, 4)?, phase: week(number(*anchor)), mask }
+                let bit = |weekday: &u8| 1_u8.checked_shl(u32::from(*weekday)).unwrap_or_default() >> 1;
+                let mask = weekdays.iter().map(bit).fold(0, |mask, bit| mask | bit);
+                Self::Weeks { step: step(*every), phase: week(number(*anchor)), mask }
             }
             Recurrence::MonthlyByDate { every, anchor, day } => {
-                if *day > 31 {
-                    return None;
-                }
-                Self::MonthDay { step: step(*every, 12)?, phase: month(*anchor), day: *day }
+                Self::MonthDay { step: step(*every), phase: month(*anchor), day: *day }
             }
             Recurrence::MonthlyByWeekday { every, anchor, order, weekday, offset_days } => {
-                if *order > 4 || *offset_days > 31 || !(1..=7).contains(weekday) {
-                    return None;
-                }
                 Self::MonthWeekday {
-                    step: step(*every, 12)?,
+                    step: step(*every),
                     phase: month(*anchor),
                     order: *order,
                     weekday: i64::from(*weekday) - 1,
                     offset: i64::from(*offset_days),
                 }
             }
-        })
+        }
     }
 
     /// The first of its days that is not before `day`.

@@ -22,6 +22,8 @@ mod examples;
 mod oracle;
 #[cfg(test)]
 mod proofs;
+#[cfg(test)]
+mod walker;
 
 pub use calendar::{Calendar, NeverReason, NextOpening, Openness, Purpose};
 pub use occurrence::WindowError;

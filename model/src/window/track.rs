@@ -43,7 +43,7 @@ impl Track {
             Zone::Iana(name) => Table::named(name)?,
         };
         Some(Self {
-            days: Days::of(&window.recurrence)?,
+            days: Days::of(&window.recurrence),
             first: window.effective_from.map_or(days::FIRST, number),
             last: window.effective_until.map_or(days::LAST, number),
             time: window.start.duration_since(civil::Time::midnight()).as_secs(),
