@@ -10,7 +10,7 @@ use crate::shell::{cargo, run};
 type Package = (&'static str, &'static str);
 
 /// For building the workspace, and for the tests and the demo.
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 17] = [
     ("build-essential", "C compiler and linker for crates with C parts"),
     ("pkg-config", "finds OpenSSL"),
     ("libssl-dev", "https and ssh of libgit2"),
@@ -24,6 +24,10 @@ const PACKAGES: [Package; 13] = [
     ("iproute2", "client hosts have their own network"),
     ("util-linux", "client hosts have their own namespaces"),
     ("postgresql", "the site database is tested on a real server"),
+    ("systemd", "busctl shows notices of the agent on desktops"),
+    ("dbus-daemon", "session bus of a desktop that the agent tells"),
+    ("python3-dbus", "the desktop itself"),
+    ("python3-gi", "the desktop's loop"),
 ];
 
 /// Peers of the measurements.

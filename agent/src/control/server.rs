@@ -16,12 +16,10 @@ use crate::run::Event;
 const LIMIT: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Questions of root at a time.
-const ROOTS: usize = 16;
-/// Those of all others together, so that nobody keeps root out or the machine busy.
-const OTHERS: usize = 4;
-/// How long one of them takes at least.
-const PACE: Duration = Duration::from_millis(250);
+/// Connections of root, and of all others together: nobody keeps root out. Who finds no room is hung up on.
+const ROOM: usize = 32;
+/// How long a question of another than root takes at least, one after the other: nobody keeps the agent busy.
+const PACE: Duration = Duration::from_millis(100);
 
 /// Opens the socket and answers until the task is ended. Everybody may connect: the kernel says who it is, and
 /// [`super::rights`] what for.
@@ -36,7 +34,8 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<Joi
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-    let (roots, others) = (Arc::new(Semaphore::new(ROOTS)), Arc::new(Semaphore::new(OTHERS)));
+    let turns = Arc::new(Semaphore::new(1));
+    let (roots, others) = (Arc::new(Semaphore::new(ROOM)), Arc::new(Semaphore::new(ROOM)));
     Ok(tokio::spawn(async move {
         loop {
             match listener.accept().await {
@@ -44,14 +43,11 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<Joi
                     let Ok(credentials) = stream.peer_cred() else { continue };
                     let peer = Peer { user: credentials.uid() };
                     let room = if peer.is_root() { &roots } else { &others };
-                    // Who finds no room is hung up on.
                     let Ok(permit) = Arc::clone(room).try_acquire_owned() else { continue };
                     let events = events.clone();
+                    let turns = (!peer.is_root()).then(|| Arc::clone(&turns));
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(PATIENCE * 2, serve(stream, peer, events)).await;
-                        if !peer.is_root() {
-                            tokio::time::sleep(PACE).await;
-                        }
+                        let _ = tokio::time::timeout(PATIENCE * 2, serve(stream, peer, events, turns)).await;
                         drop(permit);
                     });
                 }
@@ -64,10 +60,19 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> io::Result<Joi
     }))
 }
 
-async fn serve(stream: UnixStream, peer: Peer, events: mpsc::Sender<Event>) -> io::Result<()> {
+async fn serve(
+    stream: UnixStream,
+    peer: Peer,
+    events: mpsc::Sender<Event>,
+    turns: Option<Arc<Semaphore>>,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LIMIT)).read_line(&mut line).await?;
+    let turn = match &turns {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
     let answer = match serde_json::from_str::<Question>(&line) {
         Err(error) => Answer::refused(format!("not a question this agent knows: {error}")),
         Ok(question) => {
@@ -82,5 +87,9 @@ async fn serve(stream: UnixStream, peer: Peer, events: mpsc::Sender<Event>) -> i
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
     write.write_all(text.as_bytes()).await?;
-    write.shutdown().await
+    write.shutdown().await?;
+    if turn.is_some() {
+        tokio::time::sleep(PACE).await;
+    }
+    Ok(())
 }

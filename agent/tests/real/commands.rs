@@ -49,7 +49,7 @@ async fn the_commands_say_and_do_what_they_are_for() {
     assert!(ok && said.contains("Update is required") && said.contains("suspend"), "{said}");
     assert!(said.contains("needs demo-a:all 2"), "{said}");
     let (ok, said) = command(&machine, &["install", "demo/test/main:other@1"]);
-    assert!(!ok && said.contains("is not deployed to this machine"), "{said}");
+    assert!(!ok && said.contains("is not offered to this machine"), "{said}");
 
     assert!(command(&machine, &["scan"]).0);
     let second = site.said("the scan that was asked for", first, &machine.log, scanned).await;

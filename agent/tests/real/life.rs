@@ -57,6 +57,14 @@ impl Machine {
         self.agent = Some(Daemon::spawn("agent", &command, &self.log).unwrap());
     }
 
+    /// The same, started by another program that becomes the agent.
+    pub(crate) fn start_in(&mut self, words: &[&str]) {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_patchtide-agent"));
+        command.arg("--root").arg(self.ground.site.root.folder()).arg("run");
+        self.agent = Some(Daemon::spawn("agent", &command, &self.log).unwrap());
+    }
+
     /// Kills the agent alone, at once.
     pub(crate) fn kill(&mut self) {
         let agent = self.agent.take().unwrap();

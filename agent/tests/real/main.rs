@@ -12,6 +12,7 @@ mod install;
 mod life;
 mod network;
 mod packages;
+mod people;
 mod pins;
 mod recovery;
 mod scan;
