@@ -3,10 +3,12 @@
 mod action;
 mod clock;
 mod kind;
-#[allow(dead_code, reason = "`why` and `plan` read what `snapshot` writes")]
+mod plan;
 mod snapshot;
 mod status;
 mod windows;
+
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -51,6 +53,8 @@ enum Command {
     },
     /// When maintenance windows open: of a file, without a cluster, or of the site
     Windows(windows::Options),
+    /// What a change of YAML would do, before it is committed or merged; exit status 0 nothing, 2 changes, 1 error
+    Plan(plan::Arguments),
     /// Reconcile an object now
     Reconcile {
         /// Kind, plural or short name, for example gsrc
@@ -105,11 +109,13 @@ async fn connect(context: Option<String>, namespace: Option<String>) -> anyhow::
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { namespace, context, command } = Arguments::parse();
     let site = namespace.clone();
     let connect = || connect(context, namespace);
-    match command {
+    let done = match command {
+        // Its exit status tells more than whether it worked.
+        Command::Plan(arguments) => return plan::run(arguments, connect()).await.map(ExitCode::from),
         Command::Status { deployment, output } => {
             let (client, namespace) = connect().await?;
             status::print(&client, &namespace, deployment.as_deref(), output).await
@@ -141,5 +147,6 @@ async fn main() -> anyhow::Result<()> {
             let (client, namespace) = connect().await?;
             action::suspend(&client, &namespace, &kind, &name, false).await
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

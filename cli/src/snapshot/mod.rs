@@ -12,7 +12,6 @@ use anyhow::Context as _;
 use kube::Client;
 use patchtide_planner::snapshot::Snapshot;
 
-#[allow(unused_imports, reason = "`why` and `plan` read what `snapshot` writes")]
 pub(crate) use read::read;
 
 /// What of the site is wanted.

@@ -8,7 +8,6 @@ pub mod history;
 pub mod peer;
 pub mod relay;
 pub mod signature;
-pub mod tree;
 pub mod url;
 
-pub use patchtide_intent::yaml::{document, object, schema, verdict};
+pub use patchtide_intent::yaml::{document, object, schema, tree, verdict};

@@ -3,4 +3,5 @@
 pub mod document;
 pub mod object;
 pub mod schema;
+pub mod tree;
 pub mod verdict;

@@ -40,6 +40,16 @@ pub struct Files {
     pub findings: Vec<Finding>,
 }
 
+/// Whether a file of this name is read for objects. Hidden files (`.gitlab-ci.yml`) are other tools', and so is what
+/// kubectl and Flux read beside the objects.
+pub fn is_object_file(name: &str) -> bool {
+    let (stem, ending) = name.rsplit_once('.').unwrap_or_default();
+    !stem.is_empty()
+        && !name.starts_with('.')
+        && matches!(ending, "yaml" | "yml")
+        && !matches!(name, "kustomization.yaml" | "kustomization.yml")
+}
+
 /// The objects of a revision in a stable order, and all findings.
 #[derive(Debug, Default)]
 pub struct Revision {

@@ -142,7 +142,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A length of time as durations are written in YAML: `14d`, `1h30m`, `0s`.
-pub(super) fn length(length: SignedDuration) -> String {
+pub fn length(length: SignedDuration) -> String {
     let mut left = length.as_secs().max(0);
     let mut text = String::new();
     for (unit, seconds) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {

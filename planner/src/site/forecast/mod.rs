@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     after::{Tables, known_leaves},
-    fields::SettingChange,
+    fields::{SettingChange, length},
     outlook::{Nearest, Outlook, Restarts, Unreachable, When, WindowUse, outlook_of},
     sample::Sample,
 };

@@ -7,7 +7,7 @@ use patchtide_model::{
     ClientId, ObjectName,
     deployment::Deployment,
     policy::DeploymentPolicy,
-    window::{NextOpening, Span},
+    window::{NeverReason, NextOpening, Span},
 };
 use serde::{Deserialize, Serialize};
 
@@ -105,9 +105,9 @@ pub enum When {
     },
     /// No opening has room.
     Never {
-        /// The longest that there is.
+        /// How long the longest is.
         #[serde(skip_serializing_if = "Option::is_none")]
-        longest: Option<Span>,
+        longest: Option<SignedDuration>,
     },
     /// It is optional: when a person asks for it.
     OnRequest,
@@ -147,6 +147,8 @@ pub enum Nearest {
         /// The longest that there is; none: none opens ever again.
         #[serde(skip_serializing_if = "Option::is_none")]
         longest: Option<Span>,
+        /// Why.
+        reason: NeverReason,
     },
 }
 
@@ -297,7 +299,7 @@ fn of_class<'a>(
 /// come, only an opening that never comes is told.
 fn late(book: &Book, from: Timestamp, deadline: Timestamp, needs: SignedDuration) -> Option<Nearest> {
     match book.next(from, needs) {
-        NextOpening::Never { longest, .. } => Some(Nearest::Never { longest }),
+        NextOpening::Never { longest, reason } => Some(Nearest::Never { longest, reason }),
         NextOpening::At(span) if deadline > from && span.start > deadline => {
             Some(Nearest::After { start: span.start, end: span.end })
         }
@@ -384,7 +386,7 @@ fn when(opening: NextOpening, from: Timestamp) -> When {
         NextOpening::At(span) => {
             When::Window { start: span.start, end: (span.end != Timestamp::MAX).then_some(span.end) }
         }
-        NextOpening::Never { longest, .. } => When::Never { longest },
+        NextOpening::Never { longest, .. } => When::Never { longest: longest.map(|span| span.length()) },
     }
 }
 

@@ -200,7 +200,9 @@ fn a_client_that_can_never_meet_its_deadline_is_named_with_the_nearest_window() 
     after.objects.windows.get_mut(&name("late")).unwrap().duration = minutes(25);
     let unreachable = of(&before, &after).deployments[0].after.clone().unwrap().unreachable;
     assert_eq!(unreachable[0].needs, SignedDuration::from_secs(25 * 60 + 30));
-    let Nearest::Never { longest: Some(longest) } = unreachable[0].nearest else { panic!("{unreachable:?}") };
+    let Nearest::Never { longest: Some(longest), .. } = unreachable[0].nearest else {
+        panic!("{unreachable:?}")
+    };
     assert_eq!(longest.length(), minutes(25));
     // Allowed outside windows: nothing to miss.
     after.objects.deployments.get_mut(&name("first")).unwrap().settings.install_outside_windows = true;

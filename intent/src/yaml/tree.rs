@@ -39,7 +39,7 @@ impl Default for Limits {
     }
 }
 
-pub use patchtide_intent::yaml::object::Files;
+pub use super::object::Files;
 
 /// Why a commit cannot be read at all.
 #[derive(Debug, thiserror::Error)]

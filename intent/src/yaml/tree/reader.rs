@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use git2::{ObjectType, Oid, Repository, Tree};
 
 use super::{
-    super::verdict::{Finding, Place, clean},
+    super::{
+        object::is_object_file,
+        verdict::{Finding, Place, clean},
+    },
     Files, LINK, Limits, TreeError, folder,
 };
 
@@ -63,7 +66,7 @@ impl<'a> Reader<'a> {
                 ));
                 continue;
             }
-            let yaml = is_yaml(name);
+            let yaml = is_object_file(name);
             match (entry.kind(), entry.filemode()) {
                 (Some(ObjectType::Tree), _) if name.starts_with('.') => {}
                 (Some(ObjectType::Tree), _) => {
@@ -86,7 +89,7 @@ impl<'a> Reader<'a> {
                     place,
                     "submodules are not followed; give their repository a GitSource of its own",
                 )),
-                (Some(ObjectType::Blob), _) if yaml && !is_kustomization(name) => {
+                (Some(ObjectType::Blob), _) if yaml => {
                     self.blob(entry.id(), place)?;
                 }
                 _ => {}
@@ -153,17 +156,6 @@ impl<'a> Reader<'a> {
         self.out.files.insert(place.path, blob.content().to_vec());
         Ok(())
     }
-}
-
-/// Hidden files (`.gitlab-ci.yml`) are other tools', as hidden folders are.
-fn is_yaml(name: &str) -> bool {
-    let (stem, ending) = name.rsplit_once('.').unwrap_or_default();
-    !stem.is_empty() && !name.starts_with('.') && matches!(ending, "yaml" | "yml")
-}
-
-/// What kubectl and Flux read beside the objects.
-fn is_kustomization(name: &str) -> bool {
-    matches!(name, "kustomization.yaml" | "kustomization.yml")
 }
 
 fn acceptable(name: &str) -> bool {
