@@ -64,9 +64,6 @@ impl Days {
 
     /// The first of its days that is not before `day`.
     pub(super) fn next(&self, day: i64) -> Option<i64> {
-        if day > LAST {
-            return None;
-        }
         let day = day.max(FIRST);
         let found = match self {
             Self::Once(only) => Some(*only).filter(|only| *only >= day),
@@ -100,9 +97,6 @@ impl Days {
 
     /// The last of its days that is not after `day`.
     pub(super) fn previous(&self, day: i64) -> Option<i64> {
-        if day < FIRST {
-            return None;
-        }
         let day = day.min(LAST);
         let found = match self {
             Self::Once(only) => Some(*only).filter(|only| *only <= day),

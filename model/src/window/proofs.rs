@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use proptest::prelude::*;
 
 use super::{
+    days,
     examples::plain,
     proof::Direction,
     sweep::{BEGIN, END, Tracks},
@@ -183,6 +184,13 @@ fn what_is_far_away_is_found_in_both_directions() {
     assert_eq!(last.start, instant("9999-12-30T00:00:00Z"));
     assert_eq!(always.occurrences_back(&TimeZone::UTC, first.start).next(), None);
     assert_eq!(always.occurrences(&TimeZone::UTC, last.end).next(), None);
+    // On the last day of the calendar, where a zone is ahead, there is time for one more.
+    let ahead = daily(0, 60, "Pacific/Kiritimati");
+    let last = ahead.occurrences_back(&TimeZone::UTC, Timestamp::MAX).next().unwrap();
+    assert_eq!(last, at("9999-12-30T10:00:00Z", 1));
+    assert_eq!(ahead.occurrences(&TimeZone::UTC, instant("9999-12-30T09:00:00Z")).next(), Some(last));
+    assert_eq!(days::number(civil::Date::MIN), days::FIRST);
+    assert_eq!(days::number(civil::Date::MAX), days::LAST);
     let year = civil::date(-9999, 1, 1);
     for recurrence in [
         Recurrence::Weekly { every: 4, anchor: year, weekdays: vec![1, 7] },
