@@ -1,5 +1,7 @@
 //! `kubectl patchtide windows -f` as people run it: no cluster, the example file, all three outputs, and mistakes.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     io::Write as _,
     process::{Command, Output, Stdio},
