@@ -23,8 +23,8 @@ use std::{
 
 use super::{
     days::{self, gcd},
-    sweep::{BEGIN, Tracks},
-    table::{CYCLE, DAY, REGULAR, Table},
+    sweep::{BEGIN, END, Tracks},
+    table::{CYCLE, DAY, Look, REGULAR, Table},
     track::Track,
 };
 
@@ -131,6 +131,14 @@ impl Tracks {
         };
         let from = from.saturating_sub(AFTERMATH);
         let to = to.saturating_add(AFTERMATH);
+        // With one zone, as nearly always, what its changes look like is known.
+        if let ([table], Direction::Forward) = (&tables[..], direction) {
+            let looks = table.looks(|| looks_of(table));
+            let ahead = looks.iter().filter(|look| look.last >= from);
+            let offsets = ahead.clone().map(|look| look.offset).chain([table.offset(from)]);
+            let steady = offsets.map(|offset| vec![offset]).collect();
+            return self.longest_of(&tables, steady, ahead.map(|look| look.one));
+        }
         let mut changes: Vec<(i64, usize, i64)> = tables
             .iter()
             .enumerate()
@@ -152,12 +160,22 @@ impl Tracks {
             }
         }
 
+        self.longest_of(&tables, steady, jumps.into_values())
+    }
+
+    /// The longest opening with each of these offsets for ever, and around each of these changes.
+    fn longest_of(
+        &self,
+        tables: &[Arc<Table>],
+        steady: BTreeSet<Vec<i64>>,
+        jumps: impl Iterator<Item = i64>,
+    ) -> Option<i64> {
         let mut longest = 0;
         for offsets in steady {
-            let fixed = self.with_offsets(&tables, &offsets);
+            let fixed = self.with_offsets(tables, &offsets);
             longest = longest.max(fixed.longest_between(SOME_MONDAY, SOME_MONDAY + WEEK)?);
         }
-        for instant in jumps.into_values() {
+        for instant in jumps {
             longest = longest.max(self.longest_between(instant - DAY, instant + AFTERMATH)?);
         }
         Some(longest)
@@ -227,6 +245,22 @@ impl Track {
         let (days, same) = self.days.by_weekday();
         (Self { days, first: days::FIRST, last: days::LAST, ..self.clone() }, same)
     }
+}
+
+/// The looks of all changes of one zone.
+fn looks_of(table: &Table) -> Vec<Look> {
+    let changes: Vec<_> = table.changes(BEGIN, END).map(|(at, offset)| (at, 0, offset)).collect();
+    let mut found: BTreeMap<Vec<i64>, Look> = BTreeMap::new();
+    for (index, (at, _, offset)) in changes.iter().enumerate() {
+        let before = table.offset(at - 1);
+        let look = found.entry(looks(&changes, index, &[before])).or_insert(Look {
+            one: *at,
+            last: *at,
+            offset: *offset,
+        });
+        look.last = *at;
+    }
+    found.into_values().collect()
 }
 
 /// What a change of an offset looks like: when in the week, from which offsets, and what other changes are near.

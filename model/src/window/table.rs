@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
 };
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -31,7 +31,7 @@ const MARGIN: i64 = 183 * DAY;
 const REMEMBERED: usize = 64;
 
 /// The offsets of one zone.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Table {
     /// The first second of each stretch with one offset; the first stretch begins before all time.
     starts: Vec<i64>,
@@ -39,12 +39,32 @@ pub(super) struct Table {
     offsets: Vec<i64>,
     /// The latest reading of the clock, exclusive, up to the end of that stretch.
     read: Vec<i64>,
+    /// What its changes look like, worked out when it is first asked for.
+    looks: OnceLock<Vec<Look>>,
 }
+
+/// Changes of the offset that look alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// One of them, and the last of them.
+    pub one: i64,
+    pub last: i64,
+    /// The offset after each.
+    pub offset: i64,
+}
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.starts, &self.offsets) == (&other.starts, &other.offsets)
+    }
+}
+
+impl Eq for Table {}
 
 impl Table {
     /// A zone that never changes.
     pub(super) fn fixed(offset: i64) -> Self {
-        Self { starts: vec![i64::MIN], offsets: vec![offset], read: vec![i64::MAX] }
+        Self { starts: vec![i64::MIN], offsets: vec![offset], read: vec![i64::MAX], looks: OnceLock::new() }
     }
 
     fn new(zone: &TimeZone) -> Self {
@@ -67,7 +87,7 @@ impl Table {
             latest = starts.get(index + 1).map_or(i64::MAX, |end| latest.max(end + offset));
             read.push(latest);
         }
-        Self { starts, offsets, read }
+        Self { starts, offsets, read, looks: OnceLock::new() }
     }
 
     /// The table of a zone, worked out once for each.
@@ -112,6 +132,11 @@ impl Table {
         let first = self.starts.partition_point(|start| *start < from).max(1);
         let changes = self.starts.iter().copied().zip(self.offsets.iter().copied());
         changes.skip(first).take_while(move |(at, _)| *at < to)
+    }
+
+    /// The different looks of all its changes, as `work_out` finds them.
+    pub(super) fn looks(&self, work_out: impl FnOnce() -> Vec<Look>) -> &[Look] {
+        self.looks.get_or_init(work_out)
     }
 
     /// From when on (or up to when) the zone only repeats, and after how many days it does: its first or last change of
