@@ -2,6 +2,7 @@
 
 mod build;
 mod certificates;
+mod reports;
 mod start;
 
 pub use build::{Programs, programs};

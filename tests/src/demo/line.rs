@@ -57,7 +57,7 @@ pub struct Line {
     /// What the steps before the commit took.
     pub(super) times: Vec<(&'static str, Duration)>,
     server_log: PathBuf,
-    _metrics: PortLease,
+    _ports: [PortLease; 2],
 }
 
 /// One host of the line.
@@ -123,14 +123,16 @@ impl Line {
         times.push(("cluster", step.done("ready")));
 
         let step = Step::start("patchtide all, on SQLite, with the rights of its service account only");
-        let metrics = PortLease::take()?;
+        let (metrics, reports) = (PortLease::take()?, PortLease::take()?);
         let server_log = folder.join("patchtide.log");
-        let server = start_server(folder, &network, &kubeconfig, &metrics, &server_log)?;
+        let server = start_server(folder, &network, &kubeconfig, [&metrics, &reports], &server_log)?;
         wait::until("the server to be ready", Duration::from_mins(1), || {
             server.check().map_err(|error| error.to_string())?;
             http_ok(metrics.port(), "/readyz")
         })
         .inspect_err(|_| eprintln!("{}", tail(&server_log, 30)))?;
+        step.detail("registering the reporting point");
+        plane.register_reports(reports.port())?;
         times.push(("server", step.done(format!("ready; log: {}", server_log.display()))));
 
         let step = Step::start("A Git repository from examples/quickstart/, committed");
@@ -155,7 +157,7 @@ impl Line {
             window,
             times,
             server_log,
-            _metrics: metrics,
+            _ports: [metrics, reports],
         };
         line.boot(&kubeconfig)?;
         Ok(line)
@@ -248,6 +250,7 @@ impl Line {
         println!("  {} db-1 patchtide-agent why         # on a host: the chain of gates", on.display());
         println!("  {} web-1 dpkg-query -W", on.display());
         println!("  less {}", self.server_log.display());
+        println!("  kubectl patchtide -n {NAMESPACE} snapshot --out site.json   # with KUBECONFIG as above");
     }
 }
 
@@ -301,7 +304,7 @@ fn start_server(
     folder: &Path,
     network: &Network,
     kubeconfig: &Path,
-    metrics: &PortLease,
+    [metrics, reports]: [&PortLease; 2],
     log: &Path,
 ) -> Result<Daemon> {
     let address = network.gateway();
@@ -314,6 +317,7 @@ fn start_server(
         .args(["--mp-listen", &format!("{address}:8443"), "--dp-listen", &format!("{address}:8444")])
         .args(["--sup-listen", &format!("{address}:8445")])
         .args(["--metrics-listen", &format!("127.0.0.1:{}", metrics.port())])
+        .args(["--rp-listen", &format!("127.0.0.1:{}", reports.port())])
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .env_remove("KUBECONFIG");

@@ -1,7 +1,7 @@
 //! A cluster, a site database with something in it, and a reporting point that is registered in the cluster with the rights
 //! of its service account.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -38,7 +38,6 @@ use crate::bed::Bed;
 
 pub(crate) const NAMESPACE: &str = "patchtide";
 pub(crate) const PATH: &str = "/apis/reports.patchtide.dev/v1alpha1/namespaces/patchtide/snapshots/current";
-pub(crate) const APISERVICE: &str = "apiservice/v1alpha1.reports.patchtide.dev";
 pub(crate) const CLIENTS: usize = 7;
 pub(crate) const UPDATES: usize = 30;
 
@@ -110,20 +109,9 @@ impl Ground {
             tokio::spawn(listener.serve(point.router(), stop.clone())),
             tokio::spawn(registration.keep(client)),
         ];
-        register(&plane, address.port());
+        plane.register_reports(address.port()).unwrap();
         Self { plane, folder, bed, site, address, stop, helpers }
     }
-}
-
-/// The manifests, but for a server on this machine: loopback addresses cannot be endpoints of a Service.
-fn register(plane: &ControlPlane, port: u16) {
-    let read =
-        |name: &str| fs::read_to_string(paths::workspace().join("manifests/reports").join(name)).unwrap();
-    plane.apply(&read("rbac.yaml")).unwrap();
-    let service = read("service.yaml");
-    let (head, _) = service.split_once("spec:").unwrap();
-    plane.apply(&format!("{head}spec: {{type: ExternalName, externalName: localhost}}\n")).unwrap();
-    plane.apply(&read("apiservice.yaml").replace("port: 443", &format!("port: {port}"))).unwrap();
 }
 
 pub(crate) fn client_name(n: usize) -> String {

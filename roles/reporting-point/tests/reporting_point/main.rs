@@ -33,7 +33,6 @@ fn snapshot(ground: &Ground, query: &str) -> Snapshot {
 async fn a_site_is_read_through_the_api_server_by_who_may() {
     let ground = Ground::start().await;
     let plane = &ground.plane;
-    plane.kubectl(&["wait", "--for=condition=Available", "--timeout=60s", ground::APISERVICE]).unwrap();
 
     // It is found: discovery, names, OpenAPI.
     let found = plane.kubectl(&["api-resources", "--api-group=reports.patchtide.dev", "-o", "name"]).unwrap();
