@@ -30,6 +30,12 @@ pub(crate) struct Proxy {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Names that its certificate may have; empty: any.
     names: BTreeSet<String>,
+    pub(crate) headers: Names,
+}
+
+/// Names of the headers in which it says for whom it asks.
+#[derive(Debug)]
+pub(crate) struct Names {
     /// Headers with the name of the user, the first that is there counts.
     pub(crate) user: Vec<String>,
     /// Headers with the user's identity.
@@ -81,10 +87,12 @@ impl Proxy {
         Ok(Self {
             verifier,
             names: list("requestheader-allowed-names")?.into_iter().collect(),
-            user,
-            uid: list("requestheader-uid-headers")?,
-            group: list("requestheader-group-headers")?,
-            extra: list("requestheader-extra-headers-prefix")?,
+            headers: Names {
+                user,
+                uid: list("requestheader-uid-headers")?,
+                group: list("requestheader-group-headers")?,
+                extra: list("requestheader-extra-headers-prefix")?,
+            },
         })
     }
 
@@ -216,5 +224,91 @@ impl ClientCertVerifier for FrontProxy {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        KeyUsagePurpose,
+    };
+
+    use super::*;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority(name: &str) -> Authority {
+        let mut request = CertificateParams::default();
+        request.distinguished_name.push(DnType::CommonName, name);
+        request.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        request.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        CertifiedIssuer::self_signed(request, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn certificate(
+        by: &Authority,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Vec<CertificateDer<'static>> {
+        let mut request = CertificateParams::new(Vec::new()).unwrap();
+        request.distinguished_name.push(DnType::CommonName, name);
+        request.extended_key_usages = vec![usage];
+        vec![request.signed_by(&KeyPair::generate().unwrap(), by).unwrap().der().clone()]
+    }
+
+    fn map(authority: &Authority, names: &str) -> ConfigMap {
+        let data = [
+            ("requestheader-client-ca-file", authority.pem()),
+            ("requestheader-allowed-names", names.to_owned()),
+            ("requestheader-username-headers", r#"["X-Remote-User"]"#.to_owned()),
+        ];
+        let data = data.into_iter().map(|(key, value)| (key.to_owned(), value));
+        ConfigMap { data: Some(data.collect::<BTreeMap<_, _>>()), ..ConfigMap::default() }
+    }
+
+    #[test]
+    fn only_the_named_certificate_of_the_ca_in_force_is_believed() {
+        let (old, new) = (authority("old"), authority("new"));
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        let chain = certificate(&old, "front-proxy", client.clone());
+        let proxy = FrontProxy::unknown();
+        assert!(proxy.recognise(&chain).is_none(), "before anything is known");
+        proxy.learn(Some(&map(&old, r#"["front-proxy"]"#)));
+        assert!(proxy.is_known() && proxy.recognise(&chain).is_some());
+        assert!(proxy.recognise(&[]).is_none());
+        assert!(proxy.recognise(&certificate(&old, "kubelet", client.clone())).is_none());
+        assert!(proxy.recognise(&certificate(&new, "front-proxy", client.clone())).is_none());
+        let server = certificate(&old, "front-proxy", ExtendedKeyUsagePurpose::ServerAuth);
+        assert!(proxy.recognise(&server).is_none(), "not made for clients");
+        proxy.learn(Some(&map(&old, "[]")));
+        assert!(proxy.recognise(&certificate(&old, "any", client.clone())).is_some(), "no name is asked for");
+
+        // The CA is replaced: a connection of before is believed no longer.
+        proxy.learn(Some(&map(&new, r#"["front-proxy"]"#)));
+        assert!(proxy.recognise(&chain).is_none());
+        assert!(proxy.recognise(&certificate(&new, "front-proxy", client)).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_read_leaves_nobody_to_believe() {
+        let authority = authority("ca");
+        let proxy = FrontProxy::unknown();
+        let known = map(&authority, "[]");
+        let mut missing = known.clone();
+        missing.data.as_mut().unwrap().remove("requestheader-client-ca-file");
+        let mut empty = known.clone();
+        empty.data.as_mut().unwrap().insert("requestheader-client-ca-file".to_owned(), String::new());
+        let mut nobody = known.clone();
+        nobody.data.as_mut().unwrap().remove("requestheader-username-headers");
+        for bad in [Some(&missing), Some(&empty), Some(&nobody), Some(&map(&authority, "front-proxy")), None]
+        {
+            proxy.learn(Some(&known));
+            assert!(proxy.is_known());
+            proxy.learn(bad);
+            assert!(!proxy.is_known());
+        }
     }
 }

@@ -101,7 +101,7 @@ impl ReportingPoint {
         };
         let peer = request.extensions.get::<Peer>();
         let proxy = peer.and_then(|peer| self.proxy.recognise(&peer.certificates));
-        let user = proxy.and_then(|proxy| User::read(&proxy, &request.headers));
+        let user = proxy.and_then(|proxy| User::of(&proxy.headers, &request.headers));
         let user = user.ok_or_else(Answer::unauthorized)?;
         let wanted = Wanted::read(request.uri.path());
         let watch = parameter(&request.uri, "watch").is_some_and(|value| flag(&value));

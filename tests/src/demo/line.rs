@@ -107,6 +107,9 @@ impl Line {
         let manifests = paths::workspace().join("manifests");
         step.detail("applying manifests/");
         run(plane.kubectl_command().args(["apply", "--server-side", "-k"]).arg(&manifests))?;
+        // Before the server looks for them; the rest when it runs.
+        let reports = manifests.join("reports/rbac.yaml");
+        run(plane.kubectl_command().args(["apply", "--server-side", "-f"]).arg(reports))?;
         plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
         let token = token()?;
         plane.kubectl(&[
