@@ -201,3 +201,45 @@ fn documents_without_people_are_read() {
     assert!(text["body"]["settings"].get("people").is_none(), "and the defaults need no words");
     assert!(text["body"]["deployments"][0]["settings"].get("display").is_none());
 }
+
+/// Installers that run one by one: the restart waits while the next one fits before it, and comes instead of one that does
+/// not (domain.md 4.3). A person's restart does not wait.
+#[test]
+fn the_restart_comes_instead_of_an_update_that_does_not_fit_before_it() {
+    let (mut policy, mut view) = setting(|site| {
+        for source in ["a", "b"] {
+            site.updates.get_mut(&id(source, 2)).unwrap().maximum_run_time = Some(minutes(20));
+        }
+        add_window(site, daily("noon", 12, minutes(90)));
+    });
+    for update in policy.body.updates.values_mut() {
+        update.installer = patchtide_model::catalogue::Installer::Sequential;
+        update.restart = RestartRule::Always;
+    }
+    view.detected.get_mut(&id("a", 2)).unwrap().state = Detection::Installed;
+    view.downloaded(leaf("b", 2).file.sha256);
+    view.scan.changed = None;
+    let mut after = |now: &str| {
+        let record = InstalledRecord {
+            at: at(now),
+            boot: view.boot,
+            restart: RestartRule::Always,
+            basis: None,
+            missing_since: None,
+        };
+        view.installed.insert(id("a", 2), record);
+        (view.scan.last, view.scan.last_online) = (Some(at(now)), Some(at(now)));
+        (restart_at(&policy, &view, now), view.clone())
+    };
+    // 90 minutes hold two of 20 minutes with 15 for a restart each.
+    let (restart, early) = after("2026-11-21T12:20:00Z");
+    assert_eq!(restart, None);
+    let decision = decide(&policy, &early, at("2026-11-21T12:20:00Z"), &TimeZone::UTC);
+    assert_eq!(batch_of(&decision).unwrap().updates.keys().collect::<Vec<_>>(), [&id("b", 2)]);
+    let asked = ask_restart(&policy, &mut early.clone(), at("2026-11-21T12:20:00Z"), &TimeZone::UTC);
+    assert_eq!(asked, Ok(at("2026-11-21T12:21:00Z")));
+    let (restart, late) = after("2026-11-21T13:00:00Z");
+    assert_eq!(restart, Some(at("2026-11-21T13:05:00Z")));
+    let decision = decide(&policy, &late, at("2026-11-21T13:00:00Z"), &TimeZone::UTC);
+    assert_eq!(batch_of(&decision), None);
+}
