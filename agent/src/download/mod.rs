@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use patchtide_model::{Digest, catalogue::ContentFile};
+use patchtide_model::{Digest, catalogue::ContentFile, state::Failure};
 use patchtide_protocol::path;
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
@@ -86,23 +86,21 @@ pub enum DownloadError {
 }
 
 impl DownloadError {
-    /// Symbol and published code (domain.md 8).
-    pub fn code(&self) -> (&'static str, u32) {
+    /// As it is reported.
+    pub fn failure(&self) -> Failure {
         match self {
-            Self::NoSource => ("DP-NONE", 0x87D0_0669),
-            Self::NotOffered(_) => ("DP-NOT-OFFERED", 0x87D0_0607),
-            Self::Length { .. } => ("PKG-LEN", 0x8024_6002),
-            Self::Hash { .. } => ("PKG-HASH", 0x8024_6002),
-            Self::Transport { source: TransportError::NotTheSite { .. }, .. } => ("NET-CAPTIVE", 0x87D0_0653),
-            Self::Transport { .. } => ("NET-DOWNLOAD", 0x87D0_0653),
-            Self::Disk { .. } => ("PRE-DISK", 0x87D0_1201),
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                ("PRE-DISK", 0x87D0_1201)
-            }
+            Self::NoSource => Failure::NoPoint,
+            Self::NotOffered(_) => Failure::NotOffered,
+            Self::Length { .. } => Failure::Length,
+            Self::Hash { .. } => Failure::Hash,
+            Self::Transport { source: TransportError::NotTheSite { .. }, .. } => Failure::Captive,
+            Self::Transport { .. } => Failure::Download,
+            Self::Disk { .. } => Failure::DiskFull,
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => Failure::DiskFull,
             Self::Write { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                ("PRE-RO", 0x87D0_0653)
+                Failure::ReadOnlyCache
             }
-            Self::Write { .. } | Self::State(_) => ("DISK", 0x87D0_0653),
+            Self::Write { .. } | Self::State(_) => Failure::CacheDisk,
         }
     }
 

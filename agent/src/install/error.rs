@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use patchtide_model::state::StateError as ReportedError;
+use patchtide_model::state::{Failure, StateError as ReportedError};
 use patchtide_packaging::deb::DebError;
 
 use crate::{scan::MachineError, state::StateError};
@@ -146,40 +146,36 @@ pub struct Missing {
 }
 
 impl InstallError {
-    /// Symbol and published code (domain.md 8).
-    pub fn code(&self) -> (&'static str, u32) {
-        const FAILED: u32 = 0x87D0_0654;
+    /// As it is reported.
+    pub fn failure(&self) -> Failure {
         match self {
-            Self::Identity { .. } => ("PKG-IDENTITY", 0x8024_6002),
-            Self::Changed { .. } => ("PKG-HASH", 0x8024_6002),
-            Self::Package { error, .. } => {
-                let symbol = match error {
-                    DebError::Format(_) | DebError::Read(_) => "PKG-FORMAT",
-                    DebError::Tar { .. } => "PKG-TAR",
-                    DebError::Limit { .. } => "PKG-LIMIT",
-                };
-                (symbol, 0x8024_6002)
-            }
-            Self::Held(_) => ("PRE-HELD", 0x87D0_0700),
-            Self::Pinned(_) => ("PRE-PINNED", 0x87D0_0700),
-            Self::Missing(_) => ("DEP-UNSAT", 0x87D0_0607),
-            Self::Unapproved(_) => ("DEP-FOREIGN", FAILED),
-            Self::NotApproved(_) => ("PLAN-UNAPPROVED", FAILED),
-            Self::LeftOut(_) => ("PLAN-INCOMPLETE", FAILED),
-            Self::Removal(_) => ("PLAN-REMOVE", FAILED),
-            Self::Dangerous(_) => ("PLAN-DANGEROUS", FAILED),
-            Self::Downgrade(_) => ("PLAN-DOWNGRADE", FAILED),
-            Self::NoSpace { .. } => ("PRE-DISK", 0x87D0_1201),
-            Self::State(error) if error.is_disk_full() => ("PRE-DISK", 0x87D0_1201),
-            Self::NoInodes { .. } => ("PRE-INODES", 0x87D0_1201),
-            Self::ReadOnly(_) => ("PRE-RO", FAILED),
-            Self::Machine(_) => ("PRE-DPKG", 0x87D0_0657),
+            Self::Identity { .. } => Failure::Identity,
+            Self::Changed { .. } => Failure::Hash,
+            Self::Package { error, .. } => match error {
+                DebError::Format(_) | DebError::Read(_) => Failure::Format,
+                DebError::Tar { .. } => Failure::Tar,
+                DebError::Limit { .. } => Failure::Limit,
+            },
+            Self::Held(_) => Failure::Held,
+            Self::Pinned(_) => Failure::Pinned,
+            Self::Missing(_) => Failure::Unsatisfied,
+            Self::Unapproved(_) => Failure::Foreign,
+            Self::NotApproved(_) => Failure::Unapproved,
+            Self::LeftOut(_) => Failure::Incomplete,
+            Self::Removal(_) => Failure::Removes,
+            Self::Dangerous(_) => Failure::Dangerous,
+            Self::Downgrade(_) => Failure::Downgrades,
+            Self::NoSpace { .. } => Failure::DiskFull,
+            Self::State(error) if error.is_disk_full() => Failure::DiskFull,
+            Self::NoInodes { .. } => Failure::NoInodes,
+            Self::ReadOnly(_) => Failure::ReadOnly,
+            Self::Machine(_) => Failure::DpkgUnreadable,
             Self::State(_)
             | Self::Lock { .. }
             | Self::Disk { .. }
             | Self::Start { .. }
             | Self::Program { .. }
-            | Self::FolderName(_) => ("INSTALL-START", FAILED),
+            | Self::FolderName(_) => Failure::NotStarted,
         }
     }
 
@@ -201,7 +197,7 @@ impl InstallError {
 }
 
 /// An error as it is reported to the site: at most 1 KiB of words.
-pub fn reported(symbol: &str, code: u32, message: &str) -> ReportedError {
+pub fn reported(failure: Failure, message: &str) -> ReportedError {
     let mut message: String =
         message.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
     let limit = patchtide_protocol::limits::STRING_BYTES;
@@ -210,5 +206,5 @@ pub fn reported(symbol: &str, code: u32, message: &str) -> ReportedError {
         message.truncate(end);
         message.push_str(" ...");
     }
-    ReportedError { code, symbol: symbol.to_owned(), message }
+    failure.error(message)
 }

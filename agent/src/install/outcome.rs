@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchtide_model::{UpdateId, catalogue::LeafRef, state::StateError};
+use patchtide_model::{
+    UpdateId,
+    catalogue::LeafRef,
+    state::{Failure, StateError},
+};
 use patchtide_packaging::Version;
 
 use super::{InstallError, LeavesOf, error::reported, operation::Ended};
@@ -10,9 +14,6 @@ use crate::{scan::Machine, transport::error::chain};
 
 /// Bytes of output that are kept with a failure.
 const TAIL: usize = 4096;
-/// Longer than it may (domain.md 8).
-pub const RUN_TIME: u32 = 0x87D0_0664;
-
 /// Whether the machine has at least this leaf, completely installed, wherever it has the package.
 pub fn has(machine: &Machine, leaf: &LeafRef) -> bool {
     let Ok(wanted) = Version::parse(&leaf.version) else { return false };
@@ -54,7 +55,7 @@ pub fn judge(machine: &Machine, leaves_of: &LeavesOf, ended: &Ended, output: &[u
     if !ended.success && lacking.len() == leaves_of.len() && text.contains("Could not get lock") {
         return Verdict::Locked;
     }
-    let (symbol, code, what) = classify(&text, ended);
+    let (failure, what) = classify(&text, ended);
     Verdict::Done(
         lacking
             .into_iter()
@@ -64,13 +65,13 @@ pub fn judge(machine: &Machine, leaves_of: &LeavesOf, ended: &Ended, output: &[u
                 let head = format!("not installed: {names}. {what} Output:\n");
                 let room = patchtide_protocol::limits::STRING_BYTES.saturating_sub(head.len() + 8);
                 let message = format!("{head}{}", last(&text, room));
-                (id.clone(), reported(symbol, code, &message))
+                (id.clone(), reported(failure, &message))
             })
             .collect(),
     )
 }
 
-fn classify(text: &str, ended: &Ended) -> (&'static str, u32, String) {
+fn classify(text: &str, ended: &Ended) -> (Failure, String) {
     let scripts: Vec<&str> = text
         .lines()
         .filter(|line| {
@@ -81,19 +82,17 @@ fn classify(text: &str, ended: &Ended) -> (&'static str, u32, String) {
         .collect();
     if ended.success {
         return (
-            "INSTALL-STILL-REQUIRED",
-            0x87D0_0668,
+            Failure::StillRequired,
             "apt ended well and the packages are still older: see /var/log/apt/term.log.".to_owned(),
         );
     }
     if text.contains("No space left on device") {
-        return ("PRE-DISK", 0x87D0_1201, "The disk is full: make room.".to_owned());
+        return (Failure::DiskFull, "The disk is full: make room.".to_owned());
     }
     if !ended.overran.is_empty() {
         let names = ended.overran.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
         return (
-            "INSTALL-SCRIPT",
-            RUN_TIME,
+            Failure::ScriptHangs,
             format!(
                 "What a package or a hook runs hung and was ended ({names}); fix its cause, or give the update a longer maximum run time; it is tried again."
             ),
@@ -102,12 +101,11 @@ fn classify(text: &str, ended: &Ended) -> (&'static str, u32, String) {
     if !scripts.is_empty() {
         let scripts = scripts.iter().take(3).copied().collect::<Vec<_>>().join("; ");
         return (
-            "INSTALL-SCRIPT",
-            0x87D0_0654,
+            Failure::Script,
             format!("A maintainer script failed ({scripts}); fix its cause, it is tried again."),
         );
     }
-    ("INSTALL-APT", 0x87D0_0654, format!("apt failed ({}).", ended.status))
+    (Failure::Apt, format!("apt failed ({}).", ended.status))
 }
 
 /// The last `room` bytes of a text, from a character boundary.
@@ -120,8 +118,7 @@ fn last(text: &str, room: usize) -> &str {
 /// The error of a transaction that did not start, for each update that it is about: those that have a leaf of a
 /// package it names, or all.
 pub fn refused(error: &InstallError, leaves_of: &LeavesOf) -> BTreeMap<UpdateId, StateError> {
-    let (symbol, code) = error.code();
-    let words = reported(symbol, code, &chain(error));
+    let words = reported(error.failure(), &chain(error));
     let packages = error.packages();
     let about =
         |leaves: &BTreeSet<LeafRef>| leaves.iter().any(|leaf| packages.contains(&leaf.package.as_str()));

@@ -1,9 +1,9 @@
 //! From decisions and scans to the bodies of state messages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use patchtide_model::{UpdateId, catalogue::LeafRef, state::StateError};
-use patchtide_planner::client::{Decision, Detected};
+use patchtide_planner::client::{Decision, Detected, Said};
 use patchtide_protocol::{
     check::clean,
     state::{DetectedUpdate, DetectionReport, Numbered, StateBody},
@@ -19,37 +19,56 @@ const PART_BYTES: usize = 96 * 1024;
 const PART_ITEMS: usize = 500;
 
 fn cleaned(error: Option<&StateError>) -> Option<StateError> {
-    error.map(|error| StateError { message: clean(&error.message), ..error.clone() })
+    error.cloned().map(|mut error| {
+        error.message = clean(&error.message);
+        error
+    })
 }
 
-/// What a decision has to say, by key.
-pub fn of_decision(decision: &Decision) -> BTreeMap<String, StateBody> {
-    let mut states = BTreeMap::new();
-    for (id, verdict) in &decision.updates {
-        if let Some(state) = verdict.state {
-            let error = cleaned(verdict.error.as_ref());
-            states.insert(format!("update/{id}"), StateBody::Update { update: id.clone(), state, error });
+/// A transition, by key.
+pub fn of_said(said: &Said) -> (String, StateBody) {
+    match said.clone() {
+        Said::Update { update, state, error } => {
+            let error = cleaned(error.as_ref());
+            (format!("update/{update}"), StateBody::Update { update, state, error })
+        }
+        Said::Enforcement { deployment, state, until, error } => {
+            let error = cleaned(error.as_ref());
+            (format!("enforcement/{deployment}"), StateBody::Enforcement { deployment, state, until, error })
+        }
+        Said::Evaluation { deployment, state } => {
+            (format!("evaluation/{deployment}"), StateBody::Evaluation { deployment, state })
+        }
+        Said::Compliance { deployment, state } => {
+            (format!("compliance/{deployment}"), StateBody::Compliance { deployment, state })
         }
     }
-    for (uid, verdict) in &decision.deployments {
-        let deployment = || uid.clone();
-        states.insert(
-            format!("evaluation/{uid}"),
-            StateBody::Evaluation { deployment: deployment(), state: verdict.evaluation },
-        );
-        if let Some(state) = verdict.compliance {
-            let body = StateBody::Compliance { deployment: deployment(), state };
-            states.insert(format!("compliance/{uid}"), body);
-        }
-        if let Some(state) = verdict.enforcement {
-            let (until, error) = (verdict.until, cleaned(verdict.error.as_ref()));
-            states.insert(
-                format!("enforcement/{uid}"),
-                StateBody::Enforcement { deployment: deployment(), state, until, error },
-            );
-        }
-    }
-    states
+}
+
+/// The key of what a body says, as far as it is a state of its own.
+pub(super) fn key(body: &StateBody) -> Option<String> {
+    Some(match body {
+        StateBody::Facts { .. } => "facts".to_owned(),
+        StateBody::Scan { .. } => "scan".to_owned(),
+        StateBody::Update { update, .. } => format!("update/{update}"),
+        StateBody::Enforcement { deployment, .. } => format!("enforcement/{deployment}"),
+        StateBody::Evaluation { deployment, .. } => format!("evaluation/{deployment}"),
+        StateBody::Compliance { deployment, .. } => format!("compliance/{deployment}"),
+        StateBody::Detection(_) | StateBody::Heartbeat {} => return None,
+    })
+}
+
+/// What is told again when only its error, or until when it waits, changed.
+pub fn of_decision(decision: &Decision) -> Vec<(String, StateBody)> {
+    let updates = decision.updates.iter().filter_map(|(id, verdict)| {
+        let (update, error) = (id.clone(), verdict.error.clone());
+        Some(of_said(&Said::Update { update, state: verdict.state?, error }))
+    });
+    let deployments = decision.deployments.iter().filter_map(|(uid, verdict)| {
+        let (state, until, error) = (verdict.enforcement?, verdict.until, verdict.error.clone());
+        Some(of_said(&Said::Enforcement { deployment: uid.clone(), state, until, error }))
+    });
+    updates.chain(deployments).collect()
 }
 
 /// What a scan found in a line.

@@ -20,7 +20,7 @@ use reqwest::{Method, header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use bodies::{Detection, detections, of_decision};
+pub use bodies::{Detection, detections, of_decision, of_said};
 
 use crate::{
     state::{StateError, StateFolder, read_json, remove, write_json},
@@ -88,18 +88,21 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
+        // Messages are written before what is current: after a kill in between the newest of each state is among them.
+        let mut current: Current = state.load_or_default(CURRENT)?;
+        current.extend(
+            pending.iter().filter_map(|message| Some((bodies::key(&message.body)?, message.body.clone()))),
+        );
         let incarnation = *books.incarnation.get_or_insert_with(Uuid::new_v4);
         let last = pending.back().map_or(0, |message| message.seq);
         books.next = books.next.max(last + 1).max(books.acknowledged + 1);
         state.save(BOOKS, &books)?;
-        Ok(Self {
-            state: state.clone(),
-            folder,
-            incarnation,
-            books,
-            current: state.load_or_default(CURRENT)?,
-            pending,
-        })
+        Ok(Self { state: state.clone(), folder, incarnation, books, current, pending })
+    }
+
+    /// What was told last of everything.
+    pub fn current(&self) -> &Current {
+        &self.current
     }
 
     /// Messages that the site has not acknowledged.

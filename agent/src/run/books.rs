@@ -1,13 +1,13 @@
 //! Taking the ends of things into the books: scans, transactions, recoveries, and what an agent before this one left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use patchtide_model::{
     UpdateId,
-    state::{Scan as ScanState, StateError},
+    state::{Failure, Scan as ScanState, StateError},
 };
-use patchtide_planner::client::{LockFact, RunningInstall, ScanRequest, StaleReason};
+use patchtide_planner::client::{LockFact, RunningInstall, ScanRequest, StaleReason, limits};
 use patchtide_protocol::state::StateBody;
 
 use super::{
@@ -63,21 +63,27 @@ impl Engine {
                         "{} stanzas of dpkg's status cannot be read; first: {first}",
                         found.errors.len()
                     );
-                    reported("SCAN-PARTIAL", 0x87D0_0695, &words)
+                    reported(Failure::ScanPartial, &words)
                 });
                 let state =
                     if error.is_some() { ScanState::CompletedWithErrors } else { ScanState::Completed };
                 StateBody::Scan { state, error }
             }
             Err(error) => {
-                let (symbol, code) = error.code();
+                let failure = error.failure();
                 let words = chain(&error);
                 tracing::error!(error = %words, "scan failed");
-                let error = reported(symbol, code, &words);
+                let error = reported(failure, &words);
                 self.view.scan_failed(error.clone(), now);
                 self.located = None;
-                let waits = symbol == "SCAN-SOURCE";
-                let state = if waits { ScanState::WaitingForCatalogue } else { ScanState::Failed };
+                let again = self.view.scan.failure.as_ref().map_or(0, |failure| failure.count);
+                let state = if failure == Failure::ScanSource {
+                    ScanState::WaitingForCatalogue
+                } else if again < limits::SCAN_FAILED_AFTER {
+                    ScanState::PendingRetry
+                } else {
+                    ScanState::Failed
+                };
                 StateBody::Scan { state, error: Some(error) }
             }
         };
@@ -97,10 +103,31 @@ impl Engine {
             }
             Some(ended) => {
                 tracing::info!("an operation ended while no agent was there");
+                self.witness(&ended)?;
                 self.ended(ended, now)?;
             }
         }
         Ok(())
+    }
+
+    /// What ended unseen was begun, and that is told.
+    fn witness(&mut self, standing: &Standing) -> Result<(), RunError> {
+        let (Standing::Ended(record, _) | Standing::Lost(record)) = standing else { return Ok(()) };
+        let Some(batch) = record.batch.as_ref().filter(|_| record.kind == Kind::Install) else {
+            return Ok(());
+        };
+        let deployments = self.policy.iter().flat_map(|policy| &policy.body.deployments);
+        let holding: BTreeSet<&str> = deployments
+            .filter(|deployment| deployment.updates.iter().any(|id| batch.updates.contains_key(id)))
+            .map(|deployment| deployment.uid.as_str())
+            .collect();
+        let said = self.states.witness_installation(
+            batch.updates.keys(),
+            |uid| holding.contains(uid),
+            record.started,
+        );
+        self.outbox.enter_always(said.iter().map(report::of_said), record.started)?;
+        self.keep_states()
     }
 
     fn runs(&mut self, record: &Record) {
@@ -167,8 +194,8 @@ impl Engine {
                         "dpkg could not be put right ({what}; {}): run `dpkg --audit`. Output:\n{said}",
                         ended.status
                     );
-                    let code = if ended.overran.is_empty() { 0x87D0_0654 } else { outcome::RUN_TIME };
-                    Err(reported("PRE-DPKG", code, &words))
+                    let hangs = !ended.overran.is_empty();
+                    Err(reported(if hangs { Failure::DpkgHangs } else { Failure::DpkgBroken }, &words))
                 }
             };
             tracing::info!(ok = result.is_ok(), "recovery ended");

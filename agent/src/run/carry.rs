@@ -10,8 +10,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use patchtide_model::{Digest, policy::LinePolicy};
+use patchtide_model::{
+    Digest,
+    policy::LinePolicy,
+    state::{SCAN_PATIENCE, Scan as ScanState},
+};
 use patchtide_planner::client::{Action, Decision, Fetch, InstallBatch, RunningInstall, ScanRequest};
+use patchtide_protocol::state::StateBody;
 use tokio::time::Instant;
 
 use super::{
@@ -50,7 +55,7 @@ pub(super) fn lost_content(decision: &Decision, cache: &Cache, present: &mut BTr
 }
 
 impl Engine {
-    pub(super) fn carry_out(&mut self, now: Timestamp) {
+    pub(super) fn carry_out(&mut self, now: Timestamp) -> Result<(), RunError> {
         let actions = std::mem::take(&mut self.decision.actions);
         self.stop_unwanted_downloads();
         let restart = actions.iter().any(|action| matches!(action, Action::Restart { .. }));
@@ -60,13 +65,14 @@ impl Engine {
         for action in &actions {
             match action {
                 Action::Recover => self.recover(now),
-                Action::Scan(request) => self.scan(request),
+                Action::Scan(request) => self.scan(request, now)?,
                 Action::Download { files } => self.download(files),
                 Action::Install(batch) => self.install(batch, now),
                 Action::Restart { at, because } => self.restart(*at, because, now),
             }
         }
         self.decision.actions = actions;
+        Ok(())
     }
 
     fn stop_unwanted_downloads(&mut self) {
@@ -82,11 +88,13 @@ impl Engine {
         });
     }
 
-    fn scan(&mut self, request: &ScanRequest) {
-        let Some(policy) = self.policy.clone() else { return };
+    fn scan(&mut self, request: &ScanRequest, now: Timestamp) -> Result<(), RunError> {
+        let Some(policy) = self.policy.clone() else { return Ok(()) };
         if self.view.running.scan.is_some() {
-            return;
+            return Ok(());
         }
+        let running = StateBody::Scan { state: ScanState::Running, error: None };
+        self.outbox.enter([("scan".to_owned(), running)], now)?;
         self.view.running.scan = Some(request.clone());
         let online = request.kind.needs_software_update_point();
         let lines: Vec<LinePolicy> = if online {
@@ -120,9 +128,12 @@ impl Engine {
                 .await
                 .map_err(|_| ScanFailed::Broken)?
             };
-            let result = work.await;
+            let patience = Duration::try_from(SCAN_PATIENCE).unwrap_or(Duration::from_hours(1));
+            let result =
+                tokio::time::timeout(patience, work).await.unwrap_or(Err(ScanFailed::Timeout(SCAN_PATIENCE)));
             let _ = events.send(Event::Scanned(request, result)).await;
         });
+        Ok(())
     }
 
     fn fresh_locations(&self) -> bool {
@@ -176,6 +187,7 @@ impl Engine {
         }
         tracing::info!(updates = batch.updates.len(), leaves = batch.leaves.len(), "installing");
         self.view.running.install = Some(RunningInstall { batch: batch.clone(), since: now });
+        self.view.running.checking = true;
         let leaves_of = install::leaves_of(batch, &self.view);
         let (site, batch, events) = (self.site.clone(), batch.clone(), self.events.clone());
         let withdrawn = Arc::new(AtomicBool::new(false));
@@ -210,6 +222,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), RunError> {
         let install = self.view.running.install.clone();
+        self.view.running.checking = false;
         let withdrawn = self.withdraw.take().is_some_and(|withdraw| withdraw.load(Ordering::SeqCst));
         match result {
             Ok(Prepared::Started) => {
@@ -245,8 +258,7 @@ impl Engine {
                     batch.updates.retain(|id, _| failed.contains_key(id));
                     self.view.install_finished(&batch, &failed, now);
                 } else {
-                    let (symbol, code) = error.code();
-                    let words = install::error::reported(symbol, code, &chain(&error));
+                    let words = install::error::reported(error.failure(), &chain(&error));
                     self.view.recovery_finished(Err(words), now);
                 }
             }

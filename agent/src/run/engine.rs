@@ -11,10 +11,10 @@ use std::{
 
 use jiff::Timestamp;
 use patchtide_model::{
-    ClientId, Digest, LineId, SiteName,
+    ClientId, Digest, LineId, SiteName, UpdateId,
     policy::{LinePolicy, Policy},
 };
-use patchtide_planner::client::{self, ClientView, Decision};
+use patchtide_planner::client::{self, Books, ClientView, Decision};
 use patchtide_protocol::location::Locations;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -27,6 +27,7 @@ use super::{
     RunError, carry,
     events::Event,
     look::{LOOK, Stamp},
+    states::told,
     until,
 };
 use crate::{
@@ -47,6 +48,8 @@ pub(super) const CACHED: &str = "cached-lines.json";
 const STAMP: &str = "packages-stamp.json";
 /// The last 4 KiB of output of the last failed operation, for `status`.
 pub(super) const FAILURE: &str = "last-failure.json";
+/// States that were told, with their leases.
+const STATES: &str = "states.json";
 /// Services that are to run again.
 pub(super) const WATCHED: &str = "watched-services.json";
 /// How often a lock that another process holds is tried.
@@ -90,6 +93,9 @@ pub(super) struct Engine {
     saved: Option<ClientView>,
     pub(super) policy: Option<Policy>,
     pub(super) decision: Decision,
+    /// What was told of updates and deployments, and under which lease.
+    pub(super) states: Books,
+    saved_states: Books,
     pub(super) locations: Locations,
     pub(super) located: Option<Instant>,
     pub(super) cached: BTreeMap<LineId, LinePolicy>,
@@ -156,6 +162,7 @@ impl Engine {
         view.scan.cached = cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
         let stamp: Option<Stamp> = state.load_or_default(STAMP)?;
         let watched: Watched = state.load_or_default(WATCHED)?;
+        let states = told(state.load_or_default(STATES)?, parts.outbox.current(), now);
         let mut engine = Self {
             site: parts.site,
             catalogues: parts.catalogues,
@@ -168,6 +175,8 @@ impl Engine {
             saved: None,
             policy: parts.policy,
             decision: Decision::default(),
+            saved_states: states.clone(),
+            states,
             locations: Locations::default(),
             located: None,
             cached,
@@ -246,17 +255,9 @@ impl Engine {
                 notify::give(&self.site.root, &zone, &self.decision.notices);
                 self.decision = client::decide(policy, &self.view, now, &zone);
             }
-            let states = report::of_decision(&self.decision);
-            let lines = &policy.body.lines;
-            self.outbox.forget(|key| match key.split_once('/') {
-                None => true,
-                Some(("detection", line)) => lines.iter().any(|known| known.line.as_str() == line),
-                Some(_) => states.contains_key(key),
-            })?;
-            if self.outbox.enter(states, now)? {
-                self.sending.urgent = true;
-            }
-            self.carry_out(now);
+            let lines: BTreeSet<LineId> = policy.body.lines.iter().map(|line| line.line.clone()).collect();
+            self.tell(&lines, now)?;
+            self.carry_out(now)?;
         }
         if self.saved.as_ref() != Some(&self.view) {
             self.site.state.save(VIEW, &self.view)?;
@@ -268,6 +269,31 @@ impl Engine {
             self.saved_stamp = self.stamp;
         }
         self.send_report(now);
+        Ok(())
+    }
+
+    /// Writes down what the decision has to say, before anything is done: each step on its way, then what changed beside
+    /// the states themselves.
+    fn tell(&mut self, lines: &BTreeSet<LineId>, now: Timestamp) -> Result<(), RunError> {
+        let said = self.states.follow(&self.decision, now);
+        let steps = self.outbox.enter_always(said.iter().map(report::of_said), now)?;
+        let more = self.outbox.enter(report::of_decision(&self.decision), now)?;
+        self.sending.urgent |= steps || more;
+        let states = &self.states;
+        self.outbox.forget(|key| match key.split_once('/') {
+            None => true,
+            Some(("detection", line)) => lines.iter().any(|known| known.as_str() == line),
+            Some(("update", id)) => id.parse().is_ok_and(|id: UpdateId| states.updates.contains_key(&id)),
+            Some((_, uid)) => states.deployments.contains_key(uid),
+        })?;
+        self.keep_states()
+    }
+
+    pub(super) fn keep_states(&mut self) -> Result<(), RunError> {
+        if self.saved_states != self.states {
+            self.site.state.save(STATES, &self.states)?;
+            self.saved_states.clone_from(&self.states);
+        }
         Ok(())
     }
 
@@ -329,8 +355,7 @@ impl Engine {
                             crate::download::DownloadError::NotOffered(_)
                                 | crate::download::DownloadError::NoSource
                         );
-                        let (symbol, code) = error.code();
-                        let words = reported(symbol, code, &chain(&error));
+                        let words = reported(error.failure(), &chain(&error));
                         self.view.download_failed(digest, not_offered, words, now);
                         self.located = None;
                     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use patchtide_model::{
     Digest, LineId, UpdateId,
     policy::{LinePolicy, Policy},
-    state::StateError,
+    state::{Failure, StateError},
 };
 use patchtide_planner::client::ScanRequest;
 use patchtide_protocol::{location::Locations, state::Acknowledgement};
@@ -67,21 +67,25 @@ pub(crate) enum ScanFailed {
     /// The scan itself.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// It did not come to its end.
+    #[error("the scan ran longer than {0:#} and was given up: check the disk and the network")]
+    Timeout(jiff::SignedDuration),
     /// It was broken off.
     #[error("the scan was broken off: tell the makers of the agent")]
     Broken,
 }
 
 impl ScanFailed {
-    /// Symbol and published code (domain.md 8).
-    pub(crate) fn code(&self) -> (&'static str, u32) {
+    /// As it is reported.
+    pub(crate) fn failure(&self) -> Failure {
         match self {
             Self::Catalogue(CatalogueError::NoSource(_))
-            | Self::Scan(ScanError::Catalogue(CatalogueError::NoSource(_))) => ("SCAN-SOURCE", 0x87D0_0691),
-            Self::Catalogue(CatalogueError::Digest { .. }) => ("SCAN-HASH", 0x8024_6002),
-            Self::Catalogue(_) | Self::Scan(ScanError::Catalogue(_)) => ("SCAN-CATALOGUE", 0x87D0_0602),
-            Self::Scan(ScanError::Machine(_)) => ("PRE-DPKG", 0x87D0_0657),
-            Self::Broken => ("SCAN-BROKEN", 0x87D0_0656),
+            | Self::Scan(ScanError::Catalogue(CatalogueError::NoSource(_))) => Failure::ScanSource,
+            Self::Catalogue(CatalogueError::Digest { .. }) => Failure::ScanHash,
+            Self::Catalogue(_) | Self::Scan(ScanError::Catalogue(_)) => Failure::ScanCatalogue,
+            Self::Scan(ScanError::Machine(_)) => Failure::DpkgUnreadable,
+            Self::Timeout(_) => Failure::ScanTimeout,
+            Self::Broken => Failure::ScanBroken,
         }
     }
 }

@@ -9,6 +9,7 @@ mod events;
 mod look;
 mod reports;
 mod site;
+mod states;
 
 pub(crate) use events::Event;
 

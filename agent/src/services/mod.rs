@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use patchtide_model::{UpdateId, state::StateError};
+use patchtide_model::{
+    UpdateId,
+    state::{Failure, StateError},
+};
 use serde::{Deserialize, Serialize};
 
 pub use init::running;
@@ -21,9 +24,6 @@ use crate::{
     install::{LeavesOf, error::reported},
     root::Root,
 };
-
-/// Symbol and published code (domain.md 8: the update failed).
-const CODE: (&str, u32) = ("INSTALL-SERVICE", 0x87D0_070D);
 
 /// How long services get after a transaction.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +105,7 @@ pub fn errors(
                 "installed, but what ran before does not run now: {}; look at its log and start it, or restart the machine",
                 services.join(", ")
             );
-            (id.clone(), reported(CODE.0, CODE.1, &words))
+            (id.clone(), reported(Failure::Service, &words))
         })
         .collect()
 }

@@ -38,7 +38,9 @@ async fn the_commands_say_and_do_what_they_are_for() {
     assert!(!ok && said.contains("no agent answers") && said.contains("systemctl status"), "{said}");
 
     machine.start();
-    let scanned = |body: &StateBody| matches!(body, StateBody::Scan { .. });
+    let scanned = |body: &StateBody| {
+        matches!(body, StateBody::Scan { state: patchtide_model::state::Scan::Completed, .. })
+    };
     let first = site.said("the first scan", 0, &machine.log, scanned).await;
     let (ok, said) = command(&machine, &["status"]);
     assert!(ok && said.contains("policy      1.1") && said.contains("1 required"), "{said}");

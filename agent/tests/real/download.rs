@@ -84,7 +84,7 @@ async fn bad_input_59_wrong_bytes_come_from_another_distribution_point() {
     .await;
     let none = serve(&bed.ca, |_| async { Reply::status(404) }).await;
 
-    let code = |result: Result<(), DownloadError>| result.unwrap_err().code().0;
+    let code = |result: Result<(), DownloadError>| result.unwrap_err().failure().symbol();
     assert_eq!(code(bed.fetch(&[&liar.url]).await), "PKG-HASH");
     assert_eq!(code(bed.fetch(&[&long.url]).await), "PKG-LEN");
     assert_eq!(code(bed.fetch(&[&short.url]).await), "PKG-LEN");
@@ -172,7 +172,7 @@ async fn a_server_without_ranges_and_a_rotten_beginning_are_no_obstacle() {
         async move { Reply::file(&r, &b) }
     })
     .await;
-    assert_eq!(bed.fetch(&[&ranges.url]).await.unwrap_err().code().0, "PKG-HASH");
+    assert_eq!(bed.fetch(&[&ranges.url]).await.unwrap_err().failure().symbol(), "PKG-HASH");
     bed.fetch(&[&ranges.url]).await.unwrap();
 }
 
@@ -256,7 +256,7 @@ async fn bad_input_69_a_disk_that_is_too_small_is_named_before_a_byte_comes() {
     let small = Small::sized("32m");
     bed.cache = Cache::open(&StateFolder::open(small.0.path()).unwrap()).unwrap();
     let error = bed.fetch(&["https://127.0.0.1:9"]).await.unwrap_err();
-    assert_eq!(error.code().0, "PRE-DISK");
+    assert_eq!(error.failure().symbol(), "PRE-DISK");
     assert!(error.to_string().contains("make room"), "{error}");
 }
 
@@ -284,7 +284,7 @@ async fn bad_input_69_a_disk_that_fills_up_in_the_middle_is_named() {
     })
     .await;
     let error = bed.fetch(&[&server.url]).await.unwrap_err();
-    assert_eq!(error.code().0, "PRE-DISK", "{}", chain(&error));
+    assert_eq!(error.failure().symbol(), "PRE-DISK", "{}", chain(&error));
     let kept = bed.cache.partial_len(&bed.file.sha256);
     assert!(kept > 0 && kept < bed.file.size && !bed.cache.contains(&bed.file), "{kept}");
     std::fs::remove_file(other).unwrap();

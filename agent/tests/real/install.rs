@@ -43,7 +43,7 @@ fn a_missing_dependency_fails_before_anything_starts() {
     let c = ground.approve(ground.package("demo-c", "2", "", &[]));
     let before = fs::read(ground.site.root.path("/var/lib/dpkg/status")).unwrap();
     let error = ground.prepare(&ground.batch()).unwrap_err();
-    assert_eq!(error.code().0, "DEP-UNSAT");
+    assert_eq!(error.failure().symbol(), "DEP-UNSAT");
     assert!(error.to_string().contains("demo-a needs demo-b (>= 2)"), "{error}");
     assert_eq!(fs::read(ground.site.root.path("/var/lib/dpkg/status")).unwrap(), before);
     let failed = refused(&error, &ground.leaves_of());
@@ -96,7 +96,7 @@ fn the_essential_and_the_agent_are_never_removed() {
     let mut batch = ground.batch();
     batch.allow_remove = true;
     let error = ground.prepare(&batch).unwrap_err();
-    assert_eq!(error.code().0, "PLAN-DANGEROUS", "{error}");
+    assert_eq!(error.failure().symbol(), "PLAN-DANGEROUS", "{error}");
     assert_eq!(ground.version("demo-a"), "installed 1");
 }
 
@@ -175,7 +175,7 @@ fn bad_input_64_files_that_are_not_what_they_should_be() {
         .replace(&good.file.sha256.to_string(), &other.file.sha256.to_string())
         .replace(&format!("Size: {}", good.file.size), &format!("Size: {}", other.file.size));
     ground.approve(wrong);
-    assert_eq!(ground.prepare(&ground.batch()).unwrap_err().code().0, "PKG-IDENTITY");
+    assert_eq!(ground.prepare(&ground.batch()).unwrap_err().failure().symbol(), "PKG-IDENTITY");
 
     // Not a package at all.
     ground.updates.clear();
@@ -188,18 +188,18 @@ fn bad_input_64_files_that_are_not_what_they_should_be() {
     garbage.file.sha256 = digest;
     garbage.file.size = 13;
     ground.approve(garbage);
-    assert_eq!(ground.prepare(&ground.batch()).unwrap_err().code().0, "PKG-FORMAT");
+    assert_eq!(ground.prepare(&ground.batch()).unwrap_err().failure().symbol(), "PKG-FORMAT");
 
     // The disk changed it.
     ground.updates.clear();
     fs::write(ground.site.cache.path(&good.file.sha256), b"rotten").unwrap();
     ground.approve(good);
-    assert_eq!(ground.prepare(&ground.batch()).unwrap_err().code().0, "PKG-HASH");
+    assert_eq!(ground.prepare(&ground.batch()).unwrap_err().failure().symbol(), "PKG-HASH");
 
     // A file that no policy names.
     let mut batch = ground.batch();
     batch.files.insert(Digest::of(b"someone else's"));
-    assert_eq!(ground.prepare(&batch).unwrap_err().code().0, "PLAN-UNAPPROVED");
+    assert_eq!(ground.prepare(&batch).unwrap_err().failure().symbol(), "PLAN-UNAPPROVED");
     assert_eq!(ground.version("demo-a"), "installed 1");
 }
 
@@ -224,7 +224,7 @@ fn bad_input_68_a_downgrade_is_not_planned() {
     ground.approve(ground.package("demo-b", "2", "Depends: demo-a (<< 3)\n", &[]));
     ground.dependencies.push(ground.package("demo-a", "2", "", &[]));
     let error = ground.prepare(&ground.batch()).unwrap_err();
-    assert!(["PLAN-DOWNGRADE", "DEP-UNSAT"].contains(&error.code().0), "{error}");
+    assert!(["PLAN-DOWNGRADE", "DEP-UNSAT"].contains(&error.failure().symbol()), "{error}");
     assert_eq!(ground.version("demo-a"), "installed 3");
 }
 
@@ -235,7 +235,7 @@ fn bad_input_69_no_room_is_seen_before_anything_starts() {
     ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
     ground.approve(ground.package("demo-a", "2", "Installed-Size: 999999999999\n", &[]));
     let error = ground.prepare(&ground.batch()).unwrap_err();
-    assert_eq!(error.code().0, "PRE-DISK", "{error}");
+    assert_eq!(error.failure().symbol(), "PRE-DISK", "{error}");
     assert_eq!(ground.version("demo-a"), "installed 1");
 }
 

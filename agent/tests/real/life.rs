@@ -305,7 +305,8 @@ async fn suspending_stops_what_has_not_started_and_failures_are_told() {
     }
     let mut machine = Machine::new(ground, &site);
     machine.start();
-    site.said("scan", 0, &machine.log, |body| matches!(body, StateBody::Scan { .. })).await;
+    site.said("scan", 0, &machine.log, |body| matches!(body, StateBody::Scan { state: Scan::Completed, .. }))
+        .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let why = machine.ask(&Question::Why { update: None });
     assert!(why.contains("suspend"), "{why}");
@@ -378,6 +379,9 @@ async fn a_certificate_that_ran_out_is_replaced() {
     site.set_policy(2, body(&BTreeMap::new(), vec![]));
     machine.until("the new policy", |_| machine.ask(&Question::Status).contains("policy      1.2")).await;
     machine.ask(&Question::Scan);
-    site.said("scan", first, &machine.log, |body| matches!(body, StateBody::Scan { .. })).await;
+    site.said("scan", first, &machine.log, |body| {
+        matches!(body, StateBody::Scan { state: Scan::Completed, .. })
+    })
+    .await;
     assert_eq!(site.renewals(), 0);
 }

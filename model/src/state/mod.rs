@@ -2,6 +2,7 @@
 //! which may follow which, which must move by when, and the errors next to failed ones.
 
 mod edges;
+mod errors;
 mod lease;
 #[cfg(test)]
 mod page;
@@ -9,6 +10,7 @@ mod transitions;
 
 use serde::{Deserialize, Serialize};
 
+pub use errors::{Failure, StateError};
 pub use lease::{
     HEARTBEAT, LONGEST_END, LeaseKind, LeaseRule, Leased, Overdue, SCAN_PATIENCE, Told, overdue,
 };
@@ -181,17 +183,6 @@ states!(
         CompletedWithErrors = 6, "Scan completed with errors";
     }
 );
-
-/// An error next to a failed state: a code of the published ranges with words and a remedy (domain.md section 8).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateError {
-    /// Published 32-bit code, for example 0x87D00664.
-    pub code: u32,
-    /// Our short symbol, for example `PRE-LOCK`, `PKG-HASH`, `INSTALL-SCRIPT`.
-    pub symbol: String,
-    /// What happened and what to do, at most 1 KiB.
-    pub message: String,
-}
 
 #[cfg(test)]
 mod tests {

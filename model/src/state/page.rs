@@ -3,8 +3,8 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use super::{
-    Compliance, DeploymentEnforcement, Detection, Evaluation, LeaseKind, Leased, Scan, UpdateEnforcement,
-    may_follow,
+    Compliance, DeploymentEnforcement, Detection, Evaluation, Failure, LeaseKind, Leased, Scan,
+    UpdateEnforcement, may_follow,
 };
 
 fn set<S: Leased>(out: &mut String, title: &str) {
@@ -50,7 +50,29 @@ fn tables() -> String {
     set::<Compliance>(&mut out, "Deployment compliance");
     set::<Detection>(&mut out, "Update detection");
     set::<Scan>(&mut out, "Scan");
+    failures(&mut out);
     out
+}
+
+fn failures(out: &mut String) {
+    let _ = writeln!(
+        out,
+        "\n## Errors next to a state\n\n\
+         Every error that the agent reports. The code is one that Configuration Manager publishes, the number in\n\
+         brackets the status message that it sends beside such a state.\n\n\
+         | symbol | code | what happened | what to do |\n| --- | --- | --- | --- |"
+    );
+    for failure in Failure::ALL {
+        let message = failure.status_message().map_or_else(String::new, |id| format!(" ({id})"));
+        let _ = writeln!(
+            out,
+            "| `{}` | `{:08X}`{message} | {} | {} |",
+            failure.symbol(),
+            failure.code(),
+            failure.words(),
+            failure.remedy()
+        );
+    }
 }
 
 const MARK: &str = "<!-- written from model/src/state: do not edit below -->\n";

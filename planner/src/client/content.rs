@@ -157,6 +157,16 @@ pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>) -> Content<'a>
     Content::Missing(missing)
 }
 
+/// Bytes of an update's files that are not here.
+pub(super) fn missing_bytes(context: &Context<'_>, item: &Item<'_>) -> u64 {
+    let files = parts(context, item).files;
+    files
+        .values()
+        .filter(|file| !context.view.present.contains(&file.sha256))
+        .map(|file| file.size)
+        .fold(0, u64::saturating_add)
+}
+
 /// From when on a file is asked for although the policy says that it is on no distribution point: a site that cannot
 /// give out another policy must not keep clients from content that has come meanwhile.
 pub(super) fn asked_all_the_same(context: &Context<'_>) -> Timestamp {

@@ -39,6 +39,12 @@ pub struct Decision {
     /// The time of the user schedule has come: for [`super::ClientView::told`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Scheduled>,
+    /// Detection is being repeated: of what this decision says nothing, what was reported stays.
+    #[serde(default)]
+    pub repeating: bool,
+    /// Updates in the transaction that runs, also those that the policy no longer names: what was reported of them stays.
+    #[serde(default)]
+    pub installing: BTreeSet<UpdateId>,
     /// Decide again at the latest then; always after `now`. None: only when something happens.
     pub next_wake: Option<Timestamp>,
 }
@@ -158,7 +164,7 @@ pub struct UpdateVerdict {
     pub error: Option<StateError>,
     /// The chain of gates, in order; the first closed one is what it waits for.
     pub gates: Vec<Gate>,
-    /// For a state that is not final: by when it must move.
+    /// For a state that is not final, also one that stays while detection is repeated: by when it must move.
     pub lease: Option<Lease>,
 }
 
@@ -184,6 +190,9 @@ pub struct DeploymentVerdict {
     pub deadline: Option<Timestamp>,
     /// For a state that is not final: by when it must move.
     pub lease: Option<Lease>,
+    /// The same for an evaluation that is going on.
+    #[serde(default)]
+    pub evaluation_lease: Option<Lease>,
 }
 
 /// One gate of the chain.
@@ -364,6 +373,22 @@ pub struct Lease {
     pub by: Timestamp,
     /// What happens then.
     pub then: String,
+    /// Reckoned from the instant of the decision, because nothing else says when it ends: the first one holds until it
+    /// runs out, later ones do not put it off.
+    #[serde(default)]
+    pub rolling: bool,
+}
+
+impl Lease {
+    /// A lease until an instant that facts give.
+    pub fn until(by: Timestamp, then: impl Into<String>) -> Self {
+        Self { by, then: then.into(), rolling: false }
+    }
+
+    /// A lease of so much time from now on.
+    pub fn rolling(now: Timestamp, span: SignedDuration, then: impl Into<String>) -> Self {
+        Self { by: now.checked_add(span).unwrap_or(Timestamp::MAX), then: then.into(), rolling: true }
+    }
 }
 
 impl Gate {

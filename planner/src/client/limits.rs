@@ -16,6 +16,10 @@ pub const LOCK_RETRY: SignedDuration = SignedDuration::from_secs(30);
 pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 /// From this many failures on an update is installed alone, so that it cannot spoil the others.
 pub const ALONE_AFTER: u32 = 2;
+/// Failed scans in a row before a state says so: until then the next try may help.
+pub const SCAN_FAILED_AFTER: u32 = 3;
+/// A source that gives less than so many bytes a second is given up (`docs/semantics.md`): what a download takes at most.
+pub const SLOWEST_DOWNLOAD: u64 = 1024;
 /// Failed downloads in a row before the state says *failed* instead of *waiting*.
 pub const DOWNLOAD_FAILED_AFTER: u32 = 3;
 

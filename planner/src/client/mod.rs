@@ -8,12 +8,14 @@
 pub(crate) mod allowance;
 mod asked;
 mod batch;
+mod books;
 mod content;
 mod context;
 mod decide;
 mod decision;
 mod gates;
 mod largest;
+mod lease;
 pub mod limits;
 pub mod merging;
 mod notices;
@@ -28,6 +30,7 @@ mod verdict;
 mod view;
 
 pub use asked::{Postponed, Refusal, ask_install, ask_restart, postpone, set_schedule};
+pub use books::{Books, DeploymentEntry, Entry, Said};
 pub use decide::decide;
 pub use decision::{
     Action, Decision, DeploymentVerdict, Event, Fetch, Gate, GateKind, GateStatus, Holder, InstallBatch,

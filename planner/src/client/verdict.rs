@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use patchtide_model::{
     Digest, UpdateId,
-    state::{Compliance, DeploymentEnforcement, Detection, Evaluation, StateError, UpdateEnforcement},
+    state::{
+        ClosedSet as _, Compliance, DeploymentEnforcement, Detection, Evaluation, Failure, StateError,
+        UpdateEnforcement,
+    },
 };
 
 use super::{
@@ -13,18 +16,11 @@ use super::{
     content::Content,
     context::{Context, Item, Reach},
     decide::{Machine, recovery_retry},
-    decision::{
-        Action, Decision, DeploymentVerdict, Gate, GateKind, GateStatus, Lease, Opens, UpdateVerdict,
-    },
-    gates, limits,
+    decision::{Action, Decision, DeploymentVerdict, Gate, GateStatus, Opens, UpdateVerdict},
+    gates, lease, limits,
     restarts::calls_for_restart,
     view::RunningInstall,
 };
-
-/// No window is ever long enough (domain.md 8.1, 1.7).
-const WINDOW_NEVER: u32 = 0x87D0_0667;
-/// The maximum run time is over (domain.md 8.1).
-const RUN_TIME: u32 = 0x87D0_0664;
 
 pub(super) fn decision<'a>(
     context: &Context<'a>,
@@ -51,8 +47,17 @@ pub(super) fn decision<'a>(
         .collect();
     let mut gates: Vec<Gate> = machine.hold.iter().cloned().collect();
     gates.extend(machine.restart.as_ref().map(|restart| restart.gate.clone()));
-    let mut decision =
-        Decision { actions, wanted, updates, deployments, machine: gates, ..Decision::default() };
+    let running = context.view.running.install.as_ref();
+    let mut decision = Decision {
+        actions,
+        wanted,
+        updates,
+        deployments,
+        machine: gates,
+        repeating: repeats(context),
+        installing: running.map(|run| run.batch.updates.keys().cloned().collect()).unwrap_or_default(),
+        ..Decision::default()
+    };
     decision.next_wake = next_wake(context, machine, &decision);
     // What only an event opens is looked at again when anything is, at the latest at the re-evaluation.
     let looks = decision.next_wake.unwrap_or(machine.scans.evaluation);
@@ -65,11 +70,7 @@ pub(super) fn decision<'a>(
     decision
 }
 
-fn error(code: u32, symbol: &str, message: String) -> StateError {
-    StateError { code, symbol: symbol.to_owned(), message }
-}
-
-fn overdue(run: &RunningInstall) -> Option<Timestamp> {
+pub(super) fn overdue(run: &RunningInstall) -> Option<Timestamp> {
     // dpkg is not ended for it; a single script or hook that takes as long is, by the agent.
     run.since.checked_add(limits::patience(run.batch.expected, limits::LEAST_PATIENCE)).ok()
 }
@@ -77,9 +78,17 @@ fn overdue(run: &RunningInstall) -> Option<Timestamp> {
 fn update<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> UpdateVerdict {
     let gates = gates::chain(context, machine, item);
     let (state, error) = state(context, machine, item);
-    let lease =
-        state.filter(|state| !state.is_final()).map(|state| lease(context, machine, item, state, &gates));
+    let lease = match state {
+        Some(state) => state.needs_lease().then(|| lease::of_update(context, machine, item, state, &gates)),
+        // What was reported stays for so long.
+        None => repeats(context).then(|| lease::of_detection(context, machine)),
+    };
     UpdateVerdict { detection: item.detection, state, error, gates, lease }
+}
+
+/// Whether detection is repeated: nothing is reported from what may be wrong.
+fn repeats(context: &Context<'_>) -> bool {
+    context.view.scan.stale.is_some() || context.view.scan.last.is_none()
 }
 
 type State = (Option<UpdateEnforcement>, Option<StateError>);
@@ -92,21 +101,20 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
         return match overdue(run) {
             Some(end) if end <= context.now => (
                 Some(E::InstallFailed),
-                Some(error(
-                    RUN_TIME,
-                    "RUN-TIME",
+                Some(Failure::RunTime.error(
                     format!(
                         "runs since {}, longer than it may; dpkg is not stopped, a script of a package that hangs is: look at the machine",
                         run.since
                     ),
                 )),
             ),
+            _ if view.running.checking => plain(E::Started),
             _ => plain(E::Installing),
         };
     }
-    // Nothing is reported from what may be wrong: detection is repeated first.
-    if view.scan.stale.is_some() || view.scan.last.is_none() {
-        return (None, None);
+    // Detection is repeated first. That it cannot be is told, and so is a dpkg that cannot be put right.
+    if repeats(context) {
+        return undetected(context, item);
     }
     match item.detection {
         Detection::Installed if calls_for_restart(context, item) => plain(E::PendingRestart),
@@ -119,8 +127,40 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
     }
 }
 
+/// What is told although detection is still to be repeated.
+fn undetected<'a>(context: &Context<'a>, item: &Item<'a>) -> State {
+    use UpdateEnforcement as E;
+    let view = context.view;
+    if item.detection == Detection::Required
+        && item.due.is_some()
+        && let Some(error) = unrecovered(context)
+    {
+        return (Some(E::GeneralFailure), Some(error));
+    }
+    let fails = view.scan.failure.as_ref().filter(|failure| failure.count >= limits::SCAN_FAILED_AFTER);
+    let Some(failure) = fails else { return (None, None) };
+    let since = |at: Timestamp| view.scan.last.is_none_or(|last| at > last);
+    if let Some(attempt) = view.failed.get(item.id).filter(|attempt| since(attempt.at)) {
+        return (Some(E::InstallFailed), Some(attempt.error.clone()));
+    }
+    if view.installed.get(item.id).is_some_and(|record| since(record.at)) {
+        let text = format!(
+            "the package system said that it is installed, and that cannot be seen: the scan failed {} times, last: {}",
+            failure.count, failure.error.message
+        );
+        return (Some(E::GeneralFailure), Some(Failure::ScanAfter.error(text)));
+    }
+    (None, None)
+}
+
+/// Why an interrupted dpkg keeps everything from being installed; none: it was not tried yet, or all is well.
+fn unrecovered(context: &Context<'_>) -> Option<StateError> {
+    context.view.recovery.as_ref().and_then(|recovery| recovery.error.clone())
+}
+
 fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> State {
     use UpdateEnforcement as E;
+    let view = context.view;
     let plain = |state| (Some(state), None);
     let stock = machine.stock.content.get(item.id);
     let ready = stock.is_none_or(Content::is_ready);
@@ -153,6 +193,9 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     if item.due.is_none() {
         return plain(E::Downloaded);
     }
+    if let Some(error) = unrecovered(context) {
+        return (Some(E::GeneralFailure), Some(error));
+    }
     if machine.restart.as_ref().is_some_and(super::restarts::Restart::comes_first) {
         return plain(E::RestartRequiredBefore);
     }
@@ -169,56 +212,33 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
             let text = format!(
                 "no maintenance window is long enough: {longest}; make a window longer, or allow installation outside windows"
             );
-            return (Some(E::WaitingForWindow), Some(error(WINDOW_NEVER, "WINDOW-NEVER-FITS", text)));
+            return (Some(E::WaitingForWindow), Some(Failure::NeverFits.error(text)));
         }
         Fit::Free | Fit::Now { .. } => {}
     }
-    let running = &context.view.running;
-    let locked = context
-        .view
+    let running = &view.running;
+    let locked = view
         .lock
         .as_ref()
         .and_then(|lock| lock.at.checked_add(limits::LOCK_RETRY).ok())
         .is_some_and(|again| again > context.now);
-    if running.install.is_some() || running.recovery || context.view.recovery.is_some() || locked {
+    if running.install.is_some() || running.recovery || view.recovery.is_some() || locked {
         return plain(E::WaitingForAnother);
     }
-    plain(if machine.chosen.contains(item.id) { E::Started } else { E::PendingInstallation })
-}
-
-/// By when a state that is not final must move: when its first closed gate opens, or at the next re-evaluation.
-fn lease(
-    context: &Context<'_>,
-    machine: &Machine<'_>,
-    item: &Item<'_>,
-    state: UpdateEnforcement,
-    gates: &[Gate],
-) -> Lease {
-    let fallback = || Lease {
-        by: machine.scans.evaluation,
-        then: "everything is scanned and decided anew at the re-evaluation".to_owned(),
-    };
-    if state == UpdateEnforcement::Installing {
-        let end = context.view.running.install.as_ref().and_then(overdue);
-        return end.map_or_else(fallback, |by| Lease {
-            by,
-            then: "reported as failed with RUN-TIME; dpkg is not killed".to_owned(),
-        });
+    if !machine.chosen.contains(item.id) {
+        return plain(E::PendingInstallation);
     }
-    let waits = if state == UpdateEnforcement::PendingRestart {
-        machine.restart.as_ref().map(|restart| &restart.gate)
-    } else {
-        gates.iter().find(|gate| !gate.is_open())
-    };
-    if item.detection == Detection::Required
-        && let Some(Action::Restart { at, .. }) = machine.restart.as_ref().and_then(|r| r.action.as_ref())
-        && waits.is_some_and(|gate| gate.kind == GateKind::Restart)
-    {
-        return Lease { by: *at, then: "the machine restarts".to_owned() };
-    }
-    match waits.map(|gate| &gate.status) {
-        Some(GateStatus::Closed(Opens::At(by))) => Lease { by: *by, then: "decided anew".to_owned() },
-        _ => fallback(),
+    match view.scan.failure.as_ref().filter(|_| machine.scans.retry_at.is_some()) {
+        None => plain(E::Started),
+        Some(failure) => {
+            let error = (failure.count >= limits::SCAN_FAILED_AFTER).then(|| {
+                Failure::ScanBefore.error(format!(
+                    "the scan before the batch failed {} times, last: {}",
+                    failure.count, failure.error.message
+                ))
+            });
+            (Some(E::PendingInstallation), error)
+        }
     }
 }
 
@@ -288,9 +308,11 @@ fn deployment<'a>(
     let done = enforcement == Some(DeploymentEnforcement::Installed);
     let enforcement =
         if done && any(Detection::Required) { Some(DeploymentEnforcement::Unknown) } else { enforcement };
-    let lease = verdict
-        .and_then(|verdict| verdict.lease.clone())
-        .filter(|_| enforcement.is_some_and(|state| !state.is_final()));
+    let lease = match enforcement {
+        Some(state) => verdict.and_then(|verdict| verdict.lease.clone()).filter(|_| state.needs_lease()),
+        None => repeats(context).then(|| lease::of_detection(context, machine)),
+    };
+    let evaluation_lease = evaluation.needs_lease().then(|| lease::of_detection(context, machine));
     let until = verdict.and_then(|verdict| {
         let gate = if enforcement == Some(DeploymentEnforcement::PendingRestart) {
             machine.restart.as_ref().map(|restart| &restart.gate)
@@ -312,10 +334,11 @@ fn deployment<'a>(
         available: reach.available,
         deadline: reach.deadline,
         lease,
+        evaluation_lease,
     }
 }
 
-/// The earliest instant at which something can change by time alone.
+/// The earliest instant at which something can change by time alone, or a lease runs out.
 fn next_wake(context: &Context<'_>, machine: &Machine<'_>, decision: &Decision) -> Option<Timestamp> {
     let gates = decision.machine.iter().chain(decision.updates.values().flat_map(|verdict| &verdict.gates));
     let opening = gates.filter_map(|gate| match gate.status {
@@ -347,5 +370,9 @@ fn next_wake(context: &Context<'_>, machine: &Machine<'_>, decision: &Decision) 
         Action::Restart { at, .. } => Some(*at),
         _ => None,
     }));
+    let of_updates = decision.updates.values().map(|verdict| &verdict.lease);
+    let of_deployments =
+        decision.deployments.values().flat_map(|verdict| [&verdict.lease, &verdict.evaluation_lease]);
+    times.extend(of_updates.chain(of_deployments).flatten().map(|lease| lease.by));
     times.into_iter().filter(|at| *at > context.now).min()
 }

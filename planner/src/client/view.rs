@@ -7,7 +7,7 @@ use patchtide_model::{
     Digest, LineId, UpdateId,
     catalogue::{LeafRef, RestartRule},
     policy::Policy,
-    state::{Detection, StateError},
+    state::{Detection, Failure, StateError},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,9 +16,6 @@ use super::{
     decision::{InstallBatch, ScanKind, ScanPurpose, ScanRequest},
     people::People,
 };
-
-/// Still required after its installation (domain.md 8.1).
-const STILL_REQUIRED: u32 = 0x87D0_0668;
 
 /// The facts of one client. Everything survives a restart of the agent except [`ClientView::running`], which the
 /// agent clears when it starts (an interrupted dpkg becomes [`ClientView::recovery`]).
@@ -247,6 +244,9 @@ pub struct Running {
     pub download: BTreeSet<Digest>,
     /// A transaction. Never killed.
     pub install: Option<RunningInstall>,
+    /// The transaction is still being checked: dpkg was not started, and may not be.
+    #[serde(default)]
+    pub checking: bool,
     /// A recovery of dpkg.
     pub recovery: bool,
     /// A restart was announced for this instant.
@@ -344,6 +344,11 @@ impl ClientView {
     fn note_missing(&mut self, detected: &BTreeMap<UpdateId, Detected>, at: Timestamp) {
         let before = self.scan.last;
         let mut undone = Vec::new();
+        // What fell below and was healed by another hand was not installed by this client.
+        self.installed.retain(|id, record| {
+            record.missing_since.is_none()
+                || detected.get(id).is_none_or(|found| found.state == Detection::Required)
+        });
         for (id, record) in &mut self.installed {
             if detected.get(id).is_none_or(|found| found.state != Detection::Required) {
                 record.missing_since = None;
@@ -358,12 +363,8 @@ impl ClientView {
         for id in undone {
             let Some(record) = self.installed.remove(&id) else { continue };
             let count = self.failed.get(&id).map_or(0, |attempt| attempt.count).saturating_add(1);
-            let error = StateError {
-                code: STILL_REQUIRED,
-                symbol: "INSTALL-STILL-REQUIRED".to_owned(),
-                message: "the installer ended well, and the update is still required: look at its log"
-                    .to_owned(),
-            };
+            let error = Failure::StillRequired
+                .error("the installer ended well, and the update is still required: look at its log");
             let basis = record.basis.unwrap_or(Digest::from_bytes([0; 32]));
             self.failed.insert(id, Attempt { at: record.at, count, basis, error });
         }
@@ -416,6 +417,7 @@ impl ClientView {
             }
         }
         self.running.install = None;
+        self.running.checking = false;
         self.scan.stale = Some(StaleReason::Installed);
     }
 

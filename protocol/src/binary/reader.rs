@@ -305,6 +305,6 @@ impl<'a> Reader<'a> {
         }
         let code = self.number()?;
         let code = u32::try_from(code).map_err(|_| self.wrong("an error code beyond 32 bits"))?;
-        Ok(Some(StateError { code, symbol: self.string()?, message: self.string()? }))
+        Ok(Some(StateError::told(code, self.string()?, self.string()?)))
     }
 }

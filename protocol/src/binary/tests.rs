@@ -26,11 +26,7 @@ fn leaf() -> impl Strategy<Value = LeafRef> {
 
 fn error() -> impl Strategy<Value = Option<StateError>> {
     proptest::option::of(
-        (any::<u32>(), "[A-Z-]{1,12}", ".{0,40}").prop_map(|(code, symbol, message)| StateError {
-            code,
-            symbol,
-            message,
-        }),
+        (any::<u32>(), "[A-Z-]{1,12}", ".{0,40}").prop_map(|(code, symbol, message)| StateError::told(code, symbol, message)),
     )
 }
 

@@ -150,7 +150,7 @@ async fn unknown_updates_are_parked_until_the_catalogue_has_them(db: Db) {
     site.apply_line_sync(sync("b", &[("a", "1")]), at(1)).await.unwrap();
     let (one, two) = (client(site, 1).await, client(site, 2).await);
     let failed =
-        StateError { code: 0x87D0_0664, symbol: "INSTALL-SCRIPT".to_owned(), message: "no".to_owned() };
+        StateError::told(0x87D0_0664, "INSTALL-SCRIPT".to_owned(), "no".to_owned());
     let messages = vec![
         scan(
             "b",
@@ -263,7 +263,7 @@ async fn enforcement_lies_beside_detection(db: Db) {
     let one = client(site, 1).await;
     let a = id("b", "a", "1");
     let enforcement = |state, error| IntakeBody::Update { update: id("b", "a", "1"), state, error };
-    let failed = StateError { code: 1, symbol: "PKG-HASH".to_owned(), message: "wrong".to_owned() };
+    let failed = StateError::told(1, "PKG-HASH".to_owned(), "wrong".to_owned());
     let required = || scan("b", 1, vec![detected("a", "1", Detection::Required)]);
     let messages = vec![required(), enforcement(UpdateEnforcement::InstallFailed, Some(failed.clone()))];
     site.intake(report(one, 1, messages)).await.unwrap();
@@ -375,7 +375,7 @@ async fn facts_and_scan_state_are_kept(db: Db) {
     let mut facts: Facts = (0..300).map(|n| (format!("label/{n:03}"), "v".to_owned())).collect();
     facts.insert("x".repeat(64), "long key".to_owned());
     facts.insert("hostname".to_owned(), "x".repeat(257));
-    let error = StateError { code: 2, symbol: "SCAN".to_owned(), message: "no catalogue".to_owned() };
+    let error = StateError::told(2, "SCAN".to_owned(), "no catalogue".to_owned());
     let failed = IntakeBody::Scan { state: Scan::Failed, error: Some(error.clone()) };
     let sent =
         IntakeReport { policy: Some((1, 7)), ..report(one, 1, vec![IntakeBody::Facts(facts), failed]) };
@@ -422,7 +422,7 @@ async fn hostile_text_is_data(db: Db) {
     for (seq, text) in
         (1..).zip(["'); DROP TABLE client; --", "%s{{x}}$1?", "\u{202e}\u{0}", "<script>", "\\x27"])
     {
-        let error = StateError { code: 1, symbol: text.to_owned(), message: text.to_owned() };
+        let error = StateError::told(1, text.to_owned(), text.to_owned());
         let bodies = vec![
             IntakeBody::Enforcement {
                 deployment: text.to_owned(),

@@ -78,7 +78,7 @@ fn now_for(policy: &Policy, view: &ClientView) -> Decision {
 }
 
 fn failure() -> StateError {
-    StateError { code: 1, symbol: "X".to_owned(), message: "broken".to_owned() }
+    StateError::told(1, "X".to_owned(), "broken".to_owned())
 }
 
 fn batch_of(decision: &Decision) -> Option<&InstallBatch> {

@@ -24,7 +24,7 @@ proptest! {
             enforcement: enforcement.and_then(DeploymentEnforcement::from_id),
             compliance: compliance.and_then(Compliance::from_id),
             until: None,
-            error: failed.then(|| StateError { code: 1, symbol: "X".to_owned(), message: String::new() }),
+            error: failed.then(|| StateError::told(1, "X".to_owned(), String::new())),
             changed_at: Timestamp::UNIX_EPOCH,
         }).collect();
         let numbers = status(&targeted, &states);
@@ -44,11 +44,7 @@ fn errors_are_ranked_and_compliant_beats_a_stale_state() {
         enforcement: Some(enforcement),
         compliance: Some(compliance),
         until: Some(at("2026-01-31T00:00:00Z")),
-        error: symbol.map(|symbol| StateError {
-            code: 7,
-            symbol: symbol.to_owned(),
-            message: symbol.to_owned(),
-        }),
+        error: symbol.map(|symbol| StateError::told(7, symbol.to_owned(), symbol.to_owned())),
         changed_at: Timestamp::UNIX_EPOCH,
     };
     let states = [
