@@ -81,7 +81,7 @@ async fn pages_hold_what_single_questions_answer(db: Db) {
         let failed = IntakeBody::Update {
             update: id("b", "s01", "1"),
             state: UpdateEnforcement::InstallFailed,
-            error: Some(StateError { code: 7, symbol: "S".to_owned(), message: "no room".to_owned() }),
+            error: Some(StateError::told(7, "S".to_owned(), "no room".to_owned())),
         };
         let told = IntakeBody::Compliance { deployment: "uid".to_owned(), state: Compliance::NonCompliant };
         let bodies = vec![scan("b", 1, states.collect()), failed, told];
