@@ -174,4 +174,8 @@ pub struct Acknowledgement {
     /// Send the current detections anew, by name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_name: bool,
+    /// This incarnation was replaced by a later one: the client's state is an old copy of itself. Take a new incarnation and
+    /// send every current state anew. Told only of a report without messages; with messages it means two machines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
 }

@@ -4,6 +4,7 @@
 //! the client is.
 
 pub mod enrol;
+pub mod machine;
 
 use std::path::{Path, PathBuf};
 

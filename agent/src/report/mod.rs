@@ -50,6 +50,9 @@ struct Books {
     incarnation: Option<Uuid>,
     next: u64,
     acknowledged: u64,
+    /// A new incarnation has begun and not everything is written down for it.
+    #[serde(default)]
+    beginning: bool,
 }
 
 /// A state by what it is the state of: `scan`, `update/<id>`, `enforcement/<uid>`, ...
@@ -64,11 +67,14 @@ pub struct Outbox {
     books: Books,
     current: Current,
     pending: VecDeque<StateMessage>,
+    /// Before anything is sent the site is asked how far it is: further than this means that these books are a copy of
+    /// an earlier state.
+    asking: Option<u64>,
 }
 
 impl Outbox {
     /// Opens it. What was written before a kill is there.
-    pub fn open(state: &StateFolder) -> Result<Self, StateError> {
+    pub fn open(state: &StateFolder, now: Timestamp) -> Result<Self, StateError> {
         let folder = state.folder("outbox")?;
         let mut books: Books = state.load_or_default(BOOKS)?;
         let mut files: Vec<PathBuf> = fs::read_dir(&folder)
@@ -93,11 +99,48 @@ impl Outbox {
         current.extend(
             pending.iter().filter_map(|message| Some((bodies::key(&message.body)?, message.body.clone()))),
         );
+        let lost = books.incarnation.is_none() && !current.is_empty();
         let incarnation = *books.incarnation.get_or_insert_with(Uuid::new_v4);
         let last = pending.back().map_or(0, |message| message.seq);
         books.next = books.next.max(last + 1).max(books.acknowledged + 1);
+        // Books that were lost begin anew, and what was told counts no more.
+        books.beginning |= lost;
         state.save(BOOKS, &books)?;
-        Ok(Self { state: state.clone(), folder, incarnation, books, current, pending })
+        let asking = Some(books.next - 1);
+        let mut outbox = Self { state: state.clone(), folder, incarnation, books, current, pending, asking };
+        outbox.tell_everything(now)?;
+        Ok(outbox)
+    }
+
+    /// Asks the site how far it is before the next report: these books may have become a copy of an earlier state.
+    pub fn ask(&mut self) {
+        self.asking.get_or_insert(self.books.next - 1);
+    }
+
+    /// Takes a new incarnation: what the site knows of this client's numbers is another life's. Every current state is told.
+    fn begin_anew(&mut self, now: Timestamp) -> Result<(), StateError> {
+        tracing::warn!(
+            "the site knows of reports that this machine has not made: its state was restored from a copy; everything is told anew"
+        );
+        self.pending.clear();
+        self.remove_files()?;
+        self.incarnation = Uuid::new_v4();
+        self.books = Books { incarnation: Some(self.incarnation), next: 1, acknowledged: 0, beginning: true };
+        self.state.save(BOOKS, &self.books)?;
+        self.asking = None;
+        self.tell_everything(now)
+    }
+
+    /// At the beginning of an incarnation.
+    fn tell_everything(&mut self, now: Timestamp) -> Result<(), StateError> {
+        if !self.books.beginning {
+            return Ok(());
+        }
+        let all = std::mem::take(&mut self.current);
+        self.write(all.values(), now)?;
+        self.current = all;
+        self.books.beginning = false;
+        self.state.save(BOOKS, &self.books)
     }
 
     /// What was told last of everything.
@@ -215,6 +258,10 @@ impl Outbox {
 
     /// The next report, within every limit; none when all is acknowledged.
     pub fn next_report(&self, boot: Uuid, policy: Option<(u64, u64)>, now: Timestamp) -> Option<StateReport> {
+        if self.asking.is_some() {
+            let (incarnation, messages) = (self.incarnation, Vec::new());
+            return Some(StateReport { incarnation, boot, sent_at: now, policy, messages });
+        }
         let mut bytes = 0;
         let messages: Vec<StateMessage> = self
             .pending
@@ -256,10 +303,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// The site has kept everything up to that number, and may want all states anew.
-    pub fn acknowledge(&mut self, answer: &Acknowledgement, now: Timestamp) -> Result<(), StateError> {
+    /// The site has kept everything up to that number, and may want all states anew. Whether this client began anew.
+    pub fn acknowledge(&mut self, answer: &Acknowledgement, now: Timestamp) -> Result<bool, StateError> {
         // A site that acknowledges what was never sent knows of another life of this client.
-        let acknowledged = answer.acknowledged.min(self.books.next - 1);
+        let last = self.asking.take().unwrap_or(self.books.next - 1);
+        if answer.superseded || answer.acknowledged > last {
+            self.begin_anew(now)?;
+            return Ok(true);
+        }
+        let acknowledged = answer.acknowledged;
         if acknowledged > self.books.acknowledged {
             self.books.acknowledged = acknowledged;
             self.state.save(BOOKS, &self.books)?;
@@ -274,7 +326,7 @@ impl Outbox {
             self.write(wanted.map(|(_, body)| body), now)?;
             self.current = all;
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -17,8 +17,15 @@ fn compliance(uid: &str, state: Compliance) -> (String, StateBody) {
 fn open() -> (tempfile::TempDir, StateFolder, Outbox) {
     let folder = tempfile::tempdir().unwrap();
     let state = StateFolder::open(folder.path()).unwrap();
-    let outbox = Outbox::open(&state).unwrap();
+    let outbox = opened(&state);
     (folder, state, outbox)
+}
+
+/// Opened, and the site has been asked.
+fn opened(state: &StateFolder) -> Outbox {
+    let mut outbox = Outbox::open(state, T).unwrap();
+    outbox.asking = None;
+    outbox
 }
 
 fn seqs(outbox: &Outbox) -> Vec<u64> {
@@ -27,7 +34,7 @@ fn seqs(outbox: &Outbox) -> Vec<u64> {
 }
 
 fn ack(acknowledged: u64, resync: bool) -> Acknowledgement {
-    Acknowledgement { acknowledged, resync, by_name: false }
+    Acknowledgement { acknowledged, resync, by_name: false, superseded: false }
 }
 
 const T: Timestamp = Timestamp::UNIX_EPOCH;
@@ -47,12 +54,12 @@ fn only_changes_are_sent_and_kept_until_acknowledged() {
     assert_eq!(seqs(&outbox), [2, 3]);
 
     let incarnation = outbox.incarnation;
-    let mut again = Outbox::open(&state).unwrap();
+    let mut again = opened(&state);
     assert_eq!((seqs(&again), again.incarnation), (vec![2, 3], incarnation), "a kill loses nothing");
     assert!(!again.enter([compliance("a", Compliance::NonCompliant)], T).unwrap());
     again.acknowledge(&ack(3, false), T).unwrap();
     assert_eq!(fs::read_dir(state.path("outbox")).unwrap().count(), 0);
-    assert_eq!(Outbox::open(&state).unwrap().books.next, 4, "numbers are never used twice");
+    assert_eq!(opened(&state).books.next, 4, "numbers are never used twice");
 }
 
 #[test]
@@ -62,7 +69,7 @@ fn numbers_go_on_when_the_books_were_not_written() {
     let books = fs::read(state.path(BOOKS)).unwrap();
     outbox.enter([compliance("b", Compliance::Compliant)], T).unwrap();
     fs::write(state.path(BOOKS), books).unwrap();
-    let mut again = Outbox::open(&state).unwrap();
+    let mut again = opened(&state);
     again.enter([compliance("c", Compliance::Compliant)], T).unwrap();
     assert_eq!(seqs(&again), [1, 2, 3]);
 }
@@ -76,8 +83,62 @@ fn a_resync_sends_every_current_state_once() {
     outbox.forget(|key| !key.ends_with("/b")).unwrap();
     outbox.acknowledge(&ack(2, true), T).unwrap();
     assert_eq!(seqs(&outbox), [3]);
-    outbox.acknowledge(&ack(99, false), T).unwrap();
+    outbox.acknowledge(&ack(3, false), T).unwrap();
     assert_eq!((seqs(&outbox).len(), outbox.acknowledged()), (0, 3));
+}
+
+/// A client that was restored to an earlier moment: nothing is lost, nothing counts twice. It asks before it says anything.
+#[test]
+fn a_restored_snapshot_begins_anew_and_tells_everything() {
+    let (_folder, state, mut outbox) = open();
+    outbox.enter([compliance("a", Compliance::NonCompliant)], T).unwrap();
+    let before = outbox.incarnation;
+    // These books are the copy; the life that the site saw went on to number 3.
+    let mut again = Outbox::open(&state, T).unwrap();
+    // Enough happens before the site is reached to pass its number unseen.
+    let states = (0..5).map(|n| compliance(&format!("new-{n}"), Compliance::Compliant));
+    again.enter(states, T).unwrap();
+    let question = again.next_report(Uuid::nil(), None, T).unwrap();
+    assert_eq!((question.messages.len(), question.incarnation), (0, before));
+    question.check().unwrap();
+    assert!(again.acknowledge(&ack(3, false), T).unwrap(), "the site is further than these books were");
+    let report = again.next_report(Uuid::nil(), None, T).unwrap();
+    assert_ne!(report.incarnation, before);
+    let keys: BTreeSet<_> = report.messages.iter().filter_map(|m| bodies::key(&m.body)).collect();
+    assert_eq!((keys.len(), report.messages.len(), report.messages[0].seq), (6, 6, 1), "each state once");
+
+    // Restored once more from the same copy: the site knows that incarnation as an earlier one.
+    let second = report.incarnation;
+    again.ask();
+    let superseded = Acknowledgement { superseded: true, ..ack(0, false) };
+    assert!(again.acknowledge(&superseded, T).unwrap());
+    assert_ne!(again.incarnation, second);
+    assert!(!again.acknowledge(&ack(6, false), T).unwrap());
+    assert_eq!(again.waiting(), 0);
+
+    // Killed while it began anew: what is current is told all the same.
+    again.books.beginning = true;
+    again.state.save(BOOKS, &again.books).unwrap();
+    assert_eq!(opened(&state).waiting(), 6);
+}
+
+/// A power cut that tore the numbers: they begin anew, and what the site then forgets is told again.
+#[test]
+fn torn_books_begin_anew_and_tell_everything() {
+    let (_folder, state, mut outbox) = open();
+    outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap();
+    outbox.acknowledge(&ack(1, false), T).unwrap();
+    fs::write(state.path(BOOKS), b"{\"incarnation\":").unwrap();
+    let again = opened(&state);
+    assert_ne!(again.incarnation, outbox.incarnation);
+    assert_eq!(seqs(&again), [1]);
+    // Killed between the messages and what is current: the messages count, and nothing is said twice.
+    let (_folder, state, mut outbox) = open();
+    outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap();
+    let current = fs::read(state.path(CURRENT)).unwrap();
+    outbox.enter([compliance("a", Compliance::NonCompliant)], T).unwrap();
+    fs::write(state.path(CURRENT), current).unwrap();
+    assert!(!opened(&state).enter([compliance("a", Compliance::NonCompliant)], T).unwrap());
 }
 
 #[test]
@@ -170,7 +231,7 @@ fn what_has_a_number_is_sent_by_it_and_by_name_when_the_site_asks() {
     outbox.enter([compliance("a", Compliance::Compliant)], T).unwrap();
     let last = outbox.books.next - 1;
     let answer = Acknowledgement { by_name: true, ..ack(last, false) };
-    let mut again = Outbox::open(&state).unwrap();
+    let mut again = opened(&state);
     again.acknowledge(&answer, T).unwrap();
     let mut names = 0;
     while let Some(report) = again.next_report(Uuid::nil(), None, T) {
@@ -198,6 +259,6 @@ fn a_site_that_stays_away_does_not_fill_the_disk() {
     assert!(fs::read_dir(state.path("outbox")).unwrap().count() <= PENDING / 100 + 1);
     let newest = PENDING as u64 + 50;
     assert_eq!(outbox.pending.back().unwrap().seq, newest);
-    let again = Outbox::open(&state).unwrap();
+    let again = opened(&state);
     assert_eq!((again.waiting(), again.books.next), (outbox.waiting(), newest + 1));
 }

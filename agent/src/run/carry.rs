@@ -190,13 +190,14 @@ impl Engine {
         self.view.running.checking = true;
         let leaves_of = install::leaves_of(batch, &self.view);
         let (site, batch, events) = (self.site.clone(), batch.clone(), self.events.clone());
+        let time = self.clock.running();
         let withdrawn = Arc::new(AtomicBool::new(false));
         self.withdraw = Some(Arc::clone(&withdrawn));
         tokio::task::spawn_blocking(move || {
             let fits = || {
-                batch
-                    .window_end
-                    .is_none_or(|end| clock::now().checked_add(batch.expected).is_ok_and(|ends| ends <= end))
+                batch.window_end.is_none_or(|end| {
+                    time.at(clock::read()).checked_add(batch.expected).is_ok_and(|ends| ends <= end)
+                })
             };
             let allowed = || !withdrawn.load(Ordering::SeqCst) && fits();
             let result = install::prepare(&site, &policy.body, &batch, leaves_of, now, &allowed);

@@ -17,7 +17,7 @@ use patchtide_model::{
 use patchtide_planner::client::{self, Books, ClientView, Decision};
 use patchtide_protocol::location::Locations;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     task::AbortHandle,
     time::Instant,
 };
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     catalogue::Catalogues,
-    clock,
+    clock::{self, Clock},
     download::{Sources, locality},
     facts,
     install::{LastFailure, Site, error::reported},
@@ -48,6 +48,8 @@ pub(super) const CACHED: &str = "cached-lines.json";
 const STAMP: &str = "packages-stamp.json";
 /// The last 4 KiB of output of the last failed operation, for `status`.
 pub(super) const FAILURE: &str = "last-failure.json";
+/// The time that was believed last, so that it is never before that after a boot.
+pub(super) const KEPT_TIME: &str = "clock.json";
 /// States that were told, with their leases.
 const STATES: &str = "states.json";
 /// Services that are to run again.
@@ -69,6 +71,7 @@ pub(super) struct Parts {
     pub(super) boot: Uuid,
     pub(super) new_boot: bool,
     pub(super) policy: Option<Policy>,
+    pub(super) woken: Arc<Notify>,
 }
 
 /// An engine that gives up leaves nothing behind that would work on the same files as the next one.
@@ -93,6 +96,10 @@ pub(super) struct Engine {
     saved: Option<ClientView>,
     pub(super) policy: Option<Policy>,
     pub(super) decision: Decision,
+    /// The time that is believed.
+    pub(super) clock: Clock,
+    /// Rung when the machine has slept: connections are dead.
+    pub(super) woken: Arc<Notify>,
     /// What was told of updates and deployments, and under which lease.
     pub(super) states: Books,
     saved_states: Books,
@@ -143,8 +150,10 @@ pub(super) struct Sending {
 
 impl Engine {
     pub(super) fn new(parts: Parts) -> Result<Self, RunError> {
-        let now = clock::now();
         let state = &parts.site.state;
+        let signed = parts.policy.as_ref().map(|policy| policy.issued_at);
+        let mut clock = Clock::start(clock::read(), parts.boot, state.load_or_default(KEPT_TIME)?, signed);
+        let now = clock.look(clock::read(), None).now;
         let workstation =
             facts::collect(&parts.site.root, None).get("role").is_some_and(|r| r == "workstation");
         let mut view = state
@@ -175,6 +184,8 @@ impl Engine {
             saved: None,
             policy: parts.policy,
             decision: Decision::default(),
+            clock,
+            woken: parts.woken,
             saved_states: states.clone(),
             states,
             locations: Locations::default(),
@@ -221,14 +232,14 @@ impl Engine {
     /// Lives until the process ends.
     pub(super) async fn live(mut self, mut inbox: mpsc::Receiver<Event>) -> Result<(), RunError> {
         loop {
-            let now = clock::now();
+            let now = self.time()?;
             self.turn(now)?;
             let wake = self.next_wake(now);
             let first = tokio::select! {
                 event = inbox.recv() => event,
                 () = tokio::time::sleep(wake) => None,
             };
-            let now = clock::now();
+            let now = self.time()?;
             if let Some(event) = first {
                 self.handle(event, now)?;
             }
@@ -236,6 +247,37 @@ impl Engine {
                 self.handle(event, now)?;
             }
         }
+    }
+
+    /// The time to decide by. A sleep, or a clock that was set right, is taken note of.
+    fn time(&mut self) -> Result<Timestamp, RunError> {
+        let look = self.clock.look(clock::read(), self.transport.heard());
+        if let Some(slept) = look.slept {
+            tracing::info!("this machine slept for {slept:#}");
+            self.look_again();
+            self.looked_slowly = None;
+            self.located = None;
+            self.sending.not_before = Instant::now();
+            self.sending.urgent = true;
+            self.woken.notify_one();
+            self.outbox.ask();
+        }
+        if let Some(moved) = look.moved {
+            tracing::warn!("this machine's clock was wrong by {moved:#} and was set right");
+            if moved.is_negative() {
+                self.view.put_back(look.now);
+                self.states.put_back(look.now);
+            }
+            self.site.state.save(KEPT_TIME, &Some(self.clock.keep()))?;
+            self.outbox.ask();
+        }
+        let doubt = self.clock.doubt().map(|doubt| doubt.to_string());
+        // The seconds in its words may change with every look.
+        if doubt.is_some() != self.view.clock_doubt.is_some() {
+            tracing::warn!(doubt, "the time is believed or not");
+            self.view.clock_doubt = doubt;
+        }
+        Ok(look.now)
     }
 
     /// Looks, decides, does, remembers, reports.

@@ -7,7 +7,10 @@ use patchtide_planner::client::{Recovery, StaleReason};
 use patchtide_protocol::state::StateBody;
 use tokio::time::Instant;
 
-use super::{RunError, engine::Engine};
+use super::{
+    RunError,
+    engine::{Engine, KEPT_TIME},
+};
 use crate::{
     facts,
     install::{Site, lock},
@@ -90,6 +93,7 @@ impl Engine {
 
     fn look_slowly(&mut self, machine: &Machine, now: Timestamp) -> Result<(), RunError> {
         self.sources.forgive();
+        self.site.state.save(KEPT_TIME, &Some(self.clock.keep()))?;
         self.look_at_services();
         if let Some(policy) = &self.policy {
             let wanted = policy.body.settings.other_updaters;

@@ -18,13 +18,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use enrolling::Enrolling;
 use jiff::Timestamp;
 use patchtide_planner::client::limits;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     catalogue::Catalogues,
+    clock,
     control::Answer,
     download::Cache,
-    identity::{DeviceKey, IdentityError, load_bundle},
+    identity::{self, DeviceKey, IdentityError, load_bundle},
     install::{InstallError, Site},
     policy::{PolicyError, PolicyStore},
     report::Outbox,
@@ -88,6 +89,10 @@ pub enum RunError {
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
     let state = StateFolder::open(&config.state)?;
     let _only = lock(&state)?;
+    if let Some(aside) = identity::machine::check(&state, &config.root)? {
+        tracing::error!(aside = %aside.display(),
+            "the state is of another machine, whose disk was copied: this one begins anew and enrols");
+    }
     let bundle = load_bundle(&config.bundle)?;
     let key = Arc::new(DeviceKey::load_or_make(&state)?);
     let transport = Transport::new(&bundle)?;
@@ -126,6 +131,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let policies = PolicyStore::new(state.clone(), &bundle, identity.client);
     let policy = policies.load()?;
     let cache = Cache::open(&state)?;
+    let woken = Arc::new(Notify::new());
     let engine = engine::Engine::new(engine::Parts {
         site: Site {
             root: config.root.clone(),
@@ -135,7 +141,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
             script_limit: limits::LEAST_PATIENCE,
         },
         catalogues: Catalogues::open(&state)?,
-        outbox: Outbox::open(&state)?,
+        outbox: Outbox::open(&state, clock::now())?,
         transport: transport.clone(),
         client: identity.client,
         site_name: bundle.site.clone(),
@@ -143,10 +149,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         boot,
         new_boot,
         policy,
+        woken: Arc::clone(&woken),
     })?;
     let held = engine.policy_number();
     let tasks = [
-        Task(tokio::spawn(site::poll_policy(policies, transport.clone(), held, events.clone()))),
+        Task(tokio::spawn(site::poll_policy(policies, transport.clone(), held, events.clone(), woken))),
         Task(tokio::spawn(site::keep_identity(site::Keeper {
             state,
             key: Arc::clone(&key),

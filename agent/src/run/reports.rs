@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use patchtide_planner::client::StaleReason;
 use patchtide_protocol::state::Acknowledgement;
 use tokio::time::Instant;
 
@@ -53,7 +54,9 @@ impl Engine {
                 if self.outbox.waiting() <= sending.sent {
                     sending.last = Instant::now();
                 }
-                self.outbox.acknowledge(&answer, now)?;
+                if self.outbox.acknowledge(&answer, now)? && self.view.scan.last.is_some() {
+                    self.view.scan.stale.get_or_insert(StaleReason::TimeMoved);
+                }
                 self.sending.urgent = self.outbox.waiting() > 0;
             }
             Err(error) => {
@@ -65,7 +68,7 @@ impl Engine {
                 tracing::warn!(error = %chain(&error), ?wait, "report not taken");
                 if matches!(status, Some(400 | 413 | 422)) {
                     // One bad message must not keep back all others: it is narrowed down, and dropped at last.
-                    if sending.sent <= 1 {
+                    if sending.sent == 1 {
                         tracing::error!("the site refuses one message for good: it is dropped");
                         self.outbox.drop_first()?;
                     }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use patchtide_protocol::{limits, location::Locations, path};
 use reqwest::Method;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{enrolling::Enrolling, events::Event, until};
 use crate::{
@@ -31,11 +34,16 @@ pub(super) async fn poll_policy(
     transport: Transport,
     mut held: Option<(u64, u64)>,
     events: mpsc::Sender<Event>,
+    woken: Arc<Notify>,
 ) {
     let mut backoff = Backoff::new(Duration::from_secs(1), PATIENCE);
     loop {
         let started = Instant::now();
-        let polled = policies.poll(&transport, held, limits::LONGEST_POLL).await;
+        let polled = tokio::select! {
+            polled = policies.poll(&transport, held, limits::LONGEST_POLL) => polled,
+            // What was open when the machine went to sleep is dead.
+            () = woken.notified() => continue,
+        };
         let (event, wait) = match polled {
             Ok(Polled::New(policy)) => {
                 held = Some((policy.epoch, policy.number));
@@ -67,7 +75,10 @@ pub(super) async fn poll_policy(
         if events.send(event).await.is_err() {
             return;
         }
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = woken.notified() => {}
+        }
     }
 }
 

@@ -6,17 +6,20 @@ pub mod retry;
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use patchtide_protocol::{Problem, VERSION, VERSION_HEADER, bundle::Bundle};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::de::DeserializeOwned;
+
+use crate::clock::{self, Heard};
 
 pub use content::Content;
 pub use error::TransportError;
@@ -62,6 +65,7 @@ pub struct Transport {
     management_points: Arc<[String]>,
     preferred: Arc<AtomicUsize>,
     patience: Patience,
+    heard: Arc<Mutex<Option<Heard>>>,
 }
 
 impl Transport {
@@ -91,6 +95,7 @@ impl Transport {
                 .collect(),
             preferred: Arc::default(),
             patience,
+            heard: Arc::default(),
         })
     }
 
@@ -127,11 +132,20 @@ impl Transport {
                 Err(error) if error.is_unreachable() => last = error,
                 answered => {
                     self.preferred.store(index, Ordering::Relaxed);
+                    if let Some(date) = answered.as_ref().ok().and_then(date) {
+                        let heard = Heard { date, running: clock::read().running };
+                        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+                    }
                     return answered;
                 }
             }
         }
         Err(last)
+    }
+
+    /// The time that a management point said last, over a connection that only the site can answer.
+    pub fn heard(&self) -> Option<Heard> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts to fetch `url`, from byte `from`, from a software update or distribution point.
@@ -179,6 +193,12 @@ fn clients(
     };
     let build = |builder: reqwest::ClientBuilder| builder.build().map_err(TransportError::Client);
     Ok(Clients { short: build(builder())?, content: build(builder().read_timeout(patience.silence))? })
+}
+
+/// When an answer was made.
+fn date(response: &Response) -> Option<Timestamp> {
+    let text = response.headers().get(header::DATE)?.to_str().ok()?;
+    DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 /// Sends a request; an answer other than success, *not modified* or *range not satisfiable* is an error.

@@ -306,6 +306,6 @@ impl Context {
             }
         }
         let resync = std::mem::take(&mut state.resync);
-        Reply::json(&Acknowledgement { acknowledged, resync, by_name: false })
+        Reply::json(&Acknowledgement { acknowledged, resync, by_name: false, superseded: false })
     }
 }

@@ -78,9 +78,15 @@ impl<'a> Stock<'a> {
     }
 }
 
-/// Whether the machine's clock cannot be believed: the policy comes from its future (reliability.md #106).
-pub(super) fn clock_is_wrong(context: &Context<'_>) -> bool {
-    context.policy.issued_at.duration_since(context.now) > limits::CLOCK_TOLERANCE
+/// Why the time cannot be believed, and when it can at the latest: the policy comes from its future, or the machine has
+/// found out by itself (reliability.md #105, #106).
+pub(super) fn clock_doubt<'a>(context: &Context<'a>) -> Option<(&'a str, Option<Timestamp>)> {
+    if let Some(doubt) = &context.view.clock_doubt {
+        return Some((doubt, None));
+    }
+    let issued = context.policy.issued_at;
+    (issued.duration_since(context.now) > limits::CLOCK_TOLERANCE)
+        .then_some(("the machine's clock is behind the policy; set the clock", Some(issued)))
 }
 
 pub(super) fn members<'b, 'a>(

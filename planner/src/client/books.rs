@@ -241,6 +241,20 @@ impl Books {
         }));
     }
 
+    /// The time was put back to `now`: nothing stands since later, and leases are reckoned anew.
+    pub fn put_back(&mut self, now: Timestamp) {
+        fn earlier<S>(entry: &mut Entry<S>, now: Timestamp) {
+            entry.since = entry.since.min(now);
+            entry.lease = None;
+        }
+        self.updates.values_mut().for_each(|entry| earlier(entry, now));
+        for entry in self.deployments.values_mut() {
+            entry.enforcement.iter_mut().for_each(|entry| earlier(entry, now));
+            entry.evaluation.iter_mut().for_each(|entry| earlier(entry, now));
+            entry.compliance.iter_mut().for_each(|entry| earlier(entry, now));
+        }
+    }
+
     /// What a transaction did while nobody followed it: its updates, and the deployments that hold one of them, were being
     /// installed from `since` on. `holds` says whether a deployment does.
     pub fn witness_installation<'a>(

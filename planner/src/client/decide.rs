@@ -140,9 +140,13 @@ pub(super) fn recovery_retry(recovery: &Recovery) -> Option<Timestamp> {
 /// What keeps every transaction from starting, whatever is due.
 fn machine_hold(context: &Context<'_>, scans: &Scans) -> Option<Gate> {
     let (view, now) = (context.view, context.now);
-    if batch::clock_is_wrong(context) {
-        let reason = "CLOCK-UNTRUSTED: the machine's clock is behind the policy; set the clock";
-        return Some(held_until(context.policy.issued_at, reason).held_by(Holder::Clock));
+    if let Some((doubt, until)) = batch::clock_doubt(context) {
+        let reason = format!("CLOCK-UNTRUSTED: {doubt}");
+        let gate = match until {
+            Some(at) => held_until(at, reason),
+            None => held(Event::Contact, reason),
+        };
+        return Some(gate.held_by(Holder::Clock));
     }
     if let Some(run) = &view.running.install {
         let updates = run.batch.updates.len();

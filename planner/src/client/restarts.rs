@@ -207,9 +207,12 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Pe
 /// What keeps the machine itself from restarting right now.
 fn machine(context: &Context<'_>) -> Option<Gate> {
     let view = context.view;
-    if super::batch::clock_is_wrong(context) {
-        let reason = "CLOCK-UNTRUSTED: the machine's clock is behind the policy".to_owned();
-        return Some(closed(Opens::At(context.policy.issued_at), String::new(), "", reason));
+    if let Some((doubt, until)) = super::batch::clock_doubt(context) {
+        let reason = format!("CLOCK-UNTRUSTED: {doubt}");
+        return Some(match until {
+            Some(at) => closed(Opens::At(at), String::new(), "", reason),
+            None => waiting(Event::Contact, String::new(), "", &reason),
+        });
     }
     if view.running.install.is_some() || view.running.recovery {
         let reason = "a transaction runs; dpkg is never killed";

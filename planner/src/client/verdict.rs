@@ -196,6 +196,9 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     if let Some(error) = unrecovered(context) {
         return (Some(E::GeneralFailure), Some(error));
     }
+    if let Some((doubt, _)) = batch::clock_doubt(context) {
+        return (Some(E::PendingInstallation), Some(Failure::Clock.error(doubt)));
+    }
     if machine.restart.as_ref().is_some_and(super::restarts::Restart::comes_first) {
         return plain(E::RestartRequiredBefore);
     }

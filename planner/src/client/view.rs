@@ -72,6 +72,9 @@ pub struct ClientView {
     /// What people at the machine were told and asked for otherwise.
     #[serde(default)]
     pub people: People,
+    /// Why the time by which is decided is not believed; none: it is. Nothing is installed or restarted by such a time.
+    #[serde(default)]
+    pub clock_doubt: Option<String>,
     /// What runs right now.
     #[serde(default)]
     pub running: Running,
@@ -112,6 +115,8 @@ pub enum StaleReason {
     Booted,
     /// An interrupted dpkg was recovered.
     Recovered,
+    /// The machine's time was put back, or it was found to be a copy of an earlier state.
+    TimeMoved,
 }
 
 /// A failed scan.
@@ -283,6 +288,7 @@ impl ClientView {
             scan_requested: None,
             evaluation_requested: None,
             people: People::default(),
+            clock_doubt: None,
             running: Running::default(),
         }
     }
@@ -430,6 +436,43 @@ impl ClientView {
         self.people.restart_requested = None;
         self.lock = None;
         self.scan.stale = Some(StaleReason::Booted);
+    }
+
+    /// The time was put back to `now`: what seemed to be later was not. Nothing is put off by it, and what was detected
+    /// is detected again.
+    pub fn put_back(&mut self, now: Timestamp) {
+        let earlier = |at: &mut Timestamp| *at = (*at).min(now);
+        let scan = &mut self.scan;
+        [
+            &mut scan.last,
+            &mut scan.last_online,
+            &mut scan.last_cycle,
+            &mut scan.last_evaluation,
+            &mut scan.changed,
+            &mut self.scan_requested,
+            &mut self.evaluation_requested,
+            &mut self.people.reminded,
+            &mut self.people.scheduled,
+        ]
+        .into_iter()
+        .flatten()
+        .for_each(earlier);
+        scan.failure.iter_mut().for_each(|failure| earlier(&mut failure.at));
+        self.content_problems.values_mut().for_each(|problem| earlier(&mut problem.at));
+        self.installed.values_mut().for_each(|record| {
+            earlier(&mut record.at);
+            record.missing_since.iter_mut().for_each(earlier);
+        });
+        self.failed.values_mut().for_each(|attempt| earlier(&mut attempt.at));
+        self.lock.iter_mut().for_each(|lock| earlier(&mut lock.at));
+        if let Some(recovery) = &mut self.recovery {
+            earlier(&mut recovery.since);
+            recovery.last.iter_mut().for_each(earlier);
+        }
+        self.running.install.iter_mut().for_each(|run| earlier(&mut run.since));
+        if self.scan.last.is_some() {
+            self.scan.stale.get_or_insert(StaleReason::TimeMoved);
+        }
     }
 
     /// An interrupted dpkg was put right, or that failed.

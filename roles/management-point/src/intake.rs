@@ -86,6 +86,7 @@ async fn keep<S: AsRef<str> + Ord>(
         acknowledged: acknowledged.acknowledged,
         resync: acknowledged.resync,
         by_name: acknowledged.by_name,
+        superseded: acknowledged.superseded,
     })
 }
 

@@ -87,7 +87,10 @@ async fn what_was_acknowledged_survives_a_kill() {
                 let beat = report(index as u64, now, vec![(seq, StateBody::Heartbeat {})]);
                 let Ok(response) = client.post(&url).json(&beat).send().await else { return };
                 let Ok(ack) = response.json::<Acknowledgement>().await else { return };
-                assert_eq!(ack, Acknowledgement { acknowledged: seq, resync: false, by_name: false });
+                assert_eq!(
+                    ack,
+                    Acknowledgement { acknowledged: seq, resync: false, by_name: false, superseded: false }
+                );
                 all[index].store(seq, Ordering::Relaxed);
             }
         }));
@@ -111,7 +114,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         let ack: Acknowledgement = answer.unwrap().json().await.unwrap();
         assert_eq!(
             ack,
-            Acknowledgement { acknowledged: last + 1, resync: false, by_name: false },
+            Acknowledgement { acknowledged: last + 1, resync: false, by_name: false, superseded: false },
             "client {index}"
         );
     }

@@ -301,14 +301,20 @@ fn one_report(
         state => return Err(StoreError::NotActive { client, state }),
     }
     match judge(apply.entry.session.as_ref(), apply.entry.sequence, report, options.gap_age) {
-        Verdict::Late => Ok((kept(apply.entry.sequence), None)),
+        Verdict::Late { superseded } => Ok((IntakeAck { superseded, ..kept(apply.entry.sequence) }, None)),
         Verdict::Quarantine(reason) => {
-            tracing::error!(%client, reason, incarnation = %report.incarnation, boot = %report.boot, "client quarantined");
+            // Both are named: the one that was known, and the one that came.
+            let known = apply.entry.session.as_ref();
+            tracing::error!(%client, reason, incarnation = %report.incarnation, boot = %report.boot,
+                known_incarnation = ?known.map(|known| known.incarnation.to_string()),
+                known_boot = ?known.map(|known| known.boot.to_string()), "client quarantined");
             apply.set_state(ClientState::Quarantined);
             Ok((quarantined(apply.entry), None))
         }
         Verdict::Take { session, after, sequence, resync, reinstalled } => {
             if reinstalled {
+                tracing::warn!(%client, incarnation = %report.incarnation,
+                    "the client begins anew: it was installed again, or its state was restored from a copy");
                 apply.forget();
             }
             let before = apply.entry.session.replace(session);
@@ -369,7 +375,14 @@ fn change(apply: &mut Apply<'_>, uid: &str, set: impl FnOnce(&mut DeploymentChan
 
 /// Everything up to `acknowledged` is kept, and there is nothing else to say.
 const fn kept(acknowledged: u64) -> IntakeAck {
-    IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0, by_name: false }
+    IntakeAck {
+        acknowledged,
+        resync: false,
+        quarantined: false,
+        dropped_facts: 0,
+        by_name: false,
+        superseded: false,
+    }
 }
 
 const fn quarantined(entry: &ClientEntry) -> IntakeAck {

@@ -180,6 +180,8 @@ pub struct IntakeAck {
     pub dropped_facts: u64,
     /// Numbers of a catalogue that was never published here: those detections were left out, and are to come by name.
     pub by_name: bool,
+    /// The incarnation was replaced by a later one: the client's state was restored from a copy, and it is to begin anew.
+    pub superseded: bool,
 }
 
 impl SiteStore {

@@ -27,8 +27,11 @@ pub(crate) enum Verdict {
         /// The client was installed anew: what it reported before is forgotten.
         reinstalled: bool,
     },
-    /// A late duplicate of an earlier boot: nothing changes.
-    Late,
+    /// A late duplicate of an earlier boot, or a question of an earlier incarnation: nothing changes.
+    Late {
+        /// It is an earlier incarnation: a copy of the client's state was restored. It is to begin anew.
+        superseded: bool,
+    },
     /// Two machines seem to share the identity, or the numbers make no sense.
     Quarantine(&'static str),
 }
@@ -45,7 +48,7 @@ pub(crate) fn judge<D>(
         Some(known) if known.incarnation != report.incarnation => {
             if known.earlier.contains(&report.incarnation) {
                 return if report.messages.is_empty() {
-                    Verdict::Late
+                    Verdict::Late { superseded: true }
                 } else {
                     Verdict::Quarantine("an earlier incarnation reports again")
                 };
@@ -59,7 +62,7 @@ pub(crate) fn judge<D>(
         Some(known) if known.boot != report.boot && known.earlier.contains(&report.boot) => {
             // A report that was under way when the machine restarted holds nothing that is new.
             return if report.messages.iter().all(|message| message.seq <= sequence) {
-                Verdict::Late
+                Verdict::Late { superseded: false }
             } else {
                 Verdict::Quarantine("two boots report at the same time")
             };
@@ -197,7 +200,10 @@ mod tests {
         }
         assert!(take(Some(&session), sequence, &report(9, &[1 + JUMP])).2);
         let (rebooted, sequence, _) = take(Some(&session), sequence, &report(10, &[1, 2]));
-        assert_eq!(judge(Some(&rebooted), sequence, &report(9, &[2]), Duration::ZERO), Verdict::Late);
+        assert_eq!(
+            judge(Some(&rebooted), sequence, &report(9, &[2]), Duration::ZERO),
+            Verdict::Late { superseded: false }
+        );
         assert!(matches!(
             judge(Some(&rebooted), sequence, &report(9, &[3]), Duration::ZERO),
             Verdict::Quarantine(_)
@@ -213,5 +219,28 @@ mod tests {
             judge(Some(&session), 1, &report(10, &[3]), Duration::ZERO),
             Verdict::Quarantine(_)
         ));
+        // A restored copy asks before it says anything, and is told to begin anew.
+        assert_eq!(
+            judge(Some(&session), 1, &report(12, &[]), Duration::ZERO),
+            Verdict::Late { superseded: true }
+        );
+        let mut anew = report(12, &[1, 2]);
+        anew.incarnation = Uuid::from_u128(3);
+        let Verdict::Take { session, reinstalled: true, .. } =
+            judge(Some(&session), 1, &anew, Duration::ZERO)
+        else {
+            panic!()
+        };
+        // The machine of which it was a copy is still there: both are stopped.
+        let mut other = report(11, &[2]);
+        other.incarnation = Uuid::from_u128(2);
+        assert!(matches!(judge(Some(&session), 2, &other, Duration::ZERO), Verdict::Quarantine(_)));
+    }
+
+    /// A client that was restored to an earlier moment asks where the site is, and finds it beyond its own numbers.
+    #[test]
+    fn who_asks_without_a_message_is_told_the_number() {
+        let (session, sequence, _) = take(None, 0, &report(9, &[1, 2, 3]));
+        assert_eq!(take(Some(&session), sequence, &report(10, &[])).1, 3);
     }
 }

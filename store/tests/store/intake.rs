@@ -149,8 +149,7 @@ async fn unknown_updates_are_parked_until_the_catalogue_has_them(db: Db) {
     let site = &db.site;
     site.apply_line_sync(sync("b", &[("a", "1")]), at(1)).await.unwrap();
     let (one, two) = (client(site, 1).await, client(site, 2).await);
-    let failed =
-        StateError::told(0x87D0_0664, "INSTALL-SCRIPT".to_owned(), "no".to_owned());
+    let failed = StateError::told(0x87D0_0664, "INSTALL-SCRIPT".to_owned(), "no".to_owned());
     let messages = vec![
         scan(
             "b",

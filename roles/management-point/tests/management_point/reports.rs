@@ -28,7 +28,7 @@ async fn reports_are_taken_in_every_form_and_repetition_is_harmless() {
     let first = scan(&line, 1, 1, 100, 0, now);
     let json = serde_json::to_vec(&first).unwrap();
     let ack = acknowledged(point.post(&client, json.clone())).await;
-    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false, by_name: false });
+    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false, by_name: false, superseded: false });
     let states = point.site.store.client_states(device.id).await.unwrap();
     assert_eq!(states.len(), 100);
 
@@ -56,7 +56,7 @@ async fn reports_are_taken_in_every_form_and_repetition_is_harmless() {
     assert_eq!(point.site.store.client_states(device.id).await.unwrap(), states);
     let lost = by_number(scan(&line, 1, 3, 50, 0, now), &(Digest::of(b"lost"), published.1));
     let answer = acknowledged(binary(binary::encode(&lost))).await;
-    assert_eq!(answer, Acknowledgement { acknowledged: 3, resync: false, by_name: true });
+    assert_eq!(answer, Acknowledgement { acknowledged: 3, resync: false, by_name: true, superseded: false });
     assert_eq!(point.site.store.client_states(device.id).await.unwrap(), states);
 
     // 78: an update that nobody knows is kept until the catalogue has it.
@@ -161,7 +161,7 @@ async fn malformed_reports_are_refused_before_they_cost() {
     is(&refused(noise).await, 400, "MSG-SYNTAX");
     // Nothing of it counts: the sequence begins with 1.
     let ack = acknowledged(point.post(&patient, good)).await;
-    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false, by_name: false });
+    assert_eq!(ack, Acknowledgement { acknowledged: 1, resync: false, by_name: false, superseded: false });
 }
 
 #[tokio::test]

@@ -179,5 +179,12 @@ pub(crate) fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> I
 }
 
 pub(crate) const fn kept(acknowledged: u64) -> IntakeAck {
-    IntakeAck { acknowledged, resync: false, quarantined: false, dropped_facts: 0, by_name: false }
+    IntakeAck {
+        acknowledged,
+        resync: false,
+        quarantined: false,
+        dropped_facts: 0,
+        by_name: false,
+        superseded: false,
+    }
 }

@@ -1,9 +1,13 @@
 //! The one place that reads the clock. Everything else is given an instant.
 
+mod trust;
+
 use std::{fs, path::PathBuf};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::window::time_zone;
+
+pub use trust::{Clock, Doubt, Heard, Kept, Look, Reading, Running};
 
 use crate::root::Root;
 
@@ -17,6 +21,16 @@ const ZONEINFO: &str = "zoneinfo/";
 )]
 pub fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// All clocks of the machine.
+pub fn read() -> Reading {
+    use rustix::time::{ClockId, clock_gettime};
+    let since_boot = |clock| {
+        let time = clock_gettime(clock);
+        SignedDuration::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or_default())
+    };
+    Reading { wall: now(), running: since_boot(ClockId::Boottime), awake: since_boot(ClockId::Monotonic) }
 }
 
 /// Where `/etc/localtime` points to, as it stands there; none: it is no link.
