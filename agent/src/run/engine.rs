@@ -344,7 +344,8 @@ impl Engine {
         if self.view.lock.is_some() {
             wake = wake.min(LOCKED);
         }
-        for at in [self.decision.next_wake, self.view.running.restart_at].into_iter().flatten() {
+        let times = [self.decision.next_wake, self.view.running.restart_at, self.states.due()];
+        for at in times.into_iter().flatten() {
             // A moment later: at the instant itself nothing has changed yet by a clock of whole milliseconds.
             wake = wake.min(until(at, now) + Duration::from_millis(5));
         }

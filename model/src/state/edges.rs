@@ -25,6 +25,11 @@ pub(super) const UPDATE: &[Rule<UpdateEnforcement>] = {
         },
         Rule {
             from: &[Downloaded],
+            to: &[WaitingForContent, Downloading, DownloadFailed],
+            because: "what is offered changed, more is needed, or a file was lost",
+        },
+        Rule {
+            from: &[Downloaded],
             to: &[
                 WaitingForWindow,
                 WaitingForAnother,

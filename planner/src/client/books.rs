@@ -241,6 +241,17 @@ impl Books {
         }));
     }
 
+    /// When the first lease runs out: a decision is due then at the latest.
+    pub fn due(&self) -> Option<Timestamp> {
+        let updates = self.updates.values().filter_map(|entry| entry.lease.as_ref());
+        let deployments = self.deployments.values().flat_map(|entry| {
+            let enforcement = entry.enforcement.as_ref().and_then(|entry| entry.lease.as_ref());
+            let evaluation = entry.evaluation.as_ref().and_then(|entry| entry.lease.as_ref());
+            enforcement.into_iter().chain(evaluation)
+        });
+        updates.chain(deployments).map(|lease| lease.by).min()
+    }
+
     /// The time was put back to `now`: nothing stands since later, and leases are reckoned anew.
     pub fn put_back(&mut self, now: Timestamp) {
         fn earlier<S>(entry: &mut Entry<S>, now: Timestamp) {

@@ -255,5 +255,5 @@ impl Machine {
 }
 
 pub(super) fn failure(code: u32, symbol: &str, words: &str) -> StateError {
-    StateError { code, symbol: symbol.to_owned(), message: words.to_owned() }
+    StateError::told(code, symbol.to_owned(), words.to_owned())
 }

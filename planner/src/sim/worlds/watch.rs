@@ -6,14 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     ClientId, UpdateId,
     catalogue::RestartRule,
-    state::{ClosedSet as _, Compliance, DeploymentEnforcement},
+    state::{ClosedSet as _, Compliance, DeploymentEnforcement, UpdateEnforcement, may_follow},
 };
 
 use super::{
     super::{Chance, Machine, Outage, What, World},
     naive,
 };
-use crate::client::{Action, ClientView, Decision, GateKind, GateStatus, InstallBatch, Opens, decide};
+use crate::client::{
+    Action, Books, ClientView, Decision, GateKind, GateStatus, InstallBatch, Opens, Said, decide,
+};
 
 /// What is remembered of one client from step to step.
 #[derive(Default)]
@@ -24,6 +26,8 @@ struct Seen {
     jumped: Option<Timestamp>,
     batches: usize,
     downs: usize,
+    books: Books,
+    clock: Option<Timestamp>,
 }
 
 /// Watches a world.
@@ -119,6 +123,10 @@ impl Watch {
         }
         let clock = machine.clock(world.now);
         leases(client, machine, decision, clock)?;
+        if seen.clock.replace(clock).is_some_and(|before| before > clock) {
+            seen.books.put_back(clock);
+        }
+        books(client, &mut seen.books, decision, clock)?;
         let wake = decision.next_wake;
         hold!(
             wake.is_none_or(|wake| wake > clock),
@@ -272,6 +280,51 @@ fn leases(client: ClientId, machine: &Machine, decision: &Decision, clock: Times
         let done = verdict.compliance != Some(Compliance::Compliant)
             || matches!(verdict.enforcement, None | Some(DeploymentEnforcement::Installed));
         hold!(done, "{client}: {uid} is compliant and {:?}", verdict.enforcement);
+    }
+    Ok(())
+}
+
+/// The books go on in legal steps, nothing that happened goes unseen, and no state is older than its lease.
+fn books(client: ClientId, books: &mut Books, decision: &Decision, clock: Timestamp) -> Result<(), Broken> {
+    let before = books.clone();
+    let said = books.follow(decision, clock);
+    let mut updates: BTreeMap<&UpdateId, UpdateEnforcement> = BTreeMap::new();
+    let mut deployments: BTreeMap<&str, DeploymentEnforcement> = BTreeMap::new();
+    for said in &said {
+        match said {
+            Said::Update { update, state, .. } => {
+                let known =
+                    before.updates.get(update).map_or(UpdateEnforcement::Unknown, |entry| entry.state);
+                let last = updates.insert(update, *state);
+                let from = last.unwrap_or(known);
+                hold!(may_follow(from, *state), "{client}: {update}: {state:?} may not follow {from:?}");
+                let unseen = last == Some(UpdateEnforcement::Unknown);
+                hold!(!unseen, "{client}: {update}: nobody saw how {known:?} became {state:?}");
+            }
+            Said::Enforcement { deployment, state, .. } => {
+                let known = before.deployments.get(deployment).and_then(|entry| entry.enforcement.as_ref());
+                let known = known.map_or(DeploymentEnforcement::Unknown, |entry| entry.state);
+                let last = deployments.insert(deployment, *state);
+                let from = last.unwrap_or(known);
+                hold!(may_follow(from, *state), "{client}: {deployment}: {state:?} may not follow {from:?}");
+                let unseen = last == Some(DeploymentEnforcement::Unknown);
+                hold!(!unseen, "{client}: {deployment}: nobody saw how {known:?} became {state:?}");
+            }
+            Said::Evaluation { .. } | Said::Compliance { .. } => {}
+        }
+    }
+    let updates = books.updates.values().map(|entry| (entry.state.needs_lease(), &entry.lease));
+    let deployments = books.deployments.values().filter_map(|entry| entry.enforcement.as_ref());
+    let deployments = deployments.map(|entry| (entry.state.needs_lease(), &entry.lease));
+    for (needs, lease) in updates.chain(deployments) {
+        hold!(needs == lease.is_some(), "{client}: {books:?} has no lease at {clock}");
+        if let Some(lease) = lease {
+            hold!(lease.by > clock, "{client}: a lease ends at {}, and it is {clock}", lease.by);
+            let wake = decision.next_wake;
+            // One that is reckoned from the decision is the books' own to wake for.
+            let woken = lease.rolling || wake.is_some_and(|wake| wake <= lease.by);
+            hold!(woken, "{client} sleeps over {lease:?} until {wake:?}");
+        }
     }
     Ok(())
 }
