@@ -1,3 +1,4 @@
+mod books;
 mod people;
 mod restarts;
 mod states;
