@@ -5,6 +5,7 @@ mod clock;
 mod kind;
 mod plan;
 mod snapshot;
+mod simulate;
 mod status;
 mod windows;
 
@@ -76,6 +77,19 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         wait: u64,
     },
+    /// What would happen: a scenario of machines, updates and objects under a clock of its own, without a cluster.
+    /// Exit status 0 when every expectation holds, 2 when one does not, 1 when the scenario cannot be run
+    Simulate {
+        /// The scenario (docs/simulator.md says how it is written)
+        #[arg(short, long)]
+        file: std::path::PathBuf,
+        /// Seed of what happens by chance
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: simulate::Output,
+    },
     /// Hold an object that has spec.suspend (a deployment reaches its online clients in seconds)
     Suspend {
         /// Kind, plural or short name
@@ -138,6 +152,12 @@ async fn main() -> anyhow::Result<ExitCode> {
             let (client, namespace) = connect().await?;
             let sync = if full { "full" } else { "delta" };
             action::reconcile(&client, &namespace, "SoftwareUpdatePoint", &name, Some(sync), wait).await
+        }
+        Command::Simulate { file, seed, output } => {
+            if !simulate::simulate(&file, seed, output)? {
+                std::process::exit(2);
+            }
+            Ok(())
         }
         Command::Suspend { kind, name } => {
             let (client, namespace) = connect().await?;

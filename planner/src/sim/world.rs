@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use patchtide_model::{
-    ClientId, Digest, ObjectName,
+    ClientId, Digest, ObjectName, UpdateId,
     client::{Client, ClientState},
     policy::Policy,
 };
@@ -331,6 +331,17 @@ impl World {
     /// The client with this host name.
     pub fn client(&self, name: &str) -> Option<ClientId> {
         self.nodes.iter().find(|node| node.machine.name == name).map(|node| node.id)
+    }
+
+    /// How many clients said that they require an update.
+    pub fn required(&self) -> BTreeMap<UpdateId, u64> {
+        let mut counts = BTreeMap::new();
+        for found in self.nodes.iter().filter_map(|node| node.intake.heard.detection.as_ref()) {
+            for id in found.keys() {
+                *counts.entry(id.clone()).or_insert(0) += 1;
+            }
+        }
+        counts
     }
 
     /// When something happens to a client next, or it looks again.
