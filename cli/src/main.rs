@@ -4,8 +4,8 @@ mod action;
 mod clock;
 mod kind;
 mod plan;
-mod snapshot;
 mod simulate;
+mod snapshot;
 mod status;
 mod windows;
 
@@ -130,6 +130,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let done = match command {
         // Its exit status tells more than whether it worked.
         Command::Plan(arguments) => return plan::run(arguments, connect()).await.map(ExitCode::from),
+        Command::Simulate { file, seed, output } => {
+            let held = simulate::simulate(&file, seed, output)?;
+            return Ok(if held { ExitCode::SUCCESS } else { ExitCode::from(2) });
+        }
         Command::Status { deployment, output } => {
             let (client, namespace) = connect().await?;
             status::print(&client, &namespace, deployment.as_deref(), output).await
@@ -152,12 +156,6 @@ async fn main() -> anyhow::Result<ExitCode> {
             let (client, namespace) = connect().await?;
             let sync = if full { "full" } else { "delta" };
             action::reconcile(&client, &namespace, "SoftwareUpdatePoint", &name, Some(sync), wait).await
-        }
-        Command::Simulate { file, seed, output } => {
-            if !simulate::simulate(&file, seed, output)? {
-                std::process::exit(2);
-            }
-            Ok(())
         }
         Command::Suspend { kind, name } => {
             let (client, namespace) = connect().await?;

@@ -40,10 +40,11 @@ impl Demo {
 }
 
 /// The measurements that live beside what they measure.
-const EXAMPLES: [(&str, &str); 3] = [
+const EXAMPLES: [(&str, &str); 4] = [
     ("patchtide-catalog", "apt_sync"),
     ("patchtide-distribution-point", "bench_dp"),
     ("patchtide-management-point", "bench_intake"),
+    ("patchtide-planner", "bench_sim"),
 ];
 
 /// Measurements of one crate alone, which cargo starts itself: name, package and bench target.
@@ -56,7 +57,7 @@ const ALONE: [(&str, &str, &str); 3] = [
 /// Options of the measurements.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure: apt-sync, distribution-point, intake, rows (intake of the site database against a row layout),
+    /// What to measure: apt-sync, distribution-point, intake, simulator, rows (intake of the site database against a row layout),
     /// catalogue (syncs into the site database), windows (answers about maintenance windows); all when none is named
     names: Vec<String>,
 }

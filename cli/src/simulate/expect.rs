@@ -72,7 +72,11 @@ pub(crate) fn expectation(node: &Node, times: &Times, names: &BTreeSet<&str>) ->
             until: fields.time("until", times)?,
         };
         if let Some(id) = fields.get("update") {
-            checks.push(Check::Update { clients: clients.clone(), id: identity(id)?, wanted: wanted.clone() });
+            checks.push(Check::Update {
+                clients: clients.clone(),
+                id: identity(id)?,
+                wanted: wanted.clone(),
+            });
         }
         if let Some(name) = deployment {
             checks.push(Check::Deployment { clients: clients.clone(), name, wanted });
@@ -83,7 +87,8 @@ pub(crate) fn expectation(node: &Node, times: &Times, names: &BTreeSet<&str>) ->
                 let version = text(version)?;
                 Ok((package.to_owned(), (version != "absent").then(|| version.to_owned())))
             });
-            checks.push(Check::Packages { clients: clients.clone(), packages: packages.collect::<Read<_>>()? });
+            checks
+                .push(Check::Packages { clients: clients.clone(), packages: packages.collect::<Read<_>>()? });
         }
         let count = |field: &str| -> Read<Option<usize>> {
             Ok(fields.number(field, 10_000)?.map(|count| usize::try_from(count).unwrap_or(usize::MAX)))
@@ -145,7 +150,9 @@ pub(crate) fn look(expectation: &Expectation, world: &World) -> Outcome {
         }
         Check::Deployment { clients, name, wanted } => {
             for client in clients {
-                found.extend(deployment(world, client, name, wanted).map(|other| format!("{client}: {other}")));
+                found.extend(
+                    deployment(world, client, name, wanted).map(|other| format!("{client}: {other}")),
+                );
             }
             format!("{}: deployment {name} {}", who(clients), words(wanted))
         }
@@ -160,13 +167,18 @@ pub(crate) fn look(expectation: &Expectation, world: &World) -> Outcome {
                     let machine = world.client(name).and_then(|client| world.machine(client));
                     let has = machine.and_then(|machine| machine.packages.get(package));
                     if has != version.as_ref() {
-                        found.push(format!("{name}: {package} is {}", has.map_or("not installed", String::as_str)));
+                        found.push(format!(
+                            "{name}: {package} is {}",
+                            has.map_or("not installed", String::as_str)
+                        ));
                     }
                 }
             }
             let all: Vec<String> = packages
                 .iter()
-                .map(|(package, version)| format!("{package} {}", version.as_deref().unwrap_or("not installed")))
+                .map(|(package, version)| {
+                    format!("{package} {}", version.as_deref().unwrap_or("not installed"))
+                })
                 .collect();
             format!("{}: {}", who(clients), all.join(", "))
         }
@@ -182,7 +194,8 @@ pub(crate) fn look(expectation: &Expectation, world: &World) -> Outcome {
         }
         Check::Nothing { clients, since } => {
             for entry in world.log.iter().filter(|entry| entry.at > *since) {
-                let Some(name) = entry.client.and_then(|client| world.machine(client)).map(|m| &m.name) else {
+                let Some(name) = entry.client.and_then(|client| world.machine(client)).map(|m| &m.name)
+                else {
                     continue;
                 };
                 let acts = match &entry.what {
@@ -214,7 +227,11 @@ fn counted(
 ) -> Vec<String> {
     let of = |name: &String| {
         let client = world.client(name);
-        world.log.iter().filter(|entry| entry.client.is_some() && entry.client == client && counts(&entry.what)).count()
+        world
+            .log
+            .iter()
+            .filter(|entry| entry.client.is_some() && entry.client == client && counts(&entry.what))
+            .count()
     };
     clients
         .iter()
@@ -305,8 +322,11 @@ fn numbers(world: &World, name: &ObjectName, wanted: &BTreeMap<String, i64>) -> 
     is.extend(numbers.states.iter().map(|(state, number)| (format!("{state:?}"), count(*number))));
     let held = wanted.iter().all(|(what, count)| is.get(what) == Some(count));
     (!held).then(|| {
-        let all: Vec<String> =
-            is.iter().filter(|(_, count)| **count != 0).map(|(what, count)| format!("{what} {count}")).collect();
+        let all: Vec<String> = is
+            .iter()
+            .filter(|(_, count)| **count != 0)
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
         all.join(", ")
     })
 }

@@ -157,7 +157,8 @@ pub(crate) fn list(node: &Node, most: usize) -> Read<Vec<&Node>> {
 pub(crate) fn duration(node: &Node) -> Read<SignedDuration> {
     let written = text(node)?;
     let (backwards, rest) = written.strip_prefix('-').map_or((false, written), |rest| (true, rest));
-    let length = problem::duration("it", &DurationText(rest.to_owned())).map_err(|problem| Fault::at(node, problem.message))?;
+    let length = problem::duration("it", &DurationText(rest.to_owned()))
+        .map_err(|problem| Fault::at(node, problem.message))?;
     Ok(if backwards { -length } else { length })
 }
 
@@ -166,8 +167,8 @@ pub(crate) fn duration(node: &Node) -> Read<SignedDuration> {
 pub(crate) fn time(node: &Node, times: &Times) -> Read<Timestamp> {
     let written = text(node)?;
     if let Some(rest) = written.strip_prefix('+') {
-        let after =
-            problem::duration("it", &DurationText(rest.to_owned())).map_err(|problem| Fault::at(node, problem.message))?;
+        let after = problem::duration("it", &DurationText(rest.to_owned()))
+            .map_err(|problem| Fault::at(node, problem.message))?;
         return times.start.checked_add(after).map_err(|_| Fault::at(node, "lies beyond the end of time"));
     }
     if let Ok(instant) = written.parse::<Timestamp>() {

@@ -13,11 +13,8 @@ use patchtide_intent::{
     update_list::Members,
 };
 use patchtide_model::{
-    ClientId, Digest, ObjectName, SiteName, UpdateId,
-    object::SiteObjects,
-    policy::LinePolicy,
-    search::DetectionCounts,
-    window::time_zone,
+    ClientId, Digest, ObjectName, SiteName, UpdateId, object::SiteObjects, policy::LinePolicy,
+    search::DetectionCounts, window::time_zone,
 };
 use patchtide_packaging::version::Version;
 use patchtide_planner::{
@@ -85,7 +82,11 @@ pub(crate) fn run(scenario: &Scenario, seed: u64) -> anyhow::Result<Done> {
     events.sort_by_key(|(at, _)| *at);
     renew(&mut world, &mut site);
     world.log.clear();
-    world.note(format!("{} clients, {} updates in the catalogue", scenario.clients.len(), world.site.updates.len()));
+    world.note(format!(
+        "{} clients, {} updates in the catalogue",
+        scenario.clients.len(),
+        world.site.updates.len()
+    ));
     tell_problems(&mut world, &mut site);
 
     let mut outcomes = Vec::new();
@@ -93,7 +94,9 @@ pub(crate) fn run(scenario: &Scenario, seed: u64) -> anyhow::Result<Done> {
     loop {
         let next_event = events.get(event).map(|(at, _)| *at);
         let next_expectation = scenario.expectations.get(expectation).map(|known| known.at);
-        let Some(next) = next_event.into_iter().chain(next_expectation).min().filter(|at| *at <= scenario.end) else {
+        let Some(next) =
+            next_event.into_iter().chain(next_expectation).min().filter(|at| *at <= scenario.end)
+        else {
             break;
         };
         advance(&mut world, &mut site, next)?;
@@ -189,7 +192,9 @@ fn apply(world: &mut World, site: &mut Site, objects: &[Object]) -> anyhow::Resu
     for object in objects {
         let mut json = object.json.clone();
         // As the API server does: a new object gets a UID, and its generation rises with its spec.
-        let deployment = ObjectName::new(&object.name).ok().and_then(|name| site.resources.deployments.get(&name).cloned());
+        let deployment = ObjectName::new(&object.name)
+            .ok()
+            .and_then(|name| site.resources.deployments.get(&name).cloned());
         let (uid, generation, created) = match deployment.filter(|_| object.kind == "UpdateDeployment") {
             Some(known) => (
                 known.metadata.uid.unwrap_or_default(),
@@ -297,23 +302,34 @@ fn carry_out(world: &mut World, site: &mut Site, event: &Event) -> anyhow::Resul
         Event::Suspend { name, suspend } => {
             let key = ObjectName::new(name)?;
             let deployment = site.resources.deployments.get_mut(&key);
-            let deployment = deployment.with_context(|| format!("there is no UpdateDeployment {name} to hold or resume"))?;
+            let deployment = deployment
+                .with_context(|| format!("there is no UpdateDeployment {name} to hold or resume"))?;
             deployment.spec.suspend = *suspend;
-            world.note(format!("{}: UpdateDeployment/{name}", if *suspend { "suspended" } else { "resumed" }));
+            world
+                .note(format!("{}: UpdateDeployment/{name}", if *suspend { "suspended" } else { "resumed" }));
         }
         Event::NewUpdate(spec) => {
-            let instead = spec.supersedes.as_ref().map(|old| format!(", supersedes {old}")).unwrap_or_default();
+            let instead =
+                spec.supersedes.as_ref().map(|old| format!(", supersedes {old}")).unwrap_or_default();
             world.note(format!("new in the catalogue: {}{instead}", spec.update.id));
             add_update(world, site, spec);
         }
         Event::Expire(id) => {
-            let update = world.site.updates.get_mut(id).with_context(|| format!("there is no update {id} to expire"))?;
+            let update = world
+                .site
+                .updates
+                .get_mut(id)
+                .with_context(|| format!("there is no update {id} to expire"))?;
             update.expired = true;
             world.note(format!("expired: {id}"));
             next_catalogue(world, id);
         }
         Event::Revise { id, leaves } => {
-            let update = world.site.updates.get_mut(id).with_context(|| format!("there is no update {id} to revise"))?;
+            let update = world
+                .site
+                .updates
+                .get_mut(id)
+                .with_context(|| format!("there is no update {id} to revise"))?;
             update.leaves.clone_from(leaves);
             update.leaves.sort();
             world.note(format!("revised: {id}"));
@@ -332,8 +348,10 @@ fn carry_out(world: &mut World, site: &mut Site, event: &Event) -> anyhow::Resul
                     }
                 }
             }
-            let all: Vec<String> =
-                facts.iter().map(|(key, value)| format!("{key}={}", value.as_deref().unwrap_or(""))).collect();
+            let all: Vec<String> = facts
+                .iter()
+                .map(|(key, value)| format!("{key}={}", value.as_deref().unwrap_or("")))
+                .collect();
             let who = super::timeline::names(clients.iter().map(String::as_str));
             world.note(format!("facts of {who}: {}", all.join(", ")));
         }

@@ -84,7 +84,9 @@ pub(crate) fn read(document: &Node, open: Open<'_>) -> Read<Scenario> {
     let zone_name = fields.text("zone")?.unwrap_or("UTC").to_owned();
     let zone = zone(fields.get("zone"), &zone_name)?;
     let early = Times { start: Timestamp::UNIX_EPOCH, zone: zone.clone() };
-    let start = fields.time("start", &early)?.ok_or_else(|| Fault::at(document, "a scenario needs the field start"))?;
+    let start = fields
+        .time("start", &early)?
+        .ok_or_else(|| Fault::at(document, "a scenario needs the field start"))?;
     let times = Times { start, zone };
     let end = super::fields::time(fields.need("end")?, &times)?;
     if end <= start || end.duration_since(start) > SignedDuration::from_hours(24 * 366 * 2) {
@@ -101,7 +103,11 @@ pub(crate) fn read(document: &Node, open: Open<'_>) -> Read<Scenario> {
     if names.len() != clients.len() {
         return Err(Fault::at(fields.need("clients")?, "two clients have the same name"));
     }
-    let updates = fields.list("updates", UPDATES)?.into_iter().map(|node| update(node, &times)).collect::<Read<Vec<_>>>()?;
+    let updates = fields
+        .list("updates", UPDATES)?
+        .into_iter()
+        .map(|node| update(node, &times))
+        .collect::<Read<Vec<_>>>()?;
     let schemas = Schemas::new();
     let objects = objects(&fields.list("objects", OBJECTS)?, &schemas, open)?;
     let context = happen::Context { times: &times, schemas: &schemas, open, names: &names };
@@ -122,7 +128,10 @@ pub(crate) fn read(document: &Node, open: Open<'_>) -> Read<Scenario> {
 fn zone(node: Option<&Node>, name: &str) -> Read<jiff::tz::TimeZone> {
     time_zone(name).ok_or_else(|| {
         let words = format!("{name} is no time zone of the IANA database, such as Europe/Berlin");
-        node.map_or_else(|| Fault::at(&Node { value: Value::Null, line: 1, column: 1 }, words.clone()), |node| Fault::at(node, words.clone()))
+        node.map_or_else(
+            || Fault::at(&Node { value: Value::Null, line: 1, column: 1 }, words.clone()),
+            |node| Fault::at(node, words.clone()),
+        )
     })
 }
 
@@ -323,13 +332,18 @@ fn object(node: &Node, schemas: &Schemas) -> Read<Object> {
     }
     let metadata = Fields::of(fields.need("metadata")?, "metadata")?;
     let name = text(metadata.need("name")?)?;
-    let name = ObjectName::new(name).map_err(|error| Fault::at(metadata.node, error.to_string()))?.to_string();
+    let name =
+        ObjectName::new(name).map_err(|error| Fault::at(metadata.node, error.to_string()))?.to_string();
     for field in ["labels", "annotations", "namespace"] {
         metadata.get(field);
     }
     metadata.done()?;
     let spec = fields.need("spec")?;
-    if let Some(finding) = schemas.check_spec(&kind, "", spec).into_iter().find(patchtide_intent::yaml::verdict::Finding::is_failure) {
+    if let Some(finding) = schemas
+        .check_spec(&kind, "", spec)
+        .into_iter()
+        .find(patchtide_intent::yaml::verdict::Finding::is_failure)
+    {
         let at = Node { value: Value::Null, line: finding.place.line, column: finding.place.column };
         return Err(Fault::at(&at, format!("{kind}/{name}: {}", finding.message)));
     }

@@ -134,6 +134,9 @@ fn an_expectation_that_does_not_hold_fails_the_scenario() {
     let wrong = format!("{SMALL}expect:\n  - {{ at: +1h, client: a, packages: {{ bash: \"5\" }} }}\n");
     let (text, held) = tell(&written(&wrong).unwrap(), 0, Output::Text).unwrap();
     assert!(!held);
-    assert!(text.contains("FAILED line 6, 2026-01-01T01:00:00Z: a: bash 5\n       but a: bash is not installed"), "{text}");
+    assert!(
+        text.contains("FAILED line 6, 2026-01-01T01:00:00Z: a: bash 5\n       but a: bash is not installed"),
+        "{text}"
+    );
     assert!(text.ends_with("0 of 1 expectations hold\n"), "{text}");
 }

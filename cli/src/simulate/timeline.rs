@@ -62,7 +62,8 @@ fn text(
         What::Started(Action::Scan(_) | Action::Recover) => return None,
         What::Started(Action::Download { files }) => format!("downloads {} file(s)", files.len()),
         What::Started(Action::Install(batch)) => {
-            let ids: Vec<String> = batch.updates.keys().map(|id| format!("{}@{}", id.source, id.version)).collect();
+            let ids: Vec<String> =
+                batch.updates.keys().map(|id| format!("{}@{}", id.source, id.version)).collect();
             let window = batch
                 .window_end
                 .map_or_else(String::new, |end| format!(", in a window until {}", clock(end, zone)));
@@ -147,7 +148,9 @@ pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut runs: Vec<(&str, u64, &str, &str)> = Vec::new();
     for (stem, number, name) in all {
         match runs.last_mut() {
-            Some((known, last, _, end)) if *known == stem && *last + 1 == number => (*last, *end) = (number, name),
+            Some((known, last, _, end)) if *known == stem && *last + 1 == number => {
+                (*last, *end) = (number, name)
+            }
             _ => runs.push((stem, number, name, name)),
         }
     }
@@ -162,7 +165,13 @@ pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub(crate) fn print(lines: &[Line], zone: &TimeZone) -> String {
     let who: Vec<String> = lines
         .iter()
-        .map(|line| if line.clients.is_empty() { "site".to_owned() } else { names(line.clients.iter().map(String::as_str)) })
+        .map(|line| {
+            if line.clients.is_empty() {
+                "site".to_owned()
+            } else {
+                names(line.clients.iter().map(String::as_str))
+            }
+        })
         .collect();
     let width = who.iter().map(|who| who.chars().count()).max().unwrap_or(0).min(24);
     let mut out = String::new();
