@@ -193,6 +193,8 @@ fn deployment(name: &str, update: UpdateId) -> Deployment {
         deadline_spread: SignedDuration::ZERO,
         install_all_within: None,
         restart_countdown: None,
+        display: None,
+        restart_left_to_people: false,
     };
     Deployment {
         name: ObjectName::new(name).unwrap(),
