@@ -46,6 +46,7 @@ pub(crate) enum Check {
 
 /// A state with what is said about it.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "they are the fields of the file")]
 pub(crate) struct State {
     pub state: Option<String>,
     pub detection: Option<String>,

@@ -195,16 +195,16 @@ fn apply(world: &mut World, site: &mut Site, objects: &[Object]) -> anyhow::Resu
         let deployment = ObjectName::new(&object.name)
             .ok()
             .and_then(|name| site.resources.deployments.get(&name).cloned());
-        let (uid, generation, created) = match deployment.filter(|_| object.kind == "UpdateDeployment") {
-            Some(known) => (
+        let deployment = deployment.filter(|_| object.kind == "UpdateDeployment");
+        let (uid, generation, created) = if let Some(known) = deployment {
+            (
                 known.metadata.uid.unwrap_or_default(),
                 known.metadata.generation.unwrap_or(1) + 1,
                 known.metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
-            ),
-            None => {
-                site.made += 1;
-                (format!("{}-{}", object.name, site.made), 1, world.now.to_string())
-            }
+            )
+        } else {
+            site.made += 1;
+            (format!("{}-{}", object.name, site.made), 1, world.now.to_string())
         };
         if let Some(metadata) = json.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
             metadata.insert("uid".to_owned(), uid.into());

@@ -58,8 +58,9 @@ fn text(
     Some(match &entry.what {
         What::Site(words) => words.clone(),
         What::Published { changed } => format!("new policy for {changed} clients"),
-        What::Policy { .. } | What::Enforcement { .. } => return None,
-        What::Started(Action::Scan(_) | Action::Recover) => return None,
+        What::Policy { .. } | What::Enforcement { .. } | What::Started(Action::Scan(_) | Action::Recover) => {
+            return None;
+        }
         What::Started(Action::Download { files }) => format!("downloads {} file(s)", files.len()),
         What::Started(Action::Install(batch)) => {
             let ids: Vec<String> =
@@ -149,7 +150,7 @@ pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     for (stem, number, name) in all {
         match runs.last_mut() {
             Some((known, last, _, end)) if *known == stem && *last + 1 == number => {
-                (*last, *end) = (number, name)
+                (*last, *end) = (number, name);
             }
             _ => runs.push((stem, number, name, name)),
         }
