@@ -10,12 +10,19 @@ mod input;
 mod sign;
 mod whole;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use patchtide_model::{ClientId, ObjectName, client::Client};
 use patchtide_planner::{
     check,
-    site::{self, SiteInput, SitePlan, Verdict},
+    site::{
+        self, SiteInput, SitePlan, Verdict,
+        forecast::{Standing, standing},
+    },
 };
 use patchtide_signer::SignerError;
 use patchtide_store::StoreError;
@@ -44,6 +51,10 @@ pub struct Compiled {
     pub clients: Vec<Client>,
     /// Deployments in it: name to uid and generation.
     pub deployments: BTreeMap<ObjectName, (String, i64)>,
+    /// What it was compiled from, its clients apart.
+    input: Option<Arc<SiteInput>>,
+    /// How its deployments look, once somebody asks.
+    standing: Arc<OnceLock<BTreeMap<ObjectName, Standing>>>,
 }
 
 impl Compiled {
@@ -51,6 +62,12 @@ impl Compiled {
     pub fn client(&self, id: ClientId) -> Option<&Client> {
         let at = self.clients.binary_search_by_key(&id, |client| client.id).ok()?;
         self.clients.get(at)
+    }
+
+    /// How a deployment looks. The first to ask reckons for all of them.
+    pub fn standing(&self, name: &ObjectName) -> Option<&Standing> {
+        let (plan, input) = (self.plan.as_ref()?, self.input.as_ref()?);
+        self.standing.get_or_init(|| standing(input, &self.clients, plan)).get(name)
     }
 
     /// What people call a client.
@@ -213,16 +230,26 @@ async fn compile(ctx: &Context, arrivals: &mut Arrivals) -> Result<Run, CompileE
     Ok(Run::Done { signed, withheld })
 }
 
-fn publish(ctx: &Context, input: SiteInput, plan: SitePlan) {
+fn publish(ctx: &Context, mut input: SiteInput, plan: SitePlan) {
     let deployments = input
         .objects
         .deployments
         .iter()
         .map(|(name, deployment)| (name.clone(), (deployment.uid.clone(), deployment.generation)))
         .collect();
-    let mut clients = input.clients;
+    let mut clients = std::mem::take(&mut input.clients);
     clients.sort_by_key(|client| client.id);
-    let next = Compiled { plan: Some(plan), clients, deployments };
+    let before = ctx.compiled.borrow().clone();
+    let known = before.input.as_ref().is_some_and(|known| {
+        known.objects == input.objects
+            && known.holders == input.holders
+            && known.required_leaves == input.required_leaves
+    });
+    let facts =
+        before.clients.iter().map(|client| &client.facts).eq(clients.iter().map(|client| &client.facts));
+    let stands = known && facts && before.plan.as_ref() == Some(&plan);
+    let standing = if stands { Arc::clone(&before.standing) } else { Arc::default() };
+    let next = Compiled { plan: Some(plan), clients, deployments, input: Some(Arc::new(input)), standing };
     let old = ctx.compiled.send_replace(Arc::new(next));
     let new = ctx.compiled.borrow().clone();
     // Last contacts move all the time and are no news.

@@ -213,12 +213,61 @@ pub struct UpdateDeploymentStatus {
     /// Bytes of content that the deployment needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_bytes: Option<u64>,
+    /// What the deployment comes to as it stands, by the arithmetic of `kubectl patchtide plan` and with its longest
+    /// update for every client. It changes with the deployment, windows, clients and content, not with reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<DeploymentPlan>,
     /// When the counts were last brought up to date.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counted_time: Option<Time>,
 }
 
 status_contract!(UpdateDeploymentStatus);
+
+/// What a deployment comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentPlan {
+    /// Another plan has another hash.
+    #[schemars(length(max = 71))]
+    pub hash: String,
+    /// Clients whose windows never let them meet the deadline.
+    pub never_in_time: u64,
+    /// The first 5 groups of these, with the window that comes nearest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub nearest_windows: Vec<NearestWindow>,
+    /// Clients that may be restarted because of it.
+    pub may_restart: u64,
+    /// Bytes that distribution points have yet to get for it.
+    pub distribute_bytes: u64,
+}
+
+/// Clients that can never meet the deadline, and what comes nearest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NearestWindow {
+    /// Clients.
+    pub clients: u64,
+    /// One of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub example_client: Option<String>,
+    /// Their deadline.
+    #[schemars(length(max = 40))]
+    pub deadline: String,
+    /// The first opening with room, after the deadline. Nothing: none ever has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub opens: Option<String>,
+    /// The longest opening that there is, where none has room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub longest: Option<String>,
+    /// Room that the longest update needs, with a restart that may follow.
+    #[schemars(length(max = 32))]
+    pub needs: String,
+}
 
 /// Clients in one state, with the published number and name of the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

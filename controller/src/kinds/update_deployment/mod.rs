@@ -4,6 +4,7 @@
 pub mod awaited;
 pub mod dereference;
 pub mod left;
+pub mod plan;
 pub mod status;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -80,7 +81,17 @@ impl Reconciler for UpdateDeployments {
             // Right after a start: what was true of this generation before is still the best answer.
             return Ok(Outcome::Unchanged);
         }
+        // For a large site this takes a while, and others are to go on meanwhile.
+        let (reckoned, name) = (Arc::clone(&compiled), deployment.name.clone());
+        let standing = tokio::task::spawn_blocking(move || reckoned.standing(&name).cloned())
+            .await
+            .map_err(|error| Failure::of("what the deployment comes to could not be reckoned", &error))?;
         status::fill(ctx, status, generation, &deployment, &compiled).await?;
+        if let Some(standing) =
+            standing.filter(|_| compiled.has(&object.name_any(), &deployment.uid, generation))
+        {
+            plan::tell(status, generation, &standing, ctx.clock.now());
+        }
         left::tell(ctx, status, generation, &left).await?;
         let uid = object.uid().unwrap_or_default();
         if !compiled.has(&object.name_any(), &uid, generation) {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchtide_crds::{
     UpdateDeploymentStatus,
-    conditions::{CONTENT_MISSING, DEADLINE_UNREACHABLE, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
+    conditions::{CONTENT_MISSING, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
     update_deployment::{RankedError, StateCount},
 };
 use patchtide_model::{
@@ -21,8 +21,7 @@ use patchtide_model::{
 use patchtide_planner::site::{
     Verdict,
     status::{
-        DeploymentNumbers, Missed, Moment, NextWindow, ReportedState, StatusInput, deployment_status,
-        windows_of,
+        DeploymentNumbers, Moment, NextWindow, ReportedState, StatusInput, deployment_status, windows_of,
     },
 };
 
@@ -91,9 +90,6 @@ pub async fn fill(
     let awaited = plan.and_then(|plan| awaited::message(plan, targeted, deployment));
     let told = told.or_else(|| awaited.as_ref().map(|text| (true, "NotDistributed", text.as_str())));
     flag(status, CONTENT_MISSING, generation, &ctx.clock.time(), told);
-    let late = numbers.missed.map(unreachable);
-    let told = late.as_ref().map(|text| (true, "NoWindowBefore", text.as_str()));
-    flag(status, DEADLINE_UNREACHABLE, generation, &ctx.clock.time(), told);
     rollout(status, generation, &ctx.clock.time(), &numbers, missing.as_deref());
     Ok(())
 }
@@ -117,17 +113,6 @@ async fn without_content(ctx: &Context, deployment: &Deployment) -> Result<Optio
             first.join(", ")
         )
     }))
-}
-
-fn unreachable(missed: Missed) -> String {
-    let opens = missed.opens.map_or_else(
-        || "none opens ever again".to_owned(),
-        |opens| format!("the first opens {}", seconds(opens)),
-    );
-    format!(
-        "DEADLINE-UNREACHABLE: no maintenance window of some targeted client opens before the deadline {}, {opens}: add a window, move the deadline, or set installation.outsideWindows",
-        seconds(missed.deadline)
-    )
 }
 
 /// Clients whose last scan says that they require an update of the deployment.
@@ -245,7 +230,7 @@ fn moment(moment: Moment) -> Option<String> {
     }
 }
 
-fn seconds(at: Timestamp) -> Timestamp {
+pub(super) fn seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 

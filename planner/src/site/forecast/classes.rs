@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 use patchtide_model::{
-    ClientId, Digest,
+    ClientId,
     client::{Client, ClientState},
     policy::PolicyBody,
     window::time_zone,
@@ -15,15 +15,13 @@ use patchtide_model::{
 
 use super::{openings::Openings, work::Work};
 use crate::{
-    site::{SiteInput, SitePlan, Verdict, body_digest},
+    site::{SiteInput, SitePlan, Verdict},
     snapshot::ClientReport,
 };
 
 /// Clients that get the same policy and read it in the same way.
 pub(super) struct Class<'a> {
     pub body: &'a Arc<PolicyBody>,
-    /// Of the body.
-    pub digest: Digest,
     pub zone_name: &'a str,
     pub zone: TimeZone,
     pub workstation: bool,
@@ -48,15 +46,15 @@ pub(super) struct Side<'a> {
 impl<'a> Side<'a> {
     pub(super) fn new(
         input: &'a SiteInput,
+        clients: &'a [Client],
         plan: &'a SitePlan,
         reports: &'a BTreeMap<ClientId, ClientReport>,
         at: Timestamp,
     ) -> Self {
         let mut clients: Vec<&Client> =
-            input.clients.iter().filter(|client| client.state == ClientState::Active).collect();
+            clients.iter().filter(|client| client.state == ClientState::Active).collect();
         clients.sort_by_key(|client| client.id);
         clients.dedup_by_key(|client| client.id);
-        let mut digests: BTreeMap<*const PolicyBody, Digest> = BTreeMap::new();
         let mut known: BTreeMap<(*const PolicyBody, &str, bool), usize> = BTreeMap::new();
         let (mut classes, mut class_of) = (Vec::<Class<'a>>::new(), Vec::with_capacity(clients.len()));
         for (position, client) in clients.iter().enumerate() {
@@ -67,9 +65,8 @@ impl<'a> Side<'a> {
             let zone_name = client.facts.get("timezone").map_or("UTC", String::as_str);
             let workstation = client.is_workstation();
             let index = *known.entry((Arc::as_ptr(body), zone_name, workstation)).or_insert_with(|| {
-                let digest = *digests.entry(Arc::as_ptr(body)).or_insert_with(|| body_digest(body));
                 let zone = time_zone(zone_name).unwrap_or(TimeZone::UTC);
-                classes.push(Class { body, digest, zone_name, zone, workstation, clients: Vec::new() });
+                classes.push(Class { body, zone_name, zone, workstation, clients: Vec::new() });
                 classes.len() - 1
             });
             if let Some(class) = classes.get_mut(index) {

@@ -14,6 +14,7 @@ mod openings;
 mod outlook;
 mod pairs;
 mod sample;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -27,8 +28,9 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     after::{Tables, known_leaves},
     fields::{SettingChange, length},
-    outlook::{Nearest, Outlook, Restarts, Unreachable, When, WindowUse, outlook_of},
+    outlook::{Nearest, Outlook, Restarts, Unreachable, When, WindowUse},
     sample::Sample,
+    standing::{Standing, standing},
 };
 use self::{classes::Side, pairs::Pairs};
 use super::{Note, SiteInput, SitePlan, compile};
@@ -224,7 +226,8 @@ pub fn forecast(
     at: Timestamp,
 ) -> Forecast {
     let (old, new) = (compile(before), compile(after));
-    let (old, new) = (Side::new(before, &old, reports, at), Side::new(after, &new, reports, at));
+    let old = Side::new(before, &before.clients, &old, reports, at);
+    let new = Side::new(after, &after.clients, &new, reports, at);
     let (old_work, new_work) = (old.work(), new.work());
     let pairs = Pairs::new(&old, &new);
     let (windows, client_settings) = (pairs.windows(), pairs.client_settings());
@@ -237,7 +240,7 @@ pub fn forecast(
         .filter_map(|name| {
             let sides = [(&old, &old_work), (&new, &new_work)].map(|(side, work)| {
                 let deployment = side.input.objects.deployments.get(name)?;
-                Some((deployment, outlook::outlook(side, work, deployment)))
+                Some((deployment, outlook::outlook(side, work, deployment, at)))
             });
             deployment_forecast(name, sides, &old, &new)
         })

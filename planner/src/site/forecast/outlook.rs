@@ -18,10 +18,7 @@ use super::{
     sample::Sample,
     work::{Duty, Lack, Restart, Work},
 };
-use crate::{
-    site::{SiteInput, SitePlan},
-    times,
-};
+use crate::times;
 
 /// How a deployment looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,15 +176,6 @@ impl Outlook {
     }
 }
 
-/// How the deployments of a plan look from `at` on when nothing is known of what clients lack: every client is reckoned
-/// with the longest update. None: the site has no such deployment.
-pub fn outlook_of(input: &SiteInput, plan: &SitePlan, name: &ObjectName, at: Timestamp) -> Option<Outlook> {
-    let nothing = BTreeMap::new();
-    let side = Side::new(input, plan, &nothing, at);
-    let deployment = input.objects.deployments.get(name)?;
-    Some(outlook(&side, &side.work(), deployment))
-}
-
 /// What is collected over the classes.
 #[derive(Default)]
 struct Found {
@@ -204,8 +192,9 @@ struct Late {
     zone: String,
 }
 
-/// How a deployment of a side looks.
-pub(super) fn outlook(side: &Side<'_>, work: &Work, deployment: &Deployment) -> Outlook {
+/// How a deployment of a side looks from `at` on.
+pub(super) fn outlook(side: &Side<'_>, work: &Work, deployment: &Deployment, at: Timestamp) -> Outlook {
+    let from = at;
     let nobody = BTreeSet::<ClientId>::new();
     let targeted = side.plan.targets.get(&deployment.name).unwrap_or(&nobody);
     let offered = |id| side.input.updates.get(id).is_some_and(|update| !update.expired);
@@ -233,7 +222,7 @@ pub(super) fn outlook(side: &Side<'_>, work: &Work, deployment: &Deployment) -> 
         }
         out.restarts.add(duty.restarts);
         out.download_bytes += duty.bytes;
-        of_class(side, class, policy, duty, &mut found);
+        of_class(side, class, (policy, duty), from, &mut found);
     }
     out.switched_off = out.targeted.saturating_sub(out.lacking + out.complete + out.unknown + out.withheld);
     for (number, ((when, windows), (clients, lacking))) in found.installs.into_iter().enumerate() {
@@ -262,8 +251,8 @@ fn count(number: usize) -> u64 {
 fn of_class<'a>(
     side: &Side<'a>,
     class: &Class<'a>,
-    policy: &DeploymentPolicy,
-    duty: &Duty,
+    (policy, duty): (&DeploymentPolicy, &Duty),
+    at: Timestamp,
     found: &mut Found,
 ) {
     let settings = &policy.settings;
@@ -278,10 +267,10 @@ fn of_class<'a>(
             entry.1 += if *lack == Lack::Something { clients } else { 0 };
         };
         if *lack != Lack::Nothing {
-            installs(side, class, policy, &book, (bound, deadline, *needs), clients, &mut put);
+            installs(side, class, policy, &book, (bound, deadline, *needs, at), clients, &mut put);
         }
         if let (true, Some(available), Some(deadline)) = (bound, available, deadline)
-            && let Some(nearest) = late(&book, available.max(side.at), deadline, *needs)
+            && let Some(nearest) = late(&book, available.max(at), deadline, *needs)
         {
             let windows = class.body.windows.iter().map(|window| window.name.clone()).collect();
             let zone = class.zone_name.to_owned();
@@ -313,7 +302,7 @@ fn installs(
     class: &Class<'_>,
     policy: &DeploymentPolicy,
     book: &Book,
-    (bound, deadline, needs): (bool, Option<Timestamp>, SignedDuration),
+    (bound, deadline, needs, at): (bool, Option<Timestamp>, SignedDuration, Timestamp),
     clients: &[usize],
     put: &mut impl FnMut(When, Vec<ObjectName>, u64),
 ) {
@@ -335,12 +324,12 @@ fn installs(
     let Ok(start) = deadline.checked_add(class.body.settings.grace_period) else {
         return put(When::EndOfTime, Vec::new(), all);
     };
-    let first = start.max(side.at);
+    let first = start.max(at);
     if !bound {
         return put(When::Free { from: first }, Vec::new(), all);
     }
     let spread = policy.settings.deadline_spread;
-    let last = start.checked_add(spread).unwrap_or(Timestamp::MAX).max(side.at);
+    let last = start.checked_add(spread).unwrap_or(Timestamp::MAX).max(at);
     let (early, end) = (book.next(first, needs), book.next(last, needs));
     if same(early, end) {
         let when = when(early, first);
@@ -351,7 +340,7 @@ fn installs(
     let mut found: BTreeMap<When, u64> = BTreeMap::new();
     for client in clients.iter().filter_map(|at| side.clients.get(*at)) {
         let share = times::share(client.id, &policy.uid, spread);
-        let from = start.checked_add(share).unwrap_or(Timestamp::MAX).max(side.at);
+        let from = start.checked_add(share).unwrap_or(Timestamp::MAX).max(at);
         let fits = openings
             .iter()
             .find(|span| Span { start: span.start.max(from), end: span.end }.length() >= needs);

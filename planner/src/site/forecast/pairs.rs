@@ -58,7 +58,7 @@ impl<'s, 'a> Pairs<'s, 'a> {
         for ((was, _), clients) in self.by_classes.iter().filter(|((_, will), _)| will.is_some()) {
             out.released += if was.is_none() { count(clients.len()) } else { 0 };
         }
-        for (was, will, clients) in self.both().filter(|(was, will, _)| was.digest != will.digest) {
+        for (was, will, clients) in self.both().filter(|(was, will, _)| was.body != will.body) {
             out.other_policy += count(clients.len());
             let had = fetched(was.body);
             let newly: BTreeMap<&UpdateId, &UpdatePolicy> =

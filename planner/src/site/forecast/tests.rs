@@ -346,6 +346,27 @@ fn an_update_of_the_catalogue_brings_what_clients_said_of_it() {
     assert_eq!(after.required_leaves[&id("linux", 6)].len(), 1);
 }
 
+/// What a status says stays as it is while nothing changes, and agrees with the forecast about who is too late.
+#[test]
+fn a_standing_deployment_is_told_by_the_same_arithmetic() {
+    let mut input = small();
+    let mut late = daily("late", 2, minutes(60));
+    late.effective_from = Some(civil::date(2026, 3, 20));
+    add_window(&mut input, late);
+    package(&mut input, &[id("a", 2), id("linux", 6)]);
+    let of =
+        |input: &SiteInput| standing(input, &input.clients, &compile(input)).remove(&name("first")).unwrap();
+    let told = of(&input);
+    assert_eq!((told.outlook.missing(), told.may_restart, told.distribute_bytes), (3, 3, 0));
+    let forecast = forecast(&small(), &input, &BTreeMap::new(), now());
+    assert_eq!(forecast.deployments[0].after.as_ref().unwrap().unreachable, told.outlook.unreachable);
+    assert_eq!(of(&input).hash(), told.hash());
+    input.holders = Some(BTreeMap::new());
+    input.objects.deployments.get_mut(&name("first")).unwrap().settings.suppress_restart_servers = true;
+    let told = of(&input);
+    assert_eq!((told.may_restart, told.distribute_bytes), (0, 1000));
+}
+
 fn any_site() -> impl Strategy<Value = SiteInput> {
     let one = (0_u8..4, 0_i64..3000, any::<bool>(), 0_usize..3, 0_i64..2000, any::<bool>());
     let deployments = prop::collection::vec(one, 0..4);

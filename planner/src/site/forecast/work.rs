@@ -50,6 +50,8 @@ pub(super) struct Duty {
     pub groups: BTreeMap<(Lack, SignedDuration), Vec<usize>>,
     pub restarts: Restarts,
     pub bytes: u64,
+    /// The worst restart that one of its updates can lead to.
+    pub ceiling: Restart,
 }
 
 /// What all deployments ask of all clients.
@@ -103,6 +105,13 @@ fn of_class(side: &Side<'_>, class: &Class<'_>, restarts: &mut [Restart]) -> Vec
         .iter()
         .map(|deployment| !deployment.suspend && deployment.settings.deadline != Deadline::None)
         .collect();
+    for offer in offers.values() {
+        for at in offer.deployments.iter().filter(|at| acts.get(**at) == Some(&true)) {
+            if let Some(duty) = duties.get_mut(*at) {
+                duty.ceiling = duty.ceiling.max(rule(offer));
+            }
+        }
+    }
     let lines: Vec<BTreeSet<&LineId>> = body
         .deployments
         .iter()
@@ -183,11 +192,18 @@ fn covers(report: &ClientReport, body: &PolicyBody, line: &LineId) -> bool {
 
 fn restart(offer: &Offer<'_>, found: &UpdateReport) -> Restart {
     let kernel = || found.leaves.iter().any(|leaf| leaf.package.starts_with("linux-image-"));
+    match rule(offer) {
+        Restart::Possible if kernel() => Restart::Certain,
+        known => known,
+    }
+}
+
+/// What is known of a restart without asking the client.
+const fn rule(offer: &Offer<'_>) -> Restart {
     match offer.policy.restart {
         RestartRule::Never => Restart::No,
         _ if offer.suppressed => Restart::Suppressed,
         RestartRule::Always => Restart::Certain,
-        RestartRule::Auto if kernel() => Restart::Certain,
         RestartRule::Auto => Restart::Possible,
     }
 }
