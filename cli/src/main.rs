@@ -7,6 +7,7 @@ mod plan;
 mod simulate;
 mod snapshot;
 mod status;
+mod why;
 mod windows;
 
 use std::process::ExitCode;
@@ -56,6 +57,20 @@ enum Command {
     Windows(windows::Options),
     /// What a change of YAML would do, before it is committed or merged; exit status 0 nothing, 2 changes, 1 error
     Plan(plan::Arguments),
+    /// Why a client is where it is: the gates of each deployed update, who set them, when each can open next
+    Why {
+        /// Client, by its name or id
+        client: String,
+        /// A deployment, or an update by its identity, source or slug; none: all that reaches the client
+        #[arg(value_name = "UPDATE|DEPLOYMENT")]
+        asked: Option<String>,
+        /// Output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: why::Output,
+        /// A snapshot that was kept, instead of the site as it is; needs no cluster
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<std::path::PathBuf>,
+    },
     /// Reconcile an object now
     Reconcile {
         /// Kind, plural or short name, for example gsrc
@@ -147,6 +162,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Windows(options) => {
             let (client, namespace) = connect().await?;
             options.run(&client, &namespace, clock::now()).await
+        }
+        Command::Why { client, asked, output, snapshot: Some(file) } => {
+            why::from_file(&file, &client, asked.as_deref(), output)
+        }
+        Command::Why { client: name, asked, output, snapshot: None } => {
+            let (client, namespace) = connect().await?;
+            why::live(&client, &namespace, &name, asked.as_deref(), output).await
         }
         Command::Reconcile { kind, name, wait } => {
             let (client, namespace) = connect().await?;

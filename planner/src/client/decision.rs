@@ -413,6 +413,7 @@ impl Gate {
     }
 
     /// The same gate, set by `field` of `object`.
+    #[must_use]
     pub fn by(mut self, object: impl Into<String>, field: &str) -> Self {
         self.object = object.into();
         field.clone_into(&mut self.field);

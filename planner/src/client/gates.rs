@@ -34,17 +34,12 @@ pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Ite
 
 fn targeted(context: &Context<'_>, item: &Item<'_>) -> Gate {
     let names: Vec<String> = context.reaching(item).map(Reach::object).collect();
-    match names.first() {
-        Some(first) => {
-            let field = "spec.collection";
-            Gate::open(GateKind::Targeted, format!("deployed by {}", names.join(", ")))
-                .by(first.clone(), field)
-        }
-        None => {
-            let reason = "no deployment reaches this client with it";
-            Gate::waiting(GateKind::Targeted, Event::Policy, reason)
-        }
-    }
+    let Some(first) = names.first() else {
+        let reason = "no deployment reaches this client with it";
+        return Gate::waiting(GateKind::Targeted, Event::Policy, reason);
+    };
+    Gate::open(GateKind::Targeted, format!("deployed by {}", names.join(", ")))
+        .by(first.clone(), "spec.collection")
 }
 
 fn applicable(item: &Item<'_>) -> Gate {
@@ -183,7 +178,7 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
     let field = "spec.settings.installation.outsideWindows";
     if let Say::Refused { by, against: Some(against) } = context.outside_windows(item, from) {
         let (by, against) = (by.object(), against.object());
-        needs.push_str(&format!("; {by} {field} keeps it to windows, though {against} does not"));
+        needs = format!("{needs}; {by} {field} keeps it to windows, though {against} does not");
     }
     match fits(context, machine, item) {
         Fit::Free => {

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod merging;
 mod notices;
 mod people;
+pub(crate) mod rebuilt;
 mod restart_notices;
 mod restarts;
 mod scans;

@@ -324,6 +324,10 @@ fn deployment<'a>(
         };
         match gate.map(|gate| &gate.status) {
             Some(GateStatus::Closed(Opens::At(at))) => Some(*at),
+            // A restart that counts down says when it comes.
+            Some(GateStatus::Open) if enforcement == Some(DeploymentEnforcement::PendingRestart) => {
+                context.view.running.restart_at
+            }
             _ => None,
         }
     });

@@ -3,6 +3,7 @@
 use patchtide_model::UpdateId;
 
 use super::Explanation;
+use crate::client::{Gate, GateKind};
 
 /// Whether somebody who says `asked` may mean this update: its identity or a part of it, its source, its slug.
 pub fn names(id: &UpdateId, asked: &str) -> bool {
@@ -35,4 +36,14 @@ pub fn select(explanation: &Explanation, asked: &str) -> Option<Explanation> {
     let held = |id: &UpdateId| chosen.updates.iter().any(|update| update.id == *id);
     chosen.deployments.retain(|deployment| deployment.updates.iter().any(held));
     Some(chosen)
+}
+
+/// The part of an explanation that reaches the client: no deployments that do not, no updates that only those name.
+pub fn reaching(explanation: &Explanation) -> Explanation {
+    let passes = |gates: &[Gate]| gates.iter().any(|gate| gate.kind == GateKind::Targeted && gate.is_open());
+    let mut chosen = explanation.clone();
+    chosen.deployments.retain(|deployment| passes(&deployment.gates));
+    let held = |id: &UpdateId| chosen.deployments.iter().any(|deployment| deployment.updates.contains(id));
+    chosen.updates.retain(|update| passes(&update.gates) || held(&update.id));
+    chosen
 }

@@ -3,12 +3,18 @@
 //!
 //! There are two sources and one form. On the machine the agent's last decision is told ([`of_decision`]). At the site
 //! the client's policy is compiled, what it knows is put together again from what it reported, and the same decision is
-//! made (`site::explain`); what the site cannot know is marked in [`Explanation::unknown`].
+//! made ([`explain`]); what the site cannot know is marked in [`Explanation::unknown`].
 
+pub mod agree;
 mod find;
+mod site;
+mod targeting;
+#[cfg(test)]
+mod tests;
 pub mod words;
 
-pub use find::{names, select};
+pub use find::{names, reaching, select};
+pub use site::explain;
 
 use jiff::Timestamp;
 use patchtide_model::{

@@ -1,6 +1,11 @@
 mod books;
+mod merge;
+mod midway;
+mod over_weeks;
 mod people;
 mod restarts;
+mod scans;
+mod sequence;
 mod states;
 mod zones;
 
