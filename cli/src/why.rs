@@ -159,6 +159,7 @@ mod tests {
             settings,
             updates: vec!["debian/bookworm-security/main:openssl@3.0.22-1".parse().unwrap()],
             anchor: jiff::Timestamp::UNIX_EPOCH,
+            provenance: std::collections::BTreeMap::new(),
         };
         let web = Collection {
             name: "web".parse().unwrap(),

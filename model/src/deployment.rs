@@ -1,5 +1,7 @@
 //! Deployments as the site database holds them: validated, references resolved, template and overrides merged.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp, civil};
 use serde::{Deserialize, Serialize};
 
@@ -110,4 +112,8 @@ pub struct Deployment {
     pub updates: Vec<UpdateId>,
     /// What "as soon as possible" and `After` count from.
     pub anchor: Timestamp,
+    /// For each value that is not the default the object that sets it: `settings.deadline` ->
+    /// `DeploymentTemplate/monthly@sha256:...`. Names of fields as in this type.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, String>,
 }

@@ -3,24 +3,34 @@
 /// Whether `value` meets `pattern`, in which `*` stands for any characters; upper and lower case are the same. Linear in
 /// the length of both for each `*`: no pattern makes it slow.
 pub fn glob(pattern: &str, value: &str) -> bool {
-    let value = value.to_lowercase();
-    let pattern = pattern.to_lowercase();
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = value.strip_prefix(first) else {
-        return false;
-    };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else {
-        return rest.is_empty();
-    };
-    for part in middle {
-        let Some((_, after)) = rest.split_once(part) else {
-            return false;
-        };
-        rest = after;
+    Pattern::new(pattern).matches(&value.to_lowercase())
+}
+
+/// A pattern that is asked of many values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    lowercase: String,
+}
+
+impl Pattern {
+    /// Reads a pattern; see [`glob`].
+    pub fn new(pattern: &str) -> Self {
+        Self { lowercase: pattern.to_lowercase() }
     }
-    rest.ends_with(last)
+
+    /// Whether a value that is in lower case meets it.
+    pub fn matches(&self, lowercase: &str) -> bool {
+        let Some((first, others)) = self.lowercase.split_once('*') else {
+            return self.lowercase == lowercase;
+        };
+        let Some(mut rest) = lowercase.strip_prefix(first) else { return false };
+        let (middle, last) = others.rsplit_once('*').map_or((None, others), |(a, b)| (Some(a), b));
+        for part in middle.into_iter().flat_map(|middle| middle.split('*')) {
+            let Some((_, after)) = rest.split_once(part) else { return false };
+            rest = after;
+        }
+        rest.ends_with(last)
+    }
 }
 
 #[cfg(test)]

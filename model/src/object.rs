@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClientId, Digest, ObjectName, catalogue::LeafRef, deployment::Deployment, people::PeopleSettings,
-    window::Window,
+    shared::Shared, window::Window,
 };
 
 /// A collection (R-COLL).
@@ -229,7 +229,7 @@ pub struct Blocked {
 }
 
 /// Membership: for each collection its clients.
-pub type Membership = BTreeMap<ObjectName, BTreeSet<ClientId>>;
+pub type Membership = BTreeMap<ObjectName, Shared<BTreeSet<ClientId>>>;
 
 impl Default for ClientSettings {
     fn default() -> Self {

@@ -10,6 +10,7 @@ use crate::{
     catalogue::{Installer, Leaf, RestartRule},
     deployment::DeploymentSettings,
     object::ClientSettings,
+    shared::{ContentDigest, Shared},
     window::Window,
 };
 
@@ -41,21 +42,26 @@ pub struct PolicyBody {
     /// Client settings that apply.
     pub settings: ClientSettings,
     /// Lines to scan against.
-    pub lines: Vec<LinePolicy>,
+    pub lines: Shared<Vec<LinePolicy>>,
     /// Windows that govern this client, sorted by name.
     pub windows: Vec<Window>,
-    /// Deployments that reach it, sorted by uid.
-    pub deployments: Vec<DeploymentPolicy>,
+    /// Deployments that reach it, sorted by uid. Clients that are reached by the same ones share them, and what follows.
+    pub deployments: Shared<Vec<DeploymentPolicy>>,
     /// The updates of those deployments, each once.
-    pub updates: BTreeMap<UpdateId, UpdatePolicy>,
+    pub updates: Shared<BTreeMap<UpdateId, Shared<UpdatePolicy>>>,
     /// Packages that approved updates newly depend on; approved with them.
-    pub dependencies: Vec<Leaf>,
+    pub dependencies: Shared<Vec<Leaf>>,
     /// Files of these leaves that no distribution point within the client's reach has yet. The client does not ask for
     /// them before a policy says otherwise; only when that takes very long, it tries.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub awaited: BTreeSet<Digest>,
-    /// For each value that a merge decided, the object it came from: `settings.scan_cycle` -> `ClientSettings/lab`.
-    pub provenance: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub awaited: Shared<BTreeSet<Digest>>,
+    /// For each value that a merge decided, the object it came from, where the rest of the body does not tell it already:
+    /// ask [`PolicyBody::origin_of`].
+    pub provenance: Shared<BTreeMap<String, String>>,
+}
+
+fn is_empty<T>(set: &Shared<BTreeSet<T>>) -> bool {
+    set.is_empty()
 }
 
 /// A line to scan against.
@@ -107,7 +113,10 @@ pub struct DeploymentPolicy {
     /// What "as soon as possible" and `After` count from.
     pub anchor: Timestamp,
     /// Its updates.
-    pub updates: BTreeSet<UpdateId>,
+    pub updates: Shared<BTreeSet<UpdateId>>,
+    /// [`Deployment::provenance`](crate::deployment::Deployment::provenance).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, String>,
 }
 
 /// An update in a policy: exactly what may be installed.
@@ -129,4 +138,69 @@ pub struct UpdatePolicy {
     /// The newer update of the same source in the line; when both are installed together, only its leaves are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<UpdateId>,
+}
+
+impl PolicyBody {
+    /// What says whether a body is a new policy: equal bodies have the same. Computed from the digests of what bodies
+    /// share, so that each of those is read once for all clients.
+    pub fn digest(&self) -> Digest {
+        let Self { settings, lines, windows, deployments, updates, dependencies, awaited, provenance } = self;
+        let shared = [
+            lines.digest(),
+            deployments.digest(),
+            updates.digest(),
+            dependencies.digest(),
+            awaited.digest(),
+            provenance.digest(),
+        ];
+        json_digest(&(settings, windows, shared))
+    }
+}
+
+fn json_digest(value: &impl Serialize) -> Digest {
+    Digest::of(&serde_json::to_vec(value).unwrap_or_default())
+}
+
+impl ContentDigest for Vec<DeploymentPolicy> {
+    fn content_digest(&self) -> Digest {
+        json_digest(self)
+    }
+}
+
+impl ContentDigest for UpdatePolicy {
+    fn content_digest(&self) -> Digest {
+        json_digest(self)
+    }
+}
+
+impl ContentDigest for BTreeMap<UpdateId, Shared<UpdatePolicy>> {
+    fn content_digest(&self) -> Digest {
+        let digests: BTreeMap<&UpdateId, Digest> =
+            self.iter().map(|(id, update)| (id, update.digest())).collect();
+        json_digest(&digests)
+    }
+}
+
+impl ContentDigest for Vec<Leaf> {
+    fn content_digest(&self) -> Digest {
+        json_digest(self)
+    }
+}
+
+impl ContentDigest for BTreeSet<Digest> {
+    fn content_digest(&self) -> Digest {
+        json_digest(self)
+    }
+}
+
+impl ContentDigest for BTreeMap<String, String> {
+    fn content_digest(&self) -> Digest {
+        json_digest(self)
+    }
+}
+
+impl ContentDigest for Vec<LinePolicy> {
+    fn content_digest(&self) -> Digest {
+        json_digest(self)
+    }
 }

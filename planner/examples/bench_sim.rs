@@ -219,5 +219,6 @@ fn deployment(name: &str, updates: &[Update], start: Timestamp) -> Result<Deploy
         },
         updates: updates.iter().map(|update| update.id.clone()).collect(),
         anchor: start,
+        provenance: std::collections::BTreeMap::new(),
     })
 }

@@ -105,6 +105,7 @@ pub(crate) fn deployment(title: &str, updates: &[UpdateId], anchor: Timestamp) -
         settings: settings(),
         updates: updates.to_vec(),
         anchor,
+        provenance: BTreeMap::new(),
     }
 }
 

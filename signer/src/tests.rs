@@ -5,6 +5,7 @@ use patchtide_model::{
     ClientId, Digest, SiteName,
     object::ClientSettings,
     policy::{POLICY_VERSION, Policy, PolicyBody},
+    shared::Shared,
 };
 use patchtide_protocol::{
     certificate::{RequestError, certificate_key_digest, read_identity},
@@ -34,13 +35,13 @@ fn policy() -> Policy {
         issued_at: now(),
         body: PolicyBody {
             settings: ClientSettings::default(),
-            lines: vec![],
+            lines: Shared::default(),
             windows: vec![],
-            deployments: vec![],
-            updates: BTreeMap::new(),
-            dependencies: vec![],
-            awaited: std::collections::BTreeSet::new(),
-            provenance: BTreeMap::new(),
+            deployments: Shared::default(),
+            updates: Shared::default(),
+            dependencies: Shared::default(),
+            awaited: Shared::default(),
+            provenance: Shared::default(),
         },
     }
 }

@@ -21,8 +21,12 @@ use crate::wait;
 const RUNS: usize = 3;
 
 /// Measurements that are programs of their own: name and example.
-const EXAMPLES: [(&str, &str); 3] =
-    [("distribution-point", "bench_dp"), ("intake", "bench_intake"), ("simulator", "bench_sim")];
+const EXAMPLES: [(&str, &str); 4] = [
+    ("distribution-point", "bench_dp"),
+    ("intake", "bench_intake"),
+    ("simulator", "bench_sim"),
+    ("site-planner", "bench_site"),
+];
 
 /// Runs the named measurements; all of them when none is named. `examples` is the folder of cargo's built examples.
 pub fn run_all(examples: &Path, names: &[String]) -> Result<()> {

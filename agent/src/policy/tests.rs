@@ -1,7 +1,7 @@
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use patchtide_model::{object::ClientSettings, policy::PolicyBody};
+use patchtide_model::{object::ClientSettings, policy::PolicyBody, shared::Shared};
 use patchtide_protocol::envelope::{EnvelopeSignature, POLICY_TYPE, key_id, pre_authentication_encoding};
 
 use super::*;
@@ -28,13 +28,13 @@ impl Signer {
             issued_at: Timestamp::UNIX_EPOCH,
             body: PolicyBody {
                 settings: ClientSettings::default(),
-                lines: vec![],
+                lines: Shared::default(),
                 windows: vec![],
-                deployments: vec![],
-                updates: std::collections::BTreeMap::new(),
-                dependencies: vec![],
-                awaited: std::collections::BTreeSet::new(),
-                provenance: std::collections::BTreeMap::new(),
+                deployments: Shared::default(),
+                updates: Shared::default(),
+                dependencies: Shared::default(),
+                awaited: Shared::default(),
+                provenance: Shared::default(),
             },
         };
         self.wrap(&serde_json::to_vec(&policy).unwrap())

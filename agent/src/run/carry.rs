@@ -98,7 +98,7 @@ impl Engine {
         self.view.running.scan = Some(request.clone());
         let online = request.kind.needs_software_update_point();
         let lines: Vec<LinePolicy> = if online {
-            policy.body.lines.clone()
+            policy.body.lines.to_vec()
         } else {
             let of_policy = |line: &&LinePolicy| policy.body.lines.iter().any(|p| p.line == line.line);
             self.cached.values().filter(of_policy).cloned().collect()

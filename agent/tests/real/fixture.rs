@@ -14,6 +14,7 @@ use patchtide_model::{
     catalogue::{ContentFile, Leaf, LineCatalogue, RestartRule, ScanLeaf, ScanUpdate},
     object::ClientSettings,
     policy::{LinePolicy, PolicyBody, UpdatePolicy},
+    shared::Shared,
 };
 use patchtide_packaging::{BinaryPackage, StanzaReader};
 use patchtide_tests::{archive::Archive, host::ClientRoot, process::run};
@@ -236,9 +237,9 @@ pub(crate) fn line_policies(catalogues: &BTreeMap<LineId, Vec<u8>>) -> Vec<LineP
 pub(crate) fn body(updates: &BTreeMap<UpdateId, Vec<Leaf>>, dependencies: Vec<Leaf>) -> PolicyBody {
     PolicyBody {
         settings: ClientSettings::default(),
-        lines: vec![],
+        lines: Shared::default(),
         windows: vec![],
-        deployments: vec![],
+        deployments: Shared::default(),
         updates: updates
             .iter()
             .map(|(id, leaves)| {
@@ -251,11 +252,11 @@ pub(crate) fn body(updates: &BTreeMap<UpdateId, Vec<Leaf>>, dependencies: Vec<Le
                     restart: RestartRule::Auto,
                     installer: patchtide_model::catalogue::Installer::Apt,
                 };
-                (id.clone(), update)
+                (id.clone(), update.into())
             })
             .collect(),
-        dependencies,
-        awaited: std::collections::BTreeSet::new(),
-        provenance: BTreeMap::new(),
+        dependencies: dependencies.into(),
+        awaited: Shared::default(),
+        provenance: Shared::default(),
     }
 }

@@ -162,7 +162,7 @@ impl Ground {
 
     pub(crate) fn prepare(&self, batch: &InstallBatch) -> Result<Prepared, InstallError> {
         let mut body = body(&self.updates, self.dependencies.clone());
-        body.lines.clone_from(&self.lines);
+        body.lines = self.lines.clone().into();
         install::prepare(&self.site, &body, batch, self.leaves_of(), jiff::Timestamp::UNIX_EPOCH, &|| true)
     }
 

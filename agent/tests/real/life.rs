@@ -141,7 +141,7 @@ pub(crate) fn deploying(
     let mut policy = body(updates, vec![]);
     policy.lines.clone_from(&base.lines);
     policy.settings.restart_countdown = SignedDuration::from_secs(1);
-    for (id, update) in &mut policy.updates {
+    for (id, update) in policy.updates.iter_mut() {
         update.restart = if Some(id) == always { RestartRule::Always } else { RestartRule::Never };
     }
     policy.deployments.push(DeploymentPolicy {
@@ -151,7 +151,8 @@ pub(crate) fn deploying(
         suspend: false,
         settings: settings(),
         anchor: "2026-01-01T00:00:00Z".parse().unwrap(),
-        updates: updates.keys().cloned().collect::<BTreeSet<_>>(),
+        updates: updates.keys().cloned().collect(),
+        provenance: BTreeMap::new(),
     });
     policy
 }
@@ -171,7 +172,7 @@ async fn from_enrolment_to_a_compliant_machine() {
         site.put(&fs::read(deb).unwrap());
     }
     let mut scanning = body(&BTreeMap::new(), vec![]);
-    scanning.lines = line_policies(&fixture().catalogues);
+    scanning.lines = line_policies(&fixture().catalogues).into();
     site.set_policy(1, scanning.clone());
     machine.start();
 
@@ -248,7 +249,7 @@ pub(crate) fn demo_line_at(site: &Site, leaves: &[&Leaf], version: u64) -> Polic
     let bytes = zstd::encode_all(&serde_json::to_vec(&catalogue).unwrap()[..], 1).unwrap();
     site.put(&bytes);
     let mut policy = body(&BTreeMap::new(), vec![]);
-    policy.lines = line_policies(&BTreeMap::from([(line, bytes)]));
+    policy.lines = line_policies(&BTreeMap::from([(line, bytes)])).into();
     policy.lines[0].catalogue_version = version;
     policy
 }

@@ -185,7 +185,7 @@ async fn people_see_the_list_and_do_what_they_may() {
     let mut optional = deployment(&base, "optional", &["demo-a"], Deadline::None);
     optional.settings.suppress_restart_servers = true;
     policy.deployments =
-        vec![optional, deployment(&base, "mandatory", &["demo-b"], deadline_in(86_400)), staged];
+        vec![optional, deployment(&base, "mandatory", &["demo-b"], deadline_in(86_400)), staged].into();
     policy.settings.people.restart_reminder = SignedDuration::from_mins(1);
     always_restart(&mut policy, &["demo-a"]);
     let root = stage.machine.ground.site.root.clone();

@@ -34,7 +34,8 @@ async fn of_two_deployments_of_one_update_the_earlier_deadline_counts() {
     policy.deployments = vec![
         deployment(&base, "late", &["demo-a", "demo-b"], deadline_in(86_400)),
         deployment(&base, "soon", &["demo-a"], deadline_in(12)),
-    ];
+    ]
+    .into();
     stage.site.set_policy(1, policy);
     stage.machine.start();
     let (seq, _) = stage.state("soon", State::Downloaded, 0).await;
@@ -58,7 +59,8 @@ async fn several_updates_are_one_transaction_and_one_restart() {
     policy.deployments = vec![
         deployment(&base, "one", &["demo-a", "demo-b"], now),
         deployment(&base, "two", &["demo-b", "demo-c"], now),
-    ];
+    ]
+    .into();
     always_restart(&mut policy, &["demo-a", "demo-c"]);
     stage.site.set_policy(1, policy);
     stage.machine.start();

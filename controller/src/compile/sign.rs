@@ -77,7 +77,7 @@ pub(super) fn sign(
 
 #[cfg(test)]
 mod tests {
-    use patchtide_model::object::ClientSettings;
+    use patchtide_model::{object::ClientSettings, shared::Shared};
     use uuid::Uuid;
 
     use super::*;
@@ -85,13 +85,13 @@ mod tests {
     fn plan(clients: u128) -> SitePlan {
         let body = Arc::new(PolicyBody {
             settings: ClientSettings::default(),
-            lines: vec![],
+            lines: Shared::default(),
             windows: vec![],
-            deployments: vec![],
-            updates: BTreeMap::new(),
-            dependencies: vec![],
-            awaited: std::collections::BTreeSet::new(),
-            provenance: BTreeMap::new(),
+            deployments: Shared::default(),
+            updates: Shared::default(),
+            dependencies: Shared::default(),
+            awaited: Shared::default(),
+            provenance: Shared::default(),
         });
         let verdicts =
             (1..=clients).map(|n| (ClientId(Uuid::from_u128(n)), Verdict::Policy(Arc::clone(&body))));

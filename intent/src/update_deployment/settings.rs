@@ -1,8 +1,10 @@
 //! Template and deployment merged, defaults filled in, fields named whose behaviour is not built. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, civil};
 use patchtide_crds::{
-    DeploymentSettings as Wish, DurationText,
+    DeploymentSettings as Wish, DurationText, UpdateDeploymentSpec,
     settings::{
         AlertSettings, DisplayNotifications, DownloadBehaviour, DownloadSettings, InstallationSettings,
         LegacyClientSettings, RestartEnforcement, RestartSettings, TimeEvaluation, WakeOnLanSettings,
@@ -12,6 +14,8 @@ use patchtide_model::{
     deployment::{Available, Deadline, DeploymentSettings},
     people::Display,
 };
+
+use super::pin::Pinned;
 
 /// Default deadline after the available time (R-DEPL-12).
 const DEADLINE: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -91,6 +95,81 @@ pub fn merge(template: Option<&Wish>, own: &Wish) -> Wish {
         ),
     }
 }
+
+/// For each value that is not the default the object that sets it, by the names of
+/// [`Deployment`](patchtide_model::deployment::Deployment).
+pub fn provenance(name: &str, spec: &UpdateDeploymentSpec, pinned: &Pinned) -> BTreeMap<String, String> {
+    let own = format!("UpdateDeployment/{name}");
+    let named = |kind: &str, name: Option<&String>, digest: Option<&String>| {
+        let name = name.map(String::as_str).unwrap_or_default();
+        format!("{kind}/{name}{}", digest.map(|digest| format!("@{digest}")).unwrap_or_default())
+    };
+    let template = named("DeploymentTemplate", spec.template.as_ref(), pinned.template_digest.as_ref());
+    let mut found = BTreeMap::new();
+    let mut tell = |field: String, mine: bool, of_template: bool| {
+        if mine || of_template {
+            found.insert(field, if mine { own.clone() } else { template.clone() });
+        }
+    };
+    let content = pinned.template.as_ref();
+    tell(
+        "collection".to_owned(),
+        spec.collection.is_some(),
+        content.is_some_and(|content| content.collection.is_some()),
+    );
+    tell(
+        "include_subcollections".to_owned(),
+        spec.include_subcollections.is_some(),
+        content.is_some_and(|content| content.include_subcollections.is_some()),
+    );
+    let theirs = content.map(|content| &content.settings);
+    for (field, set) in SETTINGS {
+        tell(format!("settings.{field}"), set(&spec.settings), theirs.is_some_and(set));
+    }
+    if pinned.list_digest.is_some() {
+        let list = named("UpdateList", spec.update_list.as_ref(), pinned.list_digest.as_ref());
+        let also = if spec.updates.is_empty() { String::new() } else { format!(" and {own}") };
+        found.insert("updates".to_owned(), format!("{list}{also}"));
+    }
+    found
+}
+
+/// Whether somebody set it.
+type IsSet = fn(&Wish) -> bool;
+
+/// Settings in force by their names in the domain, and where people set them. What people set in one field may decide two.
+const SETTINGS: [(&str, IsSet); 20] = [
+    ("display_notifications", |wish| wish.display_notifications.is_some()),
+    ("client_local_time", |wish| wish.time_evaluation.is_some()),
+    ("available", |wish| wish.available.is_some()),
+    ("deadline", |wish| wish.deadline.is_some()),
+    ("suppress_restart_servers", |wish| {
+        wish.restart.as_ref().is_some_and(|r| r.suppress_servers.is_some() || r.enforcement.is_some())
+    }),
+    ("suppress_restart_workstations", |wish| {
+        wish.restart.as_ref().is_some_and(|r| r.suppress_workstations.is_some() || r.enforcement.is_some())
+    }),
+    ("restart_left_to_people", |wish| wish.restart.as_ref().is_some_and(|r| r.enforcement.is_some())),
+    ("display", |wish| wish.display_notifications.is_some()),
+    ("install_outside_windows", |wish| {
+        wish.installation.as_ref().is_some_and(|i| i.outside_windows.is_some())
+    }),
+    ("restart_outside_windows", |wish| wish.restart.as_ref().is_some_and(|r| r.outside_windows.is_some())),
+    ("disable_alerts", |wish| wish.alerts.as_ref().is_some_and(|a| a.off_during_installation.is_some())),
+    ("alert_on_failure", |wish| wish.alerts.as_ref().is_some_and(|a| a.on_failure.is_some())),
+    ("install_on_slow_boundary", |wish| wish.download.as_ref().is_some_and(|d| d.slow_boundary.is_some())),
+    ("fallback_to_unprotected", |wish| {
+        wish.download.as_ref().is_some_and(|d| d.unprotected_fallback.is_some())
+    }),
+    ("install_all_applicable", |wish| {
+        wish.installation.as_ref().is_some_and(|i| i.install_all_applicable.is_some())
+    }),
+    ("wake_on_lan", |wish| wish.wake_on_lan.as_ref().is_some_and(|w| w.enabled.is_some())),
+    ("allow_remove", |wish| wish.installation.as_ref().is_some_and(|i| i.allow_removals.is_some())),
+    ("deadline_spread", |wish| wish.deadline_spread.is_some()),
+    ("install_all_within", |wish| wish.installation.as_ref().is_some_and(|i| i.install_all_within.is_some())),
+    ("restart_countdown", |wish| wish.restart.as_ref().is_some_and(|r| r.countdown.is_some())),
+];
 
 /// Every default filled in. The second part names the fields that are accepted but whose behaviour is not built; what
 /// they would restrict is restricted all the same.
@@ -277,6 +356,47 @@ mod tests {
             let (settings, missing) = resolve(&wish(yaml)).unwrap();
             assert_eq!((settings.display(), settings.display_notifications), (display, older), "{yaml}");
             assert_eq!(missing, Vec::<&str>::new());
+        }
+    }
+
+    /// Every value in force has an origin: the deployment before its template, the template by the digest that is in force.
+    #[test]
+    fn each_setting_says_where_it_comes_from() {
+        let spec: UpdateDeploymentSpec = serde_saphyr::from_str(
+            "{template: monthly, updateList: fixes, settings: {deadline: {after: 3d}, restart: {outsideWindows: false}}}",
+        )
+        .unwrap();
+        let template = serde_saphyr::from_str(
+            "{collection: web, settings: {deadline: {none: true}, restart: {suppressServers: true}}}",
+        )
+        .unwrap();
+        let pinned = Pinned {
+            template: Some(template),
+            template_digest: Some("sha256:t".to_owned()),
+            template_differs: true,
+            members: std::collections::BTreeSet::new(),
+            list_digest: Some("sha256:l".to_owned()),
+            list_differs: false,
+            memory: crate::update_deployment::pin::Memory::default(),
+        };
+        let found = provenance("tuesday", &spec, &pinned);
+        let found: Vec<(&str, &str)> = found.iter().map(|(field, from)| (&**field, &**from)).collect();
+        assert_eq!(
+            found,
+            [
+                ("collection", "DeploymentTemplate/monthly@sha256:t"),
+                ("settings.deadline", "UpdateDeployment/tuesday"),
+                ("settings.restart_outside_windows", "UpdateDeployment/tuesday"),
+                ("settings.suppress_restart_servers", "DeploymentTemplate/monthly@sha256:t"),
+                ("updates", "UpdateList/fixes@sha256:l"),
+            ]
+        );
+        // What is added to the settings gets a line here too.
+        let (settings, _) =
+            resolve(&wish("{installation: {installAllWithin: 1d}, restart: {countdown: 5m}}")).unwrap();
+        let json = serde_json::to_value(&settings).unwrap();
+        for field in json.as_object().unwrap().keys() {
+            assert!(SETTINGS.iter().any(|(known, _)| known == field), "{field} has no origin");
         }
     }
 }

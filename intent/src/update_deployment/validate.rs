@@ -71,6 +71,7 @@ pub fn validate(
         settings: resolved,
         updates: updates.into_iter().collect(),
         anchor: inputs.anchor,
+        provenance: settings::provenance(&object.name_any(), spec, pinned),
     };
     Ok((deployment, wish, missing))
 }

@@ -1,21 +1,20 @@
 //! The plan checker: does every policy of a plan keep what the objects of its site demand? It is asked of each plan before
 //! anything of it is signed, and it does not follow the compiler's way: membership is not computed again but checked to be
 //! the one solution of its definitions, subcollections are walked upwards, and each policy is compared with the objects.
+//! It shares no code with the compiler but the list of what is wrong with references, and it always looks at the whole.
 //! A defect of the compiler then withholds policy instead of lifting a window.
 
 mod body;
+mod claims;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchtide_model::{
-    ClientId, ObjectName,
-    client::{Client, ClientState},
-    object::Collection,
-};
+use patchtide_model::{ClientId, ObjectName, client::Client, object::Collection};
 
-use crate::site::{CollectionProblem, SiteInput, SitePlan, Verdict, check_collections, selects};
+use self::claims::{Claims, Table};
+use crate::site::{CollectionProblem, SiteInput, SitePlan, Verdict, check_collections};
 
 /// Something that a plan must not do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -62,32 +61,19 @@ pub enum Violation {
 /// Everything that is wrong with `plan` as the answer to `input`; empty: it may go out.
 pub fn check(input: &SiteInput, plan: &SitePlan) -> Vec<Violation> {
     let mut found = BTreeSet::new();
-    let active: BTreeMap<ClientId, &Client> = input
-        .clients
-        .iter()
-        .filter(|client| client.state == ClientState::Active)
-        .map(|client| (client.id, client))
-        .collect();
+    let stranger = |collection: &ObjectName, client| {
+        found.insert(Violation::Members { collection: collection.clone(), client });
+    };
+    let claims = Claims::new(input, plan, stranger);
     let with_verdict: BTreeSet<ClientId> = plan.policies.keys().copied().collect();
-    let expected: BTreeSet<ClientId> = active.keys().copied().collect();
+    let expected: BTreeSet<ClientId> = claims.active.iter().map(|client| client.id).collect();
     found.extend(with_verdict.symmetric_difference(&expected).map(|id| Violation::Clients(*id)));
 
     let unknown = undetermined(&input.objects.collections);
-    members(input, plan, &active, &unknown, &mut found);
-    targets(input, plan, &mut found);
-    let held = Held::new(input, &unknown);
-    let mut bodies = body::Bodies::new(input, plan);
-    for (client, verdict) in &plan.policies {
-        let Verdict::Policy(body) = verdict else { continue };
-        if let Some(object) = held.by(plan, *client) {
-            found.insert(Violation::NotWithheld { client: *client, object: object.to_owned() });
-        }
-        found.extend(bodies.compare(*client, body).into_iter().map(|(object, field)| Violation::Policy {
-            client: *client,
-            object,
-            field,
-        }));
-    }
+    members(input, &claims, &unknown, &mut found);
+    targets(input, plan, &claims, &unknown, &mut found);
+    withheld(input, plan, &claims, &unknown, &mut found);
+    body::compare(input, plan, &claims, &mut found);
     found.into_iter().collect()
 }
 
@@ -120,40 +106,53 @@ fn undetermined(collections: &BTreeMap<ObjectName, Collection>) -> BTreeSet<Obje
 /// Without circles the definitions have one solution, so that agreement in every place proves the whole.
 fn members(
     input: &SiteInput,
-    plan: &SitePlan,
-    active: &BTreeMap<ClientId, &Client>,
+    claims: &Claims<'_>,
     unknown: &BTreeSet<ObjectName>,
     found: &mut BTreeSet<Violation>,
 ) {
-    let nobody = BTreeSet::new();
-    let of = |name: &ObjectName| plan.membership.get(name).unwrap_or(&nobody);
     for collection in input.objects.collections.values() {
-        let claimed = of(&collection.name);
-        let mut wrong = |client: ClientId| {
-            found.insert(Violation::Members { collection: collection.name.clone(), client });
-        };
-        claimed.iter().filter(|id| !active.contains_key(id)).for_each(|id| wrong(*id));
-        for (id, client) in active {
-            let named = || {
-                collection.direct_members.contains(&client.name)
-                    || collection.direct_members.iter().any(|word| word.eq_ignore_ascii_case(&id.to_string()))
-            };
-            let is = !unknown.contains(&collection.name)
-                && (collection.all
-                    || selects(&collection.selector, &client.facts)
-                    || (!collection.direct_members.is_empty() && named())
-                    || collection.include.iter().any(|name| of(name).contains(id)))
-                && !collection.exclude.iter().any(|name| of(name).contains(id))
-                && collection.limiting.as_ref().is_none_or(|name| of(name).contains(id));
-            if is != claimed.contains(id) {
-                wrong(*id);
+        let claimed = claims.of(&collection.name);
+        let known = !unknown.contains(&collection.name);
+        let selected = claims.selected(&collection.selector);
+        let named = named(claims, &collection.direct_members);
+        let tables = |names: &BTreeSet<ObjectName>| names.iter().map(|name| claims.of(name)).collect();
+        let (include, exclude): (Vec<&Table>, Vec<&Table>) =
+            (tables(&collection.include), tables(&collection.exclude));
+        let limiting = collection.limiting.as_ref().map(|name| claims.of(name));
+        for (n, client) in claims.active.iter().enumerate() {
+            let is = known
+                && (collection.all || selected[n] || named[n] || include.iter().any(|table| table[n]))
+                && !exclude.iter().any(|table| table[n])
+                && limiting.is_none_or(|table| table[n]);
+            if is != claimed[n] {
+                found.insert(Violation::Members { collection: collection.name.clone(), client: client.id });
             }
         }
     }
 }
 
+/// Whom a list of direct members means, by name or identity.
+fn named(claims: &Claims<'_>, direct: &BTreeSet<String>) -> Table {
+    if direct.is_empty() {
+        return vec![false; claims.active.len()];
+    }
+    let lowercase: BTreeSet<String> = direct.iter().map(|word| word.to_ascii_lowercase()).collect();
+    // Only words of the length of an identity can be one.
+    let ids = lowercase.iter().any(|word| word.len() == 36);
+    let is = |client: &&Client| {
+        direct.contains(&client.name) || (ids && lowercase.contains(&client.id.to_string()))
+    };
+    claims.active.iter().map(is).collect()
+}
+
 /// From every collection up to the deployment's: the compiler goes down from there.
-fn targets(input: &SiteInput, plan: &SitePlan, found: &mut BTreeSet<Violation>) {
+fn targets(
+    input: &SiteInput,
+    plan: &SitePlan,
+    claims: &Claims<'_>,
+    unknown: &BTreeSet<ObjectName>,
+    found: &mut BTreeSet<Violation>,
+) {
     let collections = &input.objects.collections;
     for (name, deployment) in &input.objects.deployments {
         let below = |collection: &Collection| {
@@ -167,53 +166,62 @@ fn targets(input: &SiteInput, plan: &SitePlan, found: &mut BTreeSet<Violation>) 
             }
             false
         };
-        let reached: BTreeSet<ClientId> = collections
-            .values()
-            .filter(|collection| {
-                collection.name == deployment.collection
-                    || (deployment.include_subcollections && below(collection))
-            })
-            .filter_map(|collection| plan.membership.get(&collection.name))
-            .flatten()
-            .copied()
-            .collect();
-        if plan.targets.get(name) != Some(&reached) {
+        let told = !unknown.contains(&deployment.collection);
+        let reaching = collections.values().filter(|_| told).filter(|collection| {
+            collection.name == deployment.collection
+                || (deployment.include_subcollections && below(collection))
+        });
+        let mut expected = vec![false; claims.active.len()];
+        for collection in reaching {
+            for (is, member) in expected.iter_mut().zip(claims.of(&collection.name)) {
+                *is |= member;
+            }
+        }
+        let mut strange = false;
+        let claimed = plan.targets.get(name).map(|set| claims.table(set, |_| strange = true));
+        if strange || claimed != Some(expected) {
             found.insert(Violation::Targets { deployment: name.clone() });
         }
     }
+    let gone = plan.targets.keys().filter(|name| !input.objects.deployments.contains_key(*name));
+    found.extend(gone.map(|name| Violation::Targets { deployment: name.clone() }));
 }
 
-/// What withholds policy, and from whom; no collection: from everyone.
-struct Held<'a> {
-    by: Vec<(String, Option<&'a ObjectName>)>,
-}
-
-impl<'a> Held<'a> {
-    fn new(input: &'a SiteInput, unknown: &BTreeSet<ObjectName>) -> Self {
-        let objects = &input.objects;
-        let told = |name: &ObjectName| objects.collections.contains_key(name) && !unknown.contains(name);
-        let mut by = Vec::new();
-        for (object, blocked) in &objects.blocked {
-            if blocked.collections.is_empty() || !blocked.collections.iter().all(told) {
-                by.push((object.clone(), None));
-            }
-            by.extend(blocked.collections.iter().map(|name| (object.clone(), Some(name))));
+/// A policy goes to nobody of whom something is not understood.
+fn withheld(
+    input: &SiteInput,
+    plan: &SitePlan,
+    claims: &Claims<'_>,
+    unknown: &BTreeSet<ObjectName>,
+    found: &mut BTreeSet<Violation>,
+) {
+    let objects = &input.objects;
+    let told = |name: &ObjectName| objects.collections.contains_key(name) && !unknown.contains(name);
+    let mut by: Vec<(String, Option<&ObjectName>)> = Vec::new();
+    for (object, blocked) in &objects.blocked {
+        if blocked.collections.is_empty() || !blocked.collections.iter().all(told) {
+            by.push((object.clone(), None));
         }
-        for (name, window) in &objects.windows {
-            let object = format!("MaintenanceWindow/{name}");
-            if !told(&window.collection) {
-                by.push((object, None));
-            } else if window.validate().is_err() {
-                by.push((object, Some(&window.collection)));
-            }
-        }
-        Self { by }
+        by.extend(blocked.collections.iter().map(|name| (object.clone(), Some(name))));
     }
-
-    fn by(&self, plan: &SitePlan, client: ClientId) -> Option<&str> {
-        let concerns = |collection: Option<&ObjectName>| {
-            collection.is_none_or(|name| plan.membership.get(name).is_some_and(|set| set.contains(&client)))
-        };
-        self.by.iter().find(|(_, collection)| concerns(*collection)).map(|(object, _)| object.as_str())
+    for (name, window) in &objects.windows {
+        let object = format!("MaintenanceWindow/{name}");
+        if !told(&window.collection) {
+            by.push((object, None));
+        } else if window.validate().is_err() {
+            by.push((object, Some(&window.collection)));
+        }
+    }
+    for (object, collection) in by {
+        let concerned = claims
+            .active
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| collection.is_none_or(|collection| claims.of(collection)[*n]));
+        for (_, client) in concerned {
+            if matches!(plan.policies.get(&client.id), Some(Verdict::Policy(_))) {
+                found.insert(Violation::NotWithheld { client: client.id, object: object.clone() });
+            }
+        }
     }
 }

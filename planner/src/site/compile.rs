@@ -1,315 +1,224 @@
-//! Objects and clients -> one policy body per client.
+//! Objects and clients -> one policy body per client: at once, or from one change to the next.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use jiff::SignedDuration;
 use patchtide_model::{
-    ClientId, Digest, ObjectName, UpdateId,
-    catalogue::{Installer, Leaf, LeafRef, Update},
-    client::ClientState,
-    deployment::Deployment,
-    object::ClientSettings,
-    policy::{DeploymentPolicy, LinePolicy, PolicyBody, UpdatePolicy},
-    window::Window,
+    ClientId, Digest, ObjectName, UpdateId, catalogue::Update, client::Client, object::SiteObjects,
+    policy::PolicyBody,
 };
 
 use super::{
-    Note, SiteInput, SitePlan, Verdict,
-    awaited::Reach,
-    membership::{check_collections, membership, targeted, undetermined},
+    SiteInput, SitePlan, Verdict,
+    engine::{Dirty, Engine},
 };
 
 /// Compiles the policy of every active client. A client whose restrictions are not understood gets no new policy:
 /// its verdict is [`Verdict::Withheld`], and what it has stays in force.
 pub fn compile(input: &SiteInput) -> SitePlan {
-    let objects = &input.objects;
-    let problems = check_collections(&objects.collections);
-    let undetermined = undetermined(&objects.collections, &problems);
-    let membership = membership(&objects.collections, &input.clients);
-    let unknown = |name: &ObjectName| undetermined.contains(name) || !objects.collections.contains_key(name);
-    let mut notes: BTreeSet<Note> = problems
-        .iter()
-        .flat_map(|problem| {
-            problem
-                .collections()
-                .iter()
-                .map(|name| Note { object: format!("Collection/{name}"), message: problem.to_string() })
-        })
-        .collect();
-
-    let mut targets = BTreeMap::new();
-    for (name, deployment) in &objects.deployments {
-        if unknown(&deployment.collection) {
-            notes.insert(Note {
-                object: format!("UpdateDeployment/{name}"),
-                message: format!(
-                    "its collection {} does not exist or its members cannot be told: it reaches nobody until that is put right",
-                    deployment.collection
-                ),
-            });
-        }
-        targets.insert(name.clone(), targeted(deployment, &objects.collections, &membership));
-    }
-    let offers = offers(input, &mut notes);
-    let withheld = Withholding::new(input, &unknown, &mut notes);
-    let settings = settings_by_rank(input, &unknown, &mut notes);
-
-    let reach = Reach::new(input, &offers);
-    let mut policies = BTreeMap::new();
-    let mut shared: BTreeMap<Key<'_>, Arc<PolicyBody>> = BTreeMap::new();
-    for client in input.clients.iter().filter(|client| client.state == ClientState::Active) {
-        let is_member =
-            |collection: &ObjectName| membership.get(collection).is_some_and(|set| set.contains(&client.id));
-        if let Some(reason) = withheld.reason(is_member) {
-            policies.insert(client.id, Verdict::Withheld { reason });
-            continue;
-        }
-        let key = Key {
-            deployments: targets
-                .iter()
-                .filter(|(_, reached)| reached.contains(&client.id))
-                .map(|(name, _)| name)
-                .collect(),
-            windows: objects
-                .windows
-                .iter()
-                .filter(|(_, window)| is_member(&window.collection))
-                .map(|(name, _)| name)
-                .collect(),
-            settings: settings
-                .iter()
-                .find(|settings| settings.collection.as_ref().is_none_or(is_member))
-                .map_or("", |settings| settings.name.as_str()),
-            points: reach.points(client),
-        };
-        let body = shared
-            .entry(key)
-            .or_insert_with_key(|key| Arc::new(body(input, &offers, &settings, &reach, key)));
-        policies.insert(client.id, Verdict::Policy(Arc::clone(body)));
-    }
-    SitePlan { membership, targets, policies, notes: notes.into_iter().collect() }
+    Engine::full(input).plan
 }
 
-/// The digest that says whether a body is a new policy: over its JSON.
+/// The digest that says whether a body is a new policy.
 pub fn body_digest(body: &PolicyBody) -> Digest {
-    Digest::of(&serde_json::to_vec(body).unwrap_or_default())
+    body.digest()
 }
 
-/// What tells clients with different policies apart.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Key<'a> {
-    deployments: Vec<&'a ObjectName>,
-    windows: Vec<&'a ObjectName>,
-    settings: &'a str,
-    points: BTreeSet<&'a ObjectName>,
-}
-
-/// The updates that may be offered: known and not expired, with the leaves that somebody needs.
-fn offers<'a>(input: &'a SiteInput, notes: &mut BTreeSet<Note>) -> BTreeMap<&'a UpdateId, UpdatePolicy> {
-    let mut offers = BTreeMap::new();
-    for (name, deployment) in &input.objects.deployments {
-        let mut tell = |message: String| {
-            notes.insert(Note { object: format!("UpdateDeployment/{name}"), message });
+impl Engine {
+    fn full(input: &SiteInput) -> Self {
+        let objects = &input.objects;
+        let dirty = Dirty {
+            collections: objects.collections.keys().cloned().collect(),
+            windows: objects.windows.keys().cloned().collect(),
+            deployments: objects.deployments.keys().cloned().collect(),
+            settings: objects.client_settings.keys().cloned().collect(),
+            updates: BTreeSet::new(),
+            points: true,
+            lines: true,
+            dependencies: true,
+            holders: true,
         };
-        for id in &deployment.updates {
-            match input.updates.get(id) {
-                None => tell(format!("{id} is not in the catalogue: it is not offered to clients")),
-                Some(update) if update.expired => {
-                    tell(format!(
-                        "{id} is expired: it is not offered to clients any more; take it out, or deploy {}",
-                        update
-                            .superseded_by
-                            .as_ref()
-                            .map_or_else(|| "another".to_owned(), ToString::to_string)
-                    ));
+        let mut clients: Vec<(ClientId, Option<&Client>)> =
+            input.clients.iter().map(|client| (client.id, Some(client))).collect();
+        // In this order the plan's sets are written from front to end.
+        clients.sort_by_key(|(id, _)| *id);
+        let mut engine = Self::default();
+        engine.run(input, &dirty, &clients);
+        engine
+    }
+}
+
+/// A compiler that remembers: after a change it computes what the change touches. Its plan is always the one that
+/// [`compile`] makes of its input.
+#[derive(Debug)]
+pub struct Compiler {
+    input: SiteInput,
+    /// Where each client is in the input.
+    places: HashMap<ClientId, usize>,
+    engine: Engine,
+}
+
+/// What became other in a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Clients with another verdict, with a first one, or with none any more.
+    pub verdicts: BTreeSet<ClientId>,
+    /// Collections with other members, new ones and those that are gone.
+    pub collections: BTreeSet<ObjectName>,
+    /// Deployments that reach others than before, new ones and those that are gone.
+    pub deployments: BTreeSet<ObjectName>,
+}
+
+/// What is other than in the input that a [`Compiler`] has. The parts are small when the change is.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// All objects as they are now; they are compared one by one. None: they are as they were.
+    pub objects: Option<SiteObjects>,
+    /// Clients as they are now; none: gone.
+    pub clients: BTreeMap<ClientId, Option<Client>>,
+    /// Updates as they are now; none: nobody names or knows them any more.
+    pub updates: BTreeMap<UpdateId, Option<Update>>,
+    /// Required leaves as they are now, per update.
+    pub required_leaves: BTreeMap<UpdateId, RequiredLeaves>,
+    /// Lines as they are now.
+    pub lines: Option<Vec<patchtide_model::policy::LinePolicy>>,
+    /// New dependencies as they are now.
+    pub dependencies: Option<Vec<patchtide_model::catalogue::Leaf>>,
+    /// Who has which file now.
+    pub holders: Option<Holders>,
+}
+
+/// Leaves that clients require of an update; none: there is no entry.
+pub type RequiredLeaves = Option<BTreeSet<patchtide_model::catalogue::LeafRef>>;
+/// [`SiteInput::holders`].
+pub type Holders = Option<BTreeMap<Digest, BTreeSet<ObjectName>>>;
+
+impl Changes {
+    /// What leads from `old` to `new`. Reads both as a whole.
+    pub fn between(old: &SiteInput, new: SiteInput) -> Self {
+        let by_id: HashMap<ClientId, &Client> =
+            old.clients.iter().map(|client| (client.id, client)).collect();
+        let mut gone: BTreeSet<ClientId> = by_id.keys().copied().collect();
+        let mut clients = BTreeMap::new();
+        for client in new.clients {
+            gone.remove(&client.id);
+            if by_id.get(&client.id) != Some(&&client) {
+                clients.insert(client.id, Some(client));
+            }
+        }
+        clients.extend(gone.into_iter().map(|id| (id, None)));
+        Self {
+            objects: (old.objects != new.objects).then_some(new.objects),
+            clients,
+            updates: differing(&old.updates, new.updates),
+            required_leaves: differing(&old.required_leaves, new.required_leaves),
+            lines: (old.lines != new.lines).then_some(new.lines),
+            dependencies: (old.dependencies != new.dependencies).then_some(new.dependencies),
+            holders: (old.holders != new.holders).then_some(new.holders),
+        }
+    }
+}
+
+impl Compiler {
+    /// Compiles everything once.
+    pub fn new(input: SiteInput) -> Self {
+        let engine = Engine::full(&input);
+        let places = input.clients.iter().enumerate().map(|(at, client)| (client.id, at)).collect();
+        Self { input, places, engine }
+    }
+
+    /// What the plan is compiled from. Clients are in any order.
+    pub const fn input(&self) -> &SiteInput {
+        &self.input
+    }
+
+    /// The plan.
+    pub const fn plan(&self) -> &SitePlan {
+        &self.engine.plan
+    }
+
+    /// Takes over changes, in time proportional to the clients whose policy, collections or deployments they touch.
+    pub fn apply(&mut self, changes: Changes) -> Delta {
+        let mut dirty = Dirty {
+            updates: changes.updates.keys().chain(changes.required_leaves.keys()).cloned().collect(),
+            lines: changes.lines.is_some(),
+            dependencies: changes.dependencies.is_some(),
+            holders: changes.holders.is_some(),
+            ..Dirty::default()
+        };
+        if let Some(objects) = changes.objects {
+            let old = std::mem::replace(&mut self.input.objects, objects);
+            let new = &self.input.objects;
+            dirty.collections = differing_keys(&old.collections, &new.collections);
+            dirty.windows = differing_keys(&old.windows, &new.windows);
+            dirty.deployments = differing_keys(&old.deployments, &new.deployments);
+            dirty.settings = differing_keys(&old.client_settings, &new.client_settings);
+            dirty.points = old.distribution_points != new.distribution_points;
+        }
+        let ids: Vec<ClientId> = changes.clients.keys().copied().collect();
+        for (id, client) in changes.clients {
+            self.put_client(id, client);
+        }
+        put_all(&mut self.input.updates, changes.updates);
+        put_all(&mut self.input.required_leaves, changes.required_leaves);
+        if let Some(lines) = changes.lines {
+            self.input.lines = lines;
+        }
+        if let Some(dependencies) = changes.dependencies {
+            self.input.dependencies = dependencies;
+        }
+        if let Some(holders) = changes.holders {
+            self.input.holders = holders;
+        }
+        let client = |id: ClientId| self.input.clients.get(*self.places.get(&id)?);
+        let clients: Vec<(ClientId, Option<&Client>)> = ids.into_iter().map(|id| (id, client(id))).collect();
+        self.engine.run(&self.input, &dirty, &clients)
+    }
+
+    fn put_client(&mut self, id: ClientId, client: Option<Client>) {
+        let clients = &mut self.input.clients;
+        match (client, self.places.get(&id).copied()) {
+            (Some(client), Some(at)) => clients[at] = client,
+            (Some(client), None) => {
+                self.places.insert(id, clients.len());
+                clients.push(client);
+            }
+            (None, Some(at)) => {
+                clients.swap_remove(at);
+                self.places.remove(&id);
+                if let Some(moved) = clients.get(at) {
+                    self.places.insert(moved.id, at);
                 }
-                Some(update) => {
-                    offers.entry(id).or_insert_with(|| offer(update, input.required_leaves.get(id)));
-                }
             }
+            (None, None) => {}
         }
     }
-    offers
 }
 
-fn offer(update: &Update, required: Option<&BTreeSet<LeafRef>>) -> UpdatePolicy {
-    let needed = |leaf: &Leaf| required.is_some_and(|required| required.contains(&leaf.reference()));
-    let mut leaves: Vec<_> = update.leaves.iter().filter(|leaf| needed(leaf)).cloned().collect();
-    leaves.sort();
-    leaves.dedup();
-    UpdatePolicy {
-        title: update.title.clone(),
-        leaves,
-        maximum_run_time: update.maximum_run_time,
-        exclusive: update.exclusive,
-        restart: update.restart,
-        // What there are catalogues for so far are archives of apt.
-        installer: Installer::Apt,
-        superseded_by: update.superseded_by.clone(),
-    }
+fn differing<K: Ord + Clone, V: PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: BTreeMap<K, V>,
+) -> BTreeMap<K, Option<V>> {
+    let gone: Vec<K> = old.keys().filter(|key| !new.contains_key(key)).cloned().collect();
+    let other = new.into_iter().filter(|(key, value)| old.get(key) != Some(value));
+    other.map(|(key, value)| (key, Some(value))).chain(gone.into_iter().map(|key| (key, None))).collect()
 }
 
-/// Who gets no new policy.
-struct Withholding<'a> {
-    everyone: Option<String>,
-    members: Vec<(&'a ObjectName, String)>,
+fn differing_keys<K: Ord + Clone, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> BTreeSet<K> {
+    let gone = old.keys().filter(|key| !new.contains_key(key));
+    new.iter()
+        .filter(|(key, value)| old.get(key) != Some(value))
+        .map(|(key, _)| key)
+        .chain(gone)
+        .cloned()
+        .collect()
 }
 
-impl<'a> Withholding<'a> {
-    fn new(input: &'a SiteInput, unknown: &impl Fn(&ObjectName) -> bool, notes: &mut BTreeSet<Note>) -> Self {
-        let mut everyone = Vec::new();
-        let mut members = Vec::new();
-        for (object, blocked) in &input.objects.blocked {
-            let reason = format!("{object}: {}", blocked.reason);
-            notes.insert(Note {
-                object: object.clone(),
-                message: format!("no new policy for the clients concerned: {}", blocked.reason),
-            });
-            if blocked.collections.is_empty() || blocked.collections.iter().any(unknown) {
-                everyone.push(reason);
-            } else {
-                members.extend(blocked.collections.iter().map(|name| (name, reason.clone())));
-            }
+fn put_all<K: Ord, V>(map: &mut BTreeMap<K, V>, changes: BTreeMap<K, Option<V>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(map.insert(key, value)),
+            None => drop(map.remove(&key)),
         }
-        for (name, window) in &input.objects.windows {
-            let object = format!("MaintenanceWindow/{name}");
-            let mut block = |reason: String| {
-                notes.insert(Note {
-                    object: object.clone(),
-                    message: format!("no new policy for the clients concerned: {reason}"),
-                });
-                format!("{object}: {reason}")
-            };
-            if unknown(&window.collection) {
-                everyone.push(block(format!(
-                    "nobody can tell whom it restricts, because collection {} does not exist or its members cannot be told: put the collection right or delete the window",
-                    window.collection
-                )));
-            } else if let Err(error) = window.validate() {
-                members.push((&window.collection, block(error.to_string())));
-            }
-        }
-        Self { everyone: everyone.into_iter().next(), members }
-    }
-
-    fn reason(&self, is_member: impl Fn(&ObjectName) -> bool) -> Option<String> {
-        self.everyone.clone().or_else(|| {
-            self.members.iter().find(|(name, _)| is_member(name)).map(|(_, reason)| reason.clone())
-        })
-    }
-}
-
-/// Client settings, the one that wins first: higher priority, then name.
-fn settings_by_rank<'a>(
-    input: &'a SiteInput,
-    unknown: &impl Fn(&ObjectName) -> bool,
-    notes: &mut BTreeSet<Note>,
-) -> Vec<&'a ClientSettings> {
-    let mut settings: Vec<&ClientSettings> = Vec::new();
-    for (name, candidate) in &input.objects.client_settings {
-        if candidate.collection.as_ref().is_some_and(unknown) {
-            notes.insert(Note {
-                object: format!("ClientSettings/{name}"),
-                message:
-                    "its collection does not exist or its members cannot be told: it applies to nobody until that is put right"
-                        .to_owned(),
-            });
-        } else {
-            settings.push(candidate);
-        }
-    }
-    settings.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
-    settings
-}
-
-/// The values of client settings, as provenance names them.
-const SETTINGS: &[&str] = &[
-    "policy_polling",
-    "scan_cycle",
-    "scan_ttl",
-    "reevaluation_cycle",
-    "state_message_cycle",
-    "restart_countdown",
-    "restart_turnaround",
-    "other_updaters",
-    "enabled",
-    "grace_period",
-    "install_due_within",
-    "no_deadline_spread",
-    "people",
-];
-
-fn body(
-    input: &SiteInput,
-    offers: &BTreeMap<&UpdateId, UpdatePolicy>,
-    ranked: &[&ClientSettings],
-    reach: &Reach<'_>,
-    key: &Key<'_>,
-) -> PolicyBody {
-    let objects = &input.objects;
-    let chosen = ranked.iter().find(|settings| settings.name == key.settings);
-    let settings = chosen.map_or_else(ClientSettings::default, |settings| (*settings).clone());
-    let mut provenance: BTreeMap<String, String> = SETTINGS
-        .iter()
-        .map(|value| (format!("settings.{value}"), format!("ClientSettings/{}", settings.name)))
-        .collect();
-
-    let windows: Vec<Window> =
-        key.windows.iter().filter_map(|name| objects.windows.get(*name)).cloned().collect();
-    for window in &windows {
-        provenance.insert(
-            format!("windows.{}", window.name),
-            format!("MaintenanceWindow/{} of Collection/{}", window.name, window.collection),
-        );
-    }
-    // Switched off: nothing to scan against, nothing deployed. Windows stay, they only restrict.
-    let reaching = key.deployments.iter().filter(|_| settings.enabled);
-    let mut deployments: Vec<DeploymentPolicy> = reaching
-        .filter_map(|name| objects.deployments.get(*name))
-        .map(|deployment| deployment_policy(deployment, offers, &settings))
-        .collect();
-    deployments.sort_by(|a, b| a.uid.cmp(&b.uid));
-    for deployment in &deployments {
-        provenance.insert(
-            format!("deployments.{}", deployment.uid),
-            format!("UpdateDeployment/{}", deployment.name),
-        );
-    }
-    let updates: BTreeMap<UpdateId, UpdatePolicy> = deployments
-        .iter()
-        .flat_map(|deployment| &deployment.updates)
-        .filter_map(|id| Some((id.clone(), offers.get(id)?.clone())))
-        .collect();
-    let mut dependencies = if updates.is_empty() { Vec::new() } else { input.dependencies.clone() };
-    dependencies.sort();
-    dependencies.dedup();
-    let mut lines: Vec<LinePolicy> = if settings.enabled { input.lines.clone() } else { Vec::new() };
-    lines.sort_by(|a, b| a.line.cmp(&b.line));
-    let leaves = updates.values().flat_map(|update| &update.leaves).chain(&dependencies);
-    let awaited = reach.awaited(&key.points, leaves);
-    PolicyBody { settings, lines, windows, deployments, updates, dependencies, awaited, provenance }
-}
-
-fn deployment_policy(
-    deployment: &Deployment,
-    offers: &BTreeMap<&UpdateId, UpdatePolicy>,
-    client: &ClientSettings,
-) -> DeploymentPolicy {
-    let mut settings = deployment.settings.clone();
-    if client.no_deadline_spread {
-        settings.deadline_spread = SignedDuration::ZERO;
-    }
-    DeploymentPolicy {
-        name: deployment.name.to_string(),
-        uid: deployment.uid.clone(),
-        generation: deployment.generation,
-        suspend: deployment.suspend,
-        settings,
-        anchor: deployment.anchor,
-        updates: deployment.updates.iter().filter(|id| offers.contains_key(id)).cloned().collect(),
     }
 }
 

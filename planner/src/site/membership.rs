@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_model::{
     ClientId, ObjectName,
-    client::{Client, ClientState, Facts},
+    client::{Client, Facts},
     deployment::Deployment,
     glob::glob,
     object::{Collection, FactOperator, FactRequirement, Membership},
 };
+
+use super::members::Memberships;
 
 /// What is wrong with references between collections.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -47,7 +49,7 @@ impl CollectionProblem {
 type Collections = BTreeMap<ObjectName, Collection>;
 
 /// The references that membership depends on, with their fields.
-fn references(collection: &Collection) -> impl Iterator<Item = (&'static str, &ObjectName)> {
+pub(super) fn references(collection: &Collection) -> impl Iterator<Item = (&'static str, &ObjectName)> {
     let include = collection.include.iter().map(|name| ("spec.include", name));
     let exclude = collection.exclude.iter().map(|name| ("spec.exclude", name));
     include.chain(exclude).chain(collection.limiting.iter().map(|name| ("spec.limitingCollection", name)))
@@ -143,57 +145,12 @@ pub(super) fn undetermined(
 /// (all or selected by facts or direct or members of included) and not members of excluded and members of limiting.
 /// A collection whose members cannot be told has none here.
 pub fn membership(collections: &Collections, clients: &[Client]) -> Membership {
-    let undetermined = undetermined(collections, &check_collections(collections));
-    let active: Vec<&Client> = clients.iter().filter(|client| client.state == ClientState::Active).collect();
-    let mut by_name: BTreeMap<&str, Vec<ClientId>> = BTreeMap::new();
-    let mut by_id: BTreeMap<String, ClientId> = BTreeMap::new();
-    for client in &active {
-        by_name.entry(client.name.as_str()).or_default().push(client.id);
-        by_id.insert(client.id.to_string(), client.id);
-    }
-    let own = |collection: &Collection| -> BTreeSet<ClientId> {
-        let mut members: BTreeSet<ClientId> = active
-            .iter()
-            .filter(|client| collection.all || selects(&collection.selector, &client.facts))
-            .map(|client| client.id)
-            .collect();
-        for direct in &collection.direct_members {
-            members.extend(by_name.get(direct.as_str()).into_iter().flatten());
-            members.extend(by_id.get(&direct.to_ascii_lowercase()));
-        }
-        members
-    };
-
-    let mut membership = Membership::new();
-    for name in &undetermined {
-        membership.insert(name.clone(), BTreeSet::new());
-    }
-    // Without cycles, each round settles at least one collection.
-    let mut left: Vec<&Collection> =
-        collections.values().filter(|collection| !undetermined.contains(&collection.name)).collect();
-    while !left.is_empty() {
-        let (ready, waiting): (Vec<_>, Vec<_>) = left
-            .into_iter()
-            .partition(|collection| references(collection).all(|(_, name)| membership.contains_key(name)));
-        if ready.is_empty() {
-            break;
-        }
-        for collection in ready {
-            let mut members = own(collection);
-            for include in &collection.include {
-                members.extend(membership.get(include).into_iter().flatten());
-            }
-            for exclude in collection.exclude.iter().filter_map(|name| membership.get(name)) {
-                members.retain(|client| !exclude.contains(client));
-            }
-            if let Some(limiting) = collection.limiting.as_ref().and_then(|name| membership.get(name)) {
-                members.retain(|client| limiting.contains(client));
-            }
-            membership.insert(collection.name.clone(), members);
-        }
-        left = waiting;
-    }
-    membership
+    let mut memberships = Memberships::default();
+    let changed: Vec<_> = clients.iter().map(|client| (client.id, Some(client))).collect();
+    let other = collections.keys().cloned().collect();
+    memberships.update(collections, &other, || clients, &changed);
+    let members = |name| memberships.of(name).map(|members| memberships.clients.ids(members));
+    collections.keys().map(|name| (name.clone(), members(name).unwrap_or_default().into())).collect()
 }
 
 /// Whether the facts meet every requirement; a selector without requirements selects nobody.
@@ -213,13 +170,12 @@ pub(crate) fn selects(selector: &[FactRequirement], facts: &Facts) -> bool {
         })
 }
 
-/// The clients that a deployment reaches: members of its collection and, when it includes subcollections, of every
-/// collection below it (R-DEPL-06).
-pub fn targeted(
-    deployment: &Deployment,
-    collections: &Collections,
-    membership: &Membership,
-) -> BTreeSet<ClientId> {
+/// The collections whose members a deployment reaches: its own and, when it includes subcollections, every one below it
+/// (R-DEPL-06).
+pub(super) fn reached<'a>(
+    deployment: &'a Deployment,
+    collections: &'a Collections,
+) -> BTreeSet<&'a ObjectName> {
     let mut reached: BTreeSet<&ObjectName> = BTreeSet::from([&deployment.collection]);
     if deployment.include_subcollections {
         loop {
@@ -237,5 +193,25 @@ pub fn targeted(
             reached.extend(below);
         }
     }
-    reached.into_iter().filter_map(|name| membership.get(name)).flatten().copied().collect()
+    reached
+}
+
+/// The clients that a deployment reaches. One whose own collection cannot be told reaches nobody, also not through
+/// subcollections.
+pub fn targeted(
+    deployment: &Deployment,
+    collections: &Collections,
+    membership: &Membership,
+) -> BTreeSet<ClientId> {
+    let own = &deployment.collection;
+    let unknown = undetermined(collections, &check_collections(collections));
+    if unknown.contains(own) || !collections.contains_key(own) {
+        return BTreeSet::new();
+    }
+    reached(deployment, collections)
+        .into_iter()
+        .filter_map(|name| membership.get(name))
+        .flatten()
+        .copied()
+        .collect()
 }

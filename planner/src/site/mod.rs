@@ -2,10 +2,19 @@
 //! the numbers of a deployment's status.
 
 mod awaited;
+mod bits;
+mod body;
 mod compile;
+mod engine;
+mod facts;
 mod fitting;
 pub mod forecast;
+mod layers;
+mod members;
 mod membership;
+mod parts;
+mod provenance;
+mod rank;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -21,10 +30,11 @@ use patchtide_model::{
     client::Client,
     object::{Membership, SiteObjects},
     policy::{LinePolicy, PolicyBody},
+    shared::Shared,
 };
 use serde::{Deserialize, Serialize};
 
-pub use compile::{body_digest, compile};
+pub use compile::{Changes, Compiler, Delta, Holders, RequiredLeaves, body_digest, compile};
 pub use fitting::{NeverFits, never_fitting};
 pub(crate) use membership::selects;
 pub use membership::{CollectionProblem, check_collections, membership, targeted};
@@ -51,13 +61,13 @@ pub struct SiteInput {
     pub holders: Option<BTreeMap<Digest, BTreeSet<ObjectName>>>,
 }
 
-/// What came out.
-#[derive(Debug, Clone, PartialEq)]
+/// What came out. What is large in it is shared, and copied only when it is changed.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SitePlan {
     /// Members of every collection.
     pub membership: Membership,
     /// Clients that each deployment reaches, by deployment name.
-    pub targets: BTreeMap<ObjectName, BTreeSet<ClientId>>,
+    pub targets: BTreeMap<ObjectName, Shared<BTreeSet<ClientId>>>,
     /// For every active client.
     pub policies: BTreeMap<ClientId, Verdict>,
     /// What an admin should know; nothing here stops a policy unless a verdict says so.

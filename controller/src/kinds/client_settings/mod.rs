@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use kube::ResourceExt;
 use patchtide_crds::{ClientSettings, ClientSettingsStatus, conditions::reason};
 use patchtide_intent::client_settings;
-use patchtide_model::ObjectName;
+use patchtide_model::{ObjectName, shared::Shared};
 use patchtide_planner::site::Verdict;
 use tokio::sync::watch;
 
@@ -52,7 +52,7 @@ impl Reconciler for ClientSettingsKind {
         supported(status, object.metadata.generation.unwrap_or_default(), &ctx.clock.time(), &missing);
         let compiled = ctx.compiled.borrow().clone();
         if let Some(plan) = &compiled.plan {
-            let selected: BTreeSet<_> = match &valid.collection {
+            let selected: Shared<BTreeSet<_>> = match &valid.collection {
                 Some(collection) => plan.membership.get(collection).cloned().unwrap_or_default(),
                 None => plan.policies.keys().copied().collect(),
             };

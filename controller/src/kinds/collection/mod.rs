@@ -145,7 +145,7 @@ fn count(
     let horizon = inactive_after.seconds().unwrap_or(30 * 86_400);
     if let Some(plan) = &compiled.plan {
         let members = plan.membership.get(name);
-        let total = members.map_or(0, BTreeSet::len) as u64;
+        let total = members.map_or(0, |members| members.len()) as u64;
         let active = members.into_iter().flatten().filter(|id| {
             compiled
                 .client(**id)

@@ -1,6 +1,6 @@
 //! What a window's status shows.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use patchtide_crds::{
@@ -42,7 +42,8 @@ pub fn fill(
     });
     // Right after a start nothing is compiled yet: what was true before stays.
     if let Some(plan) = &compiled.plan {
-        status.clients = Some(plan.membership.get(&window.collection).map_or(0, BTreeSet::len) as u64);
+        status.clients =
+            Some(plan.membership.get(&window.collection).map_or(0, |members| members.len()) as u64);
     }
     let edge = spans.first().map(|span| if span.contains(now) { span.end } else { span.start })?;
     let wait = edge.duration_since(now).max(SignedDuration::ZERO) + SignedDuration::from_secs(1);

@@ -48,7 +48,7 @@ pub async fn fill(
     deployment: &Deployment,
     compiled: &Compiled,
 ) -> Result<(), Failure> {
-    let nobody = BTreeSet::new();
+    let nobody = patchtide_model::shared::Shared::default();
     let targeted =
         compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
     let clients = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;

@@ -53,7 +53,7 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 /// What no person writes, or what is told elsewhere.
-const OWN: &[&str] = &["name", "uid", "generation", "updates", "anchor", "priority"];
+const OWN: &[&str] = &["name", "uid", "generation", "updates", "anchor", "priority", "provenance"];
 
 /// Of a deployment, its updates apart.
 pub(super) fn deployment(before: Option<&Deployment>, after: Option<&Deployment>) -> Vec<SettingChange> {

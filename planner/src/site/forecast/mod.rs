@@ -312,10 +312,8 @@ fn deployment_forecast(
     old_side: &Side<'_>,
     new_side: &Side<'_>,
 ) -> Option<DeploymentForecast> {
-    let nobody = BTreeSet::new();
-    let reached = |side: &Side<'_>, is: bool| {
-        side.plan.targets.get(name).filter(|_| is).cloned().unwrap_or_else(|| nobody.clone())
-    };
+    let reached =
+        |side: &Side<'_>, is: bool| side.plan.targets.get(name).filter(|_| is).cloned().unwrap_or_default();
     let (was, will) = (reached(old_side, old.is_some()), reached(new_side, new.is_some()));
     let updates = |side: &Option<(&Deployment, Outlook)>| -> BTreeSet<UpdateId> {
         side.iter().flat_map(|(deployment, _)| deployment.updates.iter().cloned()).collect()
@@ -345,7 +343,7 @@ fn deployment_forecast(
 }
 
 fn collections(old: &Side<'_>, new: &Side<'_>) -> Vec<CollectionForecast> {
-    let nobody = BTreeSet::new();
+    let nobody = patchtide_model::shared::Shared::default();
     let names: BTreeSet<&ObjectName> = old.plan.membership.keys().chain(new.plan.membership.keys()).collect();
     let count = |members: &BTreeSet<ClientId>| u64::try_from(members.len()).unwrap_or(u64::MAX);
     names

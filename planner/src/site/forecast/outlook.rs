@@ -195,7 +195,7 @@ struct Late {
 /// How a deployment of a side looks from `at` on.
 pub(super) fn outlook(side: &Side<'_>, work: &Work, deployment: &Deployment, at: Timestamp) -> Outlook {
     let from = at;
-    let nobody = BTreeSet::<ClientId>::new();
+    let nobody = patchtide_model::shared::Shared::<BTreeSet<ClientId>>::default();
     let targeted = side.plan.targets.get(&deployment.name).unwrap_or(&nobody);
     let offered = |id| side.input.updates.get(id).is_some_and(|update| !update.expired);
     let mut out = Outlook {

@@ -188,5 +188,5 @@ fn fetched(body: &PolicyBody) -> BTreeMap<&UpdateId, &UpdatePolicy> {
         .iter()
         .filter(|deployment| !deployment.suspend && deployment.settings.deadline != Deadline::None);
     let ids: BTreeSet<&UpdateId> = acting.flat_map(|deployment| &deployment.updates).collect();
-    ids.into_iter().filter_map(|id| Some((id, body.updates.get(id)?))).collect()
+    ids.into_iter().filter_map(|id| Some((id, &**body.updates.get(id)?))).collect()
 }

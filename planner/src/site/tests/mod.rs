@@ -1,5 +1,6 @@
 //! Objects, clients and the catalogue to membership and policies.
 
+mod changes;
 mod status;
 
 use std::{
@@ -179,8 +180,8 @@ fn each_client_gets_what_reaches_it() {
         [("all", false), ("web", true)]
     );
     assert_eq!(web.updates[&id("b", 2)].leaves, [], "nobody requires a leaf of it");
-    assert_eq!(web.provenance["settings.scan_cycle"], "ClientSettings/default");
-    assert_eq!(web.provenance["windows.night"], "MaintenanceWindow/night of Collection/web");
+    assert_eq!(web.origin_of("settings.scan_cycle").unwrap(), "default");
+    assert_eq!(web.origin_of("windows.night").unwrap(), "MaintenanceWindow/night of Collection/web");
     let notes: Vec<&str> = plan.notes.iter().map(|note| note.message.as_str()).collect();
     assert!(notes.iter().any(|note| note.contains("old@1 is expired")), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("unheard@1 is not in the catalogue")), "{notes:?}");
@@ -217,7 +218,8 @@ fn settings_of_the_highest_priority_apply_whole() {
     let plan = compile(&input);
     assert_eq!(body(&plan, 1).settings.name, "web");
     assert_eq!(body(&plan, 2).settings.name, "b", "of equal priority the first name");
-    assert_eq!(body(&plan, 2).provenance["settings.scan_cycle"], "ClientSettings/b");
+    assert_eq!(body(&plan, 2).origin_of("settings.scan_cycle").unwrap(), "ClientSettings/b");
+    assert_eq!(body(&plan, 2).origin_of("settings.scan_ttl").unwrap(), "default");
 }
 
 #[test]
@@ -281,4 +283,44 @@ fn files_are_awaited_where_no_point_in_reach_has_them() {
     input.clients[1].address = None;
     input.holders = Some([(file, [name("here")].into())].into());
     assert_eq!(awaited(&input), [false; 3]);
+}
+
+/// Each value says where it comes from; where two deployments name an update, whose deadline wins is told, and where that
+/// depends on a client's zone, whose it can be.
+#[test]
+fn origins_are_told_for_what_a_merge_decides() {
+    let mut input = two_groups();
+    let anchor = at("2026-01-01T00:00:00Z");
+    let mut first = deployment("first", &[id("a", 2)], anchor);
+    first.collection = name("web");
+    first.settings.deadline = Deadline::At(civil::date(2026, 2, 1).at(0, 0, 0, 0));
+    first.provenance =
+        [("settings.deadline".to_owned(), "DeploymentTemplate/monthly@sha256:1".to_owned())].into();
+    let mut local = first.clone();
+    (local.name, local.uid) = (name("local"), "uid-local".to_owned());
+    local.settings.client_local_time = true;
+    local.provenance.insert("updates".to_owned(), "UpdateList/fixes@sha256:2".to_owned());
+    input.objects.deployments.get_mut(&name("all")).unwrap().settings.deadline = Deadline::None;
+    add_deployment(&mut input, first);
+    let origin = |input: &SiteInput, path: &str| body(&compile(input), 1).origin_of(path);
+    let deadline = format!("updates.{}.deadline", id("a", 2));
+    assert_eq!(origin(&input, &deadline).unwrap(), "UpdateDeployment/first", "an optional one has none");
+    assert_eq!(
+        origin(&input, &format!("updates.{}.deadline", id("b", 2))).unwrap(),
+        "UpdateDeployment/web",
+        "nobody else names it"
+    );
+    add_deployment(&mut input, local);
+    assert_eq!(origin(&input, &deadline).unwrap(), "UpdateDeployment/first or UpdateDeployment/local");
+    let naming = origin(&input, &format!("updates.{}", id("a", 2))).unwrap();
+    assert_eq!(
+        naming,
+        "UpdateDeployment/all, UpdateDeployment/first, UpdateDeployment/local (UpdateList/fixes@sha256:2)"
+    );
+    let of = |field: &str| origin(&input, &format!("deployments.uid-first{field}"));
+    assert_eq!(of("").unwrap(), "UpdateDeployment/first");
+    assert_eq!(of(".settings.deadline").unwrap(), "DeploymentTemplate/monthly@sha256:1");
+    assert_eq!(of(".settings.available").unwrap(), "default");
+    assert_eq!(origin(&input, "windows.gone"), None);
+    assert_eq!(origin(&input, "deployments.uid-gone"), None);
 }

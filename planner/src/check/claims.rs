@@ -1,0 +1,132 @@
+//! What a plan claims of every client, in tables by the client's place among the active ones, and what the facts say.
+
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use patchtide_model::{
+    ClientId, ObjectName,
+    client::{Client, ClientState},
+    glob::Pattern,
+    object::{FactOperator, FactRequirement},
+};
+
+use crate::site::{SiteInput, SitePlan};
+
+/// For each active client whether something is so.
+pub(super) type Table = Vec<bool>;
+
+/// The active clients and the members that the plan gives each collection.
+pub(super) struct Claims<'a> {
+    /// Sorted by identity.
+    pub(super) active: Vec<&'a Client>,
+    members: BTreeMap<&'a ObjectName, Table>,
+    nobody: Table,
+    columns: HashMap<&'a str, Column<'a>>,
+}
+
+/// One fact of all clients.
+struct Column<'a> {
+    values: Vec<&'a str>,
+    /// The same in lower case, for those who ask with a pattern.
+    lowercase: OnceCell<Vec<String>>,
+    /// For each client the place of its value plus one; 0: it has none.
+    of: Vec<usize>,
+}
+
+impl<'a> Claims<'a> {
+    /// `stranger` is told of every member that is not an active client.
+    pub(super) fn new(
+        input: &'a SiteInput,
+        plan: &'a SitePlan,
+        mut stranger: impl FnMut(&'a ObjectName, ClientId),
+    ) -> Self {
+        let mut active: Vec<&Client> =
+            input.clients.iter().filter(|client| client.state == ClientState::Active).collect();
+        active.sort_by_key(|client| client.id);
+        active.dedup_by_key(|client| client.id);
+        let collections = input.objects.collections.values();
+        let keys: BTreeSet<&str> =
+            collections.flat_map(|one| &one.selector).map(|requirement| requirement.key.as_str()).collect();
+        let columns = keys.into_iter().map(|key| (key, Column::new(&active, key))).collect();
+        let nobody = vec![false; active.len()];
+        let mut claims = Self { active, members: BTreeMap::new(), nobody, columns };
+        for (name, members) in &plan.membership {
+            let table = claims.table(members, |client| stranger(name, client));
+            claims.members.insert(name, table);
+        }
+        claims
+    }
+
+    /// A set of clients as a table.
+    pub(super) fn table(&self, set: &BTreeSet<ClientId>, mut stranger: impl FnMut(ClientId)) -> Table {
+        let mut table = vec![false; self.active.len()];
+        let mut at = 0;
+        for client in set {
+            while self.active.get(at).is_some_and(|active| active.id < *client) {
+                at += 1;
+            }
+            if self.active.get(at).is_some_and(|active| active.id == *client) {
+                table[at] = true;
+            } else {
+                stranger(*client);
+            }
+        }
+        table
+    }
+
+    /// Who is in a collection, as the plan says.
+    pub(super) fn of(&self, collection: &ObjectName) -> &Table {
+        self.members.get(collection).unwrap_or(&self.nobody)
+    }
+
+    /// Whose facts meet every one of the requirements; nobody's meet none.
+    pub(super) fn selected(&self, selector: &[FactRequirement]) -> Table {
+        let mut table = vec![!selector.is_empty(); self.active.len()];
+        for requirement in selector {
+            let Some(column) = self.columns.get(requirement.key.as_str()) else { return self.nobody.clone() };
+            let met = column.answers(requirement);
+            for (is, value) in table.iter_mut().zip(&column.of) {
+                *is = *is && met[*value];
+            }
+        }
+        table
+    }
+}
+
+impl<'a> Column<'a> {
+    fn new(active: &[&'a Client], key: &str) -> Self {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut values = Vec::new();
+        let of = active.iter().map(|client| {
+            client.facts.get(key).map_or(0, |value| {
+                *places.entry(value).or_insert_with(|| {
+                    values.push(value.as_str());
+                    values.len()
+                })
+            })
+        });
+        let of = of.collect();
+        Self { values, lowercase: OnceCell::new(), of }
+    }
+
+    /// Whether the requirement is met: first without a value, then by each.
+    fn answers(&self, requirement: &FactRequirement) -> Vec<bool> {
+        if requirement.operator == FactOperator::Glob {
+            let patterns: Vec<Pattern> = requirement.values.iter().map(|text| Pattern::new(text)).collect();
+            let lowercase =
+                self.lowercase.get_or_init(|| self.values.iter().map(|value| value.to_lowercase()).collect());
+            let met = lowercase.iter().map(|value| patterns.iter().any(|pattern| pattern.matches(value)));
+            return std::iter::once(false).chain(met).collect();
+        }
+        let met = |value: Option<&str>| match (requirement.operator, value) {
+            (FactOperator::In, Some(value)) => requirement.values.contains(value),
+            (FactOperator::NotIn, Some(value)) => !requirement.values.contains(value),
+            (FactOperator::Exists, there) => there.is_some(),
+            (FactOperator::NotIn | FactOperator::DoesNotExist, None) => true,
+            _ => false,
+        };
+        std::iter::once(met(None)).chain(self.values.iter().map(|value| met(Some(value)))).collect()
+    }
+}
