@@ -109,6 +109,7 @@ impl<A, T: FromIterator<A>> FromIterator<A> for Shared<T> {
     }
 }
 
+#[expect(clippy::into_iter_without_iter, reason = "the value's own `iter` is reached through it")]
 impl<'a, T> IntoIterator for &'a Shared<T>
 where
     &'a T: IntoIterator,

@@ -207,7 +207,7 @@ fn update(line: &LineId, n: u64) -> Update {
         bulletins: BTreeSet::new(),
         posted: Timestamp::UNIX_EPOCH,
         maximum_run_time: None,
-        exclusive: n % 97 == 0,
+        exclusive: n.is_multiple_of(97),
         restart: RestartRule::Auto,
         superseded_by: None,
         expired: false,
@@ -282,11 +282,15 @@ pub(crate) fn site(count: u64) -> SiteInput {
     let updates: Vec<Update> =
         lines.iter().flat_map(|line| (0..UPDATES).map(move |n| update(line, n))).collect();
     let ids: Vec<UpdateId> = updates.iter().map(|update| update.id.clone()).collect();
-    let mut objects = SiteObjects::default();
-    objects.collections = collections(&clients).into_iter().map(|c| (c.name.clone(), c)).collect();
-    objects.windows = (0..100).map(window).map(|w| (w.name.clone(), w)).collect();
-    objects.deployments =
-        (0..50).map(|n| deployment(n, &ids, &mut numbers)).map(|d| (d.name.clone(), d)).collect();
+    let mut objects = SiteObjects {
+        collections: collections(&clients).into_iter().map(|c| (c.name.clone(), c)).collect(),
+        windows: (0..100).map(window).map(|w| (w.name.clone(), w)).collect(),
+        deployments: (0..50)
+            .map(|n| deployment(n, &ids, &mut numbers))
+            .map(|d| (d.name.clone(), d))
+            .collect(),
+        ..SiteObjects::default()
+    };
     for (priority, title) in ["everyone", "workstation", "db", "site-1", "ring-0"].into_iter().enumerate() {
         let one = ClientSettings {
             name: title.to_owned(),

@@ -23,6 +23,7 @@ pub(super) struct Claims<'a> {
     pub(super) active: Vec<&'a Client>,
     members: BTreeMap<&'a ObjectName, Table>,
     nobody: Table,
+    names: HashMap<&'a str, Vec<usize>>,
     columns: HashMap<&'a str, Column<'a>>,
 }
 
@@ -51,7 +52,11 @@ impl<'a> Claims<'a> {
             collections.flat_map(|one| &one.selector).map(|requirement| requirement.key.as_str()).collect();
         let columns = keys.into_iter().map(|key| (key, Column::new(&active, key))).collect();
         let nobody = vec![false; active.len()];
-        let mut claims = Self { active, members: BTreeMap::new(), nobody, columns };
+        let mut names: HashMap<&str, Vec<usize>> = HashMap::with_capacity(active.len());
+        for (n, client) in active.iter().enumerate() {
+            names.entry(&client.name).or_default().push(n);
+        }
+        let mut claims = Self { active, members: BTreeMap::new(), nobody, names, columns };
         for (name, members) in &plan.membership {
             let table = claims.table(members, |client| stranger(name, client));
             claims.members.insert(name, table);
@@ -79,6 +84,20 @@ impl<'a> Claims<'a> {
     /// Who is in a collection, as the plan says.
     pub(super) fn of(&self, collection: &ObjectName) -> &Table {
         self.members.get(collection).unwrap_or(&self.nobody)
+    }
+
+    /// Whom a list of direct members means, by name or by identity in any case.
+    pub(super) fn named(&self, direct: &BTreeSet<String>) -> Table {
+        let mut table = self.nobody.clone();
+        for word in direct {
+            self.names.get(word.as_str()).into_iter().flatten().for_each(|n| table[*n] = true);
+            let id = word.parse().ok().filter(|id: &ClientId| id.to_string().eq_ignore_ascii_case(word));
+            let place = id.and_then(|id| self.active.binary_search_by_key(&id, |client| client.id).ok());
+            if let Some(n) = place {
+                table[n] = true;
+            }
+        }
+        table
     }
 
     /// Whose facts meet every one of the requirements; nobody's meet none.

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchtide_model::{ClientId, ObjectName, client::Client, object::Collection};
+use patchtide_model::{ClientId, ObjectName, object::Collection};
 
 use self::claims::{Claims, Table};
 use crate::site::{CollectionProblem, SiteInput, SitePlan, Verdict, check_collections};
@@ -114,7 +114,7 @@ fn members(
         let claimed = claims.of(&collection.name);
         let known = !unknown.contains(&collection.name);
         let selected = claims.selected(&collection.selector);
-        let named = named(claims, &collection.direct_members);
+        let named = claims.named(&collection.direct_members);
         let tables = |names: &BTreeSet<ObjectName>| names.iter().map(|name| claims.of(name)).collect();
         let (include, exclude): (Vec<&Table>, Vec<&Table>) =
             (tables(&collection.include), tables(&collection.exclude));
@@ -129,20 +129,6 @@ fn members(
             }
         }
     }
-}
-
-/// Whom a list of direct members means, by name or identity.
-fn named(claims: &Claims<'_>, direct: &BTreeSet<String>) -> Table {
-    if direct.is_empty() {
-        return vec![false; claims.active.len()];
-    }
-    let lowercase: BTreeSet<String> = direct.iter().map(|word| word.to_ascii_lowercase()).collect();
-    // Only words of the length of an identity can be one.
-    let ids = lowercase.iter().any(|word| word.len() == 36);
-    let is = |client: &&Client| {
-        direct.contains(&client.name) || (ids && lowercase.contains(&client.id.to_string()))
-    };
-    claims.active.iter().map(is).collect()
 }
 
 /// From every collection up to the deployment's: the compiler goes down from there.

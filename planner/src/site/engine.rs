@@ -20,6 +20,7 @@ use super::{
 
 /// What may be other than in the last run. What is not named here is as it was.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one part of the input")]
 pub(super) struct Dirty {
     pub(super) collections: BTreeSet<ObjectName>,
     pub(super) windows: BTreeSet<ObjectName>,

@@ -38,7 +38,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     /// Layers by number; a number is never given away again.
-    layers: Vec<Layer>,
+    known: Vec<Layer>,
     numbers: BTreeMap<Layer, u32>,
     /// Who lies in each.
     bits: BTreeMap<u32, Bits>,
@@ -56,8 +56,8 @@ impl Layers {
         if let Some(number) = self.numbers.get(&layer) {
             return *number;
         }
-        let number = u32::try_from(self.layers.len()).unwrap_or(NONE);
-        self.layers.push(layer.clone());
+        let number = u32::try_from(self.known.len()).unwrap_or(NONE);
+        self.known.push(layer.clone());
         self.numbers.insert(layer, number);
         number
     }
@@ -77,7 +77,7 @@ impl Layers {
 
     /// The layers in which somebody lies.
     pub(super) fn inhabited(&self) -> impl Iterator<Item = &Layer> {
-        self.bits.keys().filter_map(|number| self.layers.get(*number as usize))
+        self.bits.keys().filter_map(|number| self.known.get(*number as usize))
     }
 
     /// Says which points somebody reaches.
@@ -143,7 +143,7 @@ impl Layers {
     fn verdict(&self, key: &[u32], make: &mut impl FnMut(u32, &[&Layer]) -> Verdict) -> Verdict {
         let (points, numbers) = key.split_first().map_or((0, key), |(points, numbers)| (*points, numbers));
         let layers: Vec<&Layer> =
-            numbers.iter().filter_map(|number| self.layers.get(*number as usize)).collect();
+            numbers.iter().filter_map(|number| self.known.get(*number as usize)).collect();
         make(points, &layers)
     }
 

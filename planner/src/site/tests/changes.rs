@@ -109,6 +109,7 @@ fn random_collection(n: u8, (kind, one, other, flags): (u8, u8, u8, u8)) -> Coll
     made
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm an edit")]
 fn apply(input: &mut SiteInput, edit: &Edit) {
     let objects = &mut input.objects;
     match edit.clone() {
@@ -287,12 +288,12 @@ proptest! {
         rounds in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..12),
     ) {
         let mut input = site(["a", "b", "c", "d", "e", "f"].map(|source| update(source, 2)).into());
-        start.iter().for_each(|edit| apply(&mut input, edit));
+        for edit in &start { apply(&mut input, edit); }
         let mut compiler = Compiler::new(input.clone());
         prop_assert_eq!(compiler.plan(), &compile(&input));
         for round in &rounds {
             let before = compiler.plan().clone();
-            round.iter().for_each(|edit| apply(&mut input, edit));
+            for edit in round { apply(&mut input, edit); }
             let changes = Changes::between(compiler.input(), input.clone());
             let delta = compiler.apply(changes);
             let full = compile(&input);
@@ -312,8 +313,8 @@ proptest! {
         clients in prop::collection::vec((0_u8..12, (0_u8..6, 0_u8..6, 0_u8..6, any::<bool>())), 0..12),
     ) {
         let mut input = site(vec![]);
-        edits.iter().for_each(|edit| apply(&mut input, edit));
-        clients.into_iter().for_each(|(n, new)| apply(&mut input, &Edit::Client(n, Some(new))));
+        for edit in &edits { apply(&mut input, edit); }
+        for (n, new) in clients { apply(&mut input, &Edit::Client(n, Some(new))); }
         let all = &input.objects.collections;
         let found = membership(all, &input.clients);
         prop_assert_eq!(found.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());
