@@ -22,7 +22,10 @@ const NOT_PURE: [&str; 9] =
 const NOT_IN_AGENT: [&str; 5] = ["kube", "k8s-openapi", "sqlx", "git2", "axum"];
 
 /// A dependency that only these crates name themselves.
-const ONLY: [(&str, &[&str]); 2] = [("sqlx", &["patchtide-store"]), ("git2", &["patchtide-controller"])];
+const ONLY: [(&str, &[&str]); 2] = [
+    ("sqlx", &["patchtide-store"]),
+    ("git2", &["patchtide-cli", "patchtide-controller", "patchtide-intent"]),
+];
 
 /// Options of the edge check.
 #[derive(Debug, clap::Args)]

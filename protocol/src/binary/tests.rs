@@ -26,7 +26,8 @@ fn leaf() -> impl Strategy<Value = LeafRef> {
 
 fn error() -> impl Strategy<Value = Option<StateError>> {
     proptest::option::of(
-        (any::<u32>(), "[A-Z-]{1,12}", ".{0,40}").prop_map(|(code, symbol, message)| StateError::told(code, symbol, message)),
+        (any::<u32>(), "[A-Z-]{1,12}", ".{0,40}")
+            .prop_map(|(code, symbol, message)| StateError::told(code, symbol, message)),
     )
 }
 

@@ -63,7 +63,11 @@ async fn identify(site: patchtide_model::SiteName, mut request: Request, next: N
     let identity =
         ClientIdentity { site, client: ClientId(Uuid::from_u128(id)), not_after: jiff::Timestamp::MAX };
     let address = "127.0.0.1:1".parse().unwrap();
-    request.extensions_mut().insert(Peer { address, identity: Ok(Arc::new(identity)), certificates: Arc::new([]) });
+    request.extensions_mut().insert(Peer {
+        address,
+        identity: Ok(Arc::new(identity)),
+        certificates: Arc::new([]),
+    });
     next.run(request).await
 }
 

@@ -138,7 +138,7 @@ mod tests {
         assert!(told("{once: {date: '2025-01-01'}}").unwrap().contains("never opens again"));
         assert!(told("{once: {date: '2025-01-01'}}").unwrap().contains("2025-01-01T02:00:00Z"));
         assert_eq!(told("{monthlyByDate: {day: 28}}"), None);
-        let mut yearly = window("{monthlyByDate: {day: 31, every: 12}}");
+        let mut yearly = window("{monthlyByDate: {day: 31}}");
         let anchored =
             |day: &str| Recurrence::MonthlyByDate { every: 12, anchor: day.parse().unwrap(), day: 31 };
         yearly.recurrence = anchored("2026-12-01");
