@@ -205,6 +205,7 @@ fn deployment(name: &str, update: UpdateId) -> Deployment {
         suspend: false,
         settings,
         updates: vec![update],
+        provenance: BTreeMap::new(),
         anchor: at(0),
     }
 }
