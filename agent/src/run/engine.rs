@@ -36,7 +36,7 @@ use crate::{
     download::{Sources, locality},
     facts,
     install::{LastFailure, Site, error::reported},
-    notify,
+    notify::Teller,
     report::{self, Outbox},
     services::Watched,
     transport::{Transport, error::chain, retry::Backoff},
@@ -123,6 +123,7 @@ pub(super) struct Engine {
     pub(super) looked_slowly: Option<Instant>,
     /// What is to run again after transactions.
     pub(super) watched: Watched,
+    teller: Teller,
     /// Whether it is being looked at.
     pub(super) watching: bool,
 }
@@ -171,6 +172,7 @@ impl Engine {
         view.scan.cached = cached.iter().map(|(id, line)| (id.clone(), line.catalogue_version)).collect();
         let stamp: Option<Stamp> = state.load_or_default(STAMP)?;
         let watched: Watched = state.load_or_default(WATCHED)?;
+        let teller = Teller::new(&parts.site.root);
         let states = told(state.load_or_default(STATES)?, parts.outbox.current(), now);
         let mut engine = Self {
             site: parts.site,
@@ -213,6 +215,7 @@ impl Engine {
             looked: None,
             looked_slowly: None,
             watched,
+            teller,
             watching: false,
         };
         // What ended before a restart belongs to the boot in which it ran.
@@ -294,7 +297,7 @@ impl Engine {
                 if !self.view.told(&self.decision, now) {
                     break;
                 }
-                notify::give(&self.site.root, &zone, &self.decision.notices);
+                self.teller.give(&zone, &self.decision.notices);
                 self.decision = client::decide(policy, &self.view, now, &zone);
             }
             let lines: BTreeSet<LineId> = policy.body.lines.iter().map(|line| line.line.clone()).collect();

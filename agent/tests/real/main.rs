@@ -9,6 +9,7 @@ mod fixture;
 mod ground;
 mod heal;
 mod install;
+mod killed;
 mod life;
 mod network;
 mod packages;

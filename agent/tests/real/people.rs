@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, tz::TimeZone};
-use patchtide_agent::{notify, root::Root};
+use patchtide_agent::{notify::Teller, root::Root};
 use patchtide_model::{
     deployment::Deadline,
     people::{Display, UserActions},
@@ -167,7 +167,7 @@ async fn who_has_a_desktop_sees_a_notification() {
     let kind = NoticeKind::Reminder { updates: [id("demo-a")].into(), start };
     let notice = Notice { id: "reminder/test".to_owned(), display: Display::Balloon, kind };
     // Balloons go to desktops alone: the terminals of whoever runs this test stay quiet.
-    notify::give(&Root::new("/"), &TimeZone::UTC, &[notice]);
+    Teller::new(&Root::new("/")).give(&TimeZone::UTC, &[notice]);
     let text = until("the notification", &log, |text| text.lines().count() > 1).await;
     let shown: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
     let summary = "1 update will be installed from Sat 21 Nov 2026 03:00 UTC on";

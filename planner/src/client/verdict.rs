@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     Digest, UpdateId,
     state::{
@@ -381,5 +381,21 @@ fn next_wake(context: &Context<'_>, machine: &Machine<'_>, decision: &Decision) 
     let of_deployments =
         decision.deployments.values().flat_map(|verdict| [&verdict.lease, &verdict.evaluation_lease]);
     times.extend(of_updates.chain(of_deployments).flatten().map(|lease| lease.by));
+    times.extend(last_chances(context, machine));
     times.into_iter().filter(|at| *at > context.now).min()
+}
+
+/// When what could go in the opening that is there now no longer fits into it: from then on it waits for another.
+fn last_chances<'b, 'a: 'b>(
+    context: &'b Context<'a>,
+    machine: &'b Machine<'a>,
+) -> impl Iterator<Item = Timestamp> + 'b {
+    let due = |item: &&Item<'a>| item.due.is_some() && item.detection == Detection::Required;
+    context.items.values().filter(due).filter_map(|item| {
+        let set = machine.stock.closure(item);
+        let Fit::Now { until: Some(until) } = batch::fit(context, &set, context.now) else { return None };
+        // At that instant it still fits.
+        let last = until.checked_sub(batch::need(context, &set)).ok()?;
+        last.checked_add(SignedDuration::from_nanos(1)).ok()
+    })
 }
