@@ -160,7 +160,8 @@ pub(crate) async fn only_the_front_proxy_is_believed(ground: &Ground) {
 pub(crate) async fn without_an_answer_about_rights_nobody_reads(ground: Ground) {
     let proxy = front_proxy(&ground);
     ground.plane.apiserver().unwrap().kill().unwrap();
-    let answer = ask(&ground, Some(&proxy), PATH, &[("X-Remote-User", "alice")]).await.unwrap();
+    // Somebody about whom no answer is remembered.
+    let answer = ask(&ground, Some(&proxy), PATH, &[("X-Remote-User", "carol")]).await.unwrap();
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.headers().contains_key("retry-after"));
 }
