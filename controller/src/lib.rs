@@ -24,7 +24,9 @@ pub mod metrics;
 pub mod pace;
 pub mod run;
 pub mod status;
+// The fixture of the room that the kinds were moved to.
 #[cfg(test)]
+#[path = "../../intent/src/testing.rs"]
 mod testing;
 
 pub use context::{Advertise, Context};

@@ -22,6 +22,12 @@ impl Problem {
         Self { waits: false, reason, message: message.into() }
     }
 
+    /// An object that this one names is not there.
+    pub fn missing(what: &str, name: &str) -> Self {
+        let message = format!("{what} {name} does not exist: create it or name another one");
+        Self::wait(reason::DEPENDENCY_NOT_READY, message)
+    }
+
     /// Something else must come first.
     pub fn wait(reason: &'static str, message: impl Into<String>) -> Self {
         Self { waits: true, reason, message: message.into() }

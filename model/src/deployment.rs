@@ -59,6 +59,37 @@ pub struct DeploymentSettings {
     pub restart_left_to_people: bool,
 }
 
+/// Time from available to deadline where nobody gives one (R-DEPL-12).
+pub const DEADLINE: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// The settings of a deployment that says nothing about them (R-DEPL-08 to R-DEPL-18).
+impl Default for DeploymentSettings {
+    fn default() -> Self {
+        Self {
+            display_notifications: true,
+            client_local_time: false,
+            available: Available::AsSoonAsPossible,
+            deadline: Deadline::After(DEADLINE),
+            suppress_restart_servers: false,
+            suppress_restart_workstations: false,
+            install_outside_windows: false,
+            restart_outside_windows: false,
+            disable_alerts: false,
+            alert_on_failure: false,
+            install_on_slow_boundary: false,
+            fallback_to_unprotected: true,
+            install_all_applicable: false,
+            wake_on_lan: false,
+            allow_remove: false,
+            deadline_spread: SignedDuration::ZERO,
+            install_all_within: None,
+            restart_countdown: None,
+            display: None,
+            restart_left_to_people: false,
+        }
+    }
+}
+
 impl DeploymentSettings {
     /// How much people at the machine see of it.
     pub fn display(&self) -> Display {

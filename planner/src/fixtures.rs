@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp, civil};
 use patchtide_model::{
     Digest, LineId, ObjectName, SiteName, UpdateId,
     catalogue::{Classification, ContentFile, Leaf, RestartRule, Severity, Update},
-    deployment::{Available, Deadline, Deployment, DeploymentSettings},
+    deployment::{Deadline, Deployment, DeploymentSettings},
     object::{Collection, SiteObjects},
     policy::LinePolicy,
     window::{AppliesTo, Recurrence, Window, WindowAction, Zone},
@@ -70,28 +70,7 @@ pub(crate) fn update(source: &str, version: u64) -> Update {
 }
 
 pub(crate) fn settings() -> DeploymentSettings {
-    DeploymentSettings {
-        display_notifications: true,
-        client_local_time: false,
-        available: Available::AsSoonAsPossible,
-        deadline: Deadline::After(SignedDuration::ZERO),
-        suppress_restart_servers: false,
-        suppress_restart_workstations: false,
-        install_outside_windows: false,
-        restart_outside_windows: false,
-        disable_alerts: false,
-        alert_on_failure: false,
-        install_on_slow_boundary: false,
-        fallback_to_unprotected: true,
-        install_all_applicable: false,
-        wake_on_lan: false,
-        allow_remove: false,
-        deadline_spread: SignedDuration::ZERO,
-        install_all_within: None,
-        restart_countdown: None,
-        display: None,
-        restart_left_to_people: false,
-    }
+    DeploymentSettings { deadline: Deadline::After(SignedDuration::ZERO), ..DeploymentSettings::default() }
 }
 
 pub(crate) fn deployment(title: &str, updates: &[UpdateId], anchor: Timestamp) -> Deployment {

@@ -15,7 +15,7 @@ use patchtide_agent::control::{Question, ask};
 use patchtide_model::{
     LineId, UpdateId,
     catalogue::{Leaf, LineCatalogue, RestartRule},
-    deployment::{Available, Deadline, DeploymentSettings},
+    deployment::{Deadline, DeploymentSettings},
     policy::{DeploymentPolicy, PolicyBody},
     state::{Compliance, DeploymentEnforcement, Detection, Scan, UpdateEnforcement},
 };
@@ -110,25 +110,9 @@ impl Machine {
 fn settings() -> DeploymentSettings {
     DeploymentSettings {
         display_notifications: false,
-        client_local_time: false,
-        available: Available::AsSoonAsPossible,
         deadline: Deadline::After(SignedDuration::ZERO),
-        suppress_restart_servers: false,
-        suppress_restart_workstations: false,
-        install_outside_windows: false,
-        restart_outside_windows: false,
-        disable_alerts: false,
-        alert_on_failure: false,
-        install_on_slow_boundary: false,
         fallback_to_unprotected: false,
-        install_all_applicable: false,
-        wake_on_lan: false,
-        allow_remove: false,
-        deadline_spread: SignedDuration::ZERO,
-        install_all_within: None,
-        restart_countdown: None,
-        display: None,
-        restart_left_to_people: false,
+        ..DeploymentSettings::default()
     }
 }
 

@@ -56,16 +56,16 @@ fn deployment(
         None => None,
         Some(wanted) => {
             let found = ObjectName::new(wanted).ok().and_then(|name| resources.templates.get(&name));
-            let template = found.ok_or_else(|| missing("deployment template", wanted))?;
+            let template = found.ok_or_else(|| Problem::missing("deployment template", wanted))?;
             Some((deployment_template::digest(&template.spec), template.spec.clone()))
         }
     };
     let members = match &spec.update_list {
         None => None,
         Some(wanted) => {
-            let list = ObjectName::new(wanted).map_err(|_| missing("update list", wanted))?;
+            let list = ObjectName::new(wanted).map_err(|_| Problem::missing("update list", wanted))?;
             if !resources.lists.contains_key(&list) {
-                return Err(missing("update list", wanted));
+                return Err(Problem::missing("update list", wanted));
             }
             let members = resolution.lists.get(&list).ok_or_else(|| {
                 Problem::wait(
@@ -98,11 +98,4 @@ fn deployment(
         deployment.uid = before.map_or_else(|| format!("planned/{name}"), |before| before.uid.clone());
     }
     Ok((deployment, pinned.memory))
-}
-
-fn missing(what: &str, name: &str) -> Problem {
-    Problem::wait(
-        reason::DEPENDENCY_NOT_READY,
-        format!("{what} {name} does not exist: create it or name another one"),
-    )
 }

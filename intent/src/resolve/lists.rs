@@ -47,10 +47,7 @@ fn members(
         Some(reference) if due.now => {
             let folder = ObjectName::new(&reference.name).ok().and_then(|name| resources.folders.get(&name));
             let Some(folder) = folder else {
-                return Err(Problem::wait(
-                    reason::DEPENDENCY_NOT_READY,
-                    format!("search folder {} does not exist: create it or name another one", reference.name),
-                ));
+                return Err(Problem::missing("search folder", &reference.name));
             };
             Some(search(&folder.spec.criteria, ground)?)
         }

@@ -11,14 +11,11 @@ use patchtide_crds::{
     },
 };
 use patchtide_model::{
-    deployment::{Available, Deadline, DeploymentSettings},
+    deployment::{Available, DEADLINE, Deadline, DeploymentSettings},
     people::Display,
 };
 
 use super::pin::Pinned;
-
-/// Default deadline after the available time (R-DEPL-12).
-const DEADLINE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// A setting that cannot be used, with its field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -299,6 +296,7 @@ mod tests {
     fn nothing_said_means_the_seeds_defaults() {
         let (settings, missing) = resolve(&Wish::default()).unwrap();
         assert_eq!(missing, Vec::<&str>::new());
+        assert_eq!(settings, DeploymentSettings::default());
         assert_eq!(settings.available, Available::AsSoonAsPossible);
         assert_eq!(settings.deadline, Deadline::After(SignedDuration::from_hours(336)));
         assert!(settings.display_notifications && settings.fallback_to_unprotected);

@@ -29,10 +29,7 @@ pub fn validate(
         ));
     };
     if !inputs.collections.contains(&collection) {
-        return Err(Problem::wait(
-            reason::DEPENDENCY_NOT_READY,
-            format!("collection {collection} does not exist: create it or name another one"),
-        ));
+        return Err(Problem::missing("collection", &collection));
     }
     // No partial policy: what the spec itself names must be known.
     let unknown: Vec<String> =

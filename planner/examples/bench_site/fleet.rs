@@ -8,7 +8,7 @@ use patchtide_model::{
     ClientId, Digest, LineId, ObjectName, SiteName, UpdateId,
     catalogue::{Classification, ContentFile, Leaf, RestartRule, Severity, Update},
     client::{Client, ClientState},
-    deployment::{Available, Deadline, Deployment, DeploymentSettings},
+    deployment::{Deadline, Deployment, DeploymentSettings},
     object::{ClientSettings, Collection, DistributionPoint, FactOperator, FactRequirement, SiteObjects},
     policy::LinePolicy,
     window::{AppliesTo, Recurrence, Window, WindowAction, Zone},
@@ -216,26 +216,9 @@ fn update(line: &LineId, n: u64) -> Update {
 
 fn settings() -> DeploymentSettings {
     DeploymentSettings {
-        display_notifications: true,
-        client_local_time: false,
-        available: Available::AsSoonAsPossible,
         deadline: Deadline::After(SignedDuration::from_hours(7 * 24)),
-        suppress_restart_servers: false,
-        suppress_restart_workstations: false,
-        install_outside_windows: false,
-        restart_outside_windows: false,
-        disable_alerts: false,
-        alert_on_failure: false,
-        install_on_slow_boundary: false,
-        fallback_to_unprotected: true,
-        install_all_applicable: false,
-        wake_on_lan: false,
-        allow_remove: false,
         deadline_spread: SignedDuration::from_hours(4),
-        install_all_within: None,
-        restart_countdown: None,
-        display: None,
-        restart_left_to_people: false,
+        ..DeploymentSettings::default()
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
 use patchtide_model::{
     Digest, ObjectName, UpdateId,
     catalogue::LeafRef,
     client::ClientState,
-    deployment::{Available, Deadline, Deployment, DeploymentSettings},
+    deployment::{Deadline, Deployment, DeploymentSettings},
     object::PackageContent,
     policy::LineRelease,
     search::Criteria,
@@ -174,28 +173,7 @@ async fn what_is_deployed_is_found_with_what_packages_hold(db: Db) {
 }
 
 fn deployment(name: &str, update: UpdateId) -> Deployment {
-    let settings = DeploymentSettings {
-        display_notifications: true,
-        client_local_time: false,
-        available: Available::AsSoonAsPossible,
-        deadline: Deadline::None,
-        suppress_restart_servers: false,
-        suppress_restart_workstations: false,
-        install_outside_windows: false,
-        restart_outside_windows: false,
-        disable_alerts: false,
-        alert_on_failure: false,
-        install_on_slow_boundary: false,
-        fallback_to_unprotected: true,
-        install_all_applicable: false,
-        wake_on_lan: false,
-        allow_remove: false,
-        deadline_spread: SignedDuration::ZERO,
-        install_all_within: None,
-        restart_countdown: None,
-        display: None,
-        restart_left_to_people: false,
-    };
+    let settings = DeploymentSettings { deadline: Deadline::None, ..DeploymentSettings::default() };
     Deployment {
         name: ObjectName::new(name).unwrap(),
         uid: "uid".to_owned(),

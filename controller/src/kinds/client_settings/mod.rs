@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
 use patchtide_crds::{ClientSettings, ClientSettingsStatus, conditions::reason};
-use patchtide_intent::client_settings;
+use patchtide_intent::{Problem, client_settings};
 use patchtide_model::{ObjectName, shared::Shared};
 use patchtide_planner::site::Verdict;
 use tokio::sync::watch;
@@ -70,10 +70,7 @@ impl Reconciler for ClientSettingsKind {
         if let Some(collection) =
             object.spec.collection.as_ref().filter(|name| ctx.caches.collections.get(name).is_none())
         {
-            return Err(Failure::wait(
-                reason::DEPENDENCY_NOT_READY,
-                format!("collection {collection} does not exist: create it or name another one"),
-            ));
+            return Err(Problem::missing("collection", collection).into());
         }
         Ok(Outcome::ready(format!("{} clients apply these settings", status.clients.unwrap_or_default())))
     }

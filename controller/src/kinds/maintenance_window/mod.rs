@@ -5,11 +5,8 @@ pub mod status;
 use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt;
-use patchtide_crds::{
-    MaintenanceWindow, MaintenanceWindowStatus,
-    conditions::{NO_OCCURRENCE, reason},
-};
-use patchtide_intent::maintenance_window;
+use patchtide_crds::{MaintenanceWindow, MaintenanceWindowStatus, conditions::NO_OCCURRENCE};
+use patchtide_intent::{Problem, maintenance_window};
 use patchtide_model::ObjectName;
 use tokio::sync::watch;
 
@@ -64,13 +61,7 @@ impl Reconciler for MaintenanceWindows {
             status.never_fit = never.into_iter().take(20).collect();
         }
         if ctx.caches.collections.get(&object.spec.collection).is_none() {
-            return Err(Failure::wait(
-                reason::DEPENDENCY_NOT_READY,
-                format!(
-                    "collection {} does not exist: create it or name another one",
-                    object.spec.collection
-                ),
-            ));
+            return Err(Problem::missing("collection", &object.spec.collection).into());
         }
         let mut outcome = Outcome::ready(status.next.clone().unwrap_or_else(|| "in force".to_owned()));
         if let Some(again) = again {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 use patchtide_crds::{UpdateDeployment, conditions::reason};
 use patchtide_intent::{
-    deployment_template,
+    Problem, deployment_template,
     update_deployment::{Inputs, begun, pin::Memory},
     update_list as lists,
 };
@@ -25,7 +25,7 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
         None => None,
         Some(name) => {
             let Some(template) = ctx.caches.deployment_templates.get(name) else {
-                return Err(missing("deployment template", name));
+                return Err(Problem::missing("deployment template", name).into());
             };
             Some((deployment_template::digest(&template.spec), template.spec.clone()))
         }
@@ -34,7 +34,7 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
         None => None,
         Some(name) => {
             if ctx.caches.update_lists.get(name).is_none() {
-                return Err(missing("update list", name));
+                return Err(Problem::missing("update list", name).into());
             }
             let Some(members) = update_list::members(ctx, name).await? else {
                 return Err(Failure::wait(
@@ -58,13 +58,6 @@ pub async fn dereference(ctx: &Context, object: &UpdateDeployment) -> Result<Inp
     let anchor =
         ctx.store.anchor(&key, begun(object, ctx.clock.now())).await.map_err(|error| database(&error))?;
     Ok(Inputs { template, members, memory, known, own, anchor, collections: ctx.caches.collections.names() })
-}
-
-fn missing(what: &str, name: &str) -> Failure {
-    Failure::wait(
-        reason::DEPENDENCY_NOT_READY,
-        format!("{what} {name} does not exist: create it or name another one"),
-    )
 }
 
 /// What was pinned for this object before.

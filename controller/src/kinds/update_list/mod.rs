@@ -13,6 +13,7 @@ use patchtide_crds::{
     UpdateList, UpdateListStatus,
     conditions::{CATALOGUE_CONFLICT, reason},
 };
+use patchtide_intent::Problem;
 use patchtide_intent::update_list::{self, Members, digest, identities, refresh_due};
 use patchtide_model::{UpdateId, catalogue::LeafRef};
 use tokio::sync::watch;
@@ -112,10 +113,7 @@ async fn found(ctx: &Context, object: &UpdateList) -> Result<BTreeSet<UpdateId>,
         return Ok(BTreeSet::new());
     };
     let Some(folder) = ctx.caches.search_folders.get(&reference.name) else {
-        return Err(Failure::wait(
-            reason::DEPENDENCY_NOT_READY,
-            format!("search folder {} does not exist: create it or name another one", reference.name),
-        ));
+        return Err(Problem::missing("search folder", &reference.name).into());
     };
     let found = search_folder::search(ctx, &folder.spec.criteria).await.map_err(|failure| {
         let message = format!("search folder {}: {}", reference.name, failure.message);
