@@ -113,17 +113,16 @@ impl Clock {
             doubt: None,
             ignored: None,
         };
-        match kept.filter(|kept| kept.boot == boot && kept.running <= reading.running) {
+        if let Some(kept) = kept.filter(|kept| kept.boot == boot && kept.running <= reading.running) {
             // The agent alone was away: the time went on.
-            Some(kept) => clock.anchor = (kept.time, kept.running),
-            None => {
-                let floor = kept.map(|kept| kept.time).max(signed);
-                clock.behind = floor.filter(|floor| {
-                    reading.wall.checked_add(CLOCK_TOLERANCE).is_ok_and(|reached| reached < *floor)
-                });
-                if let Some(floor) = clock.behind {
-                    clock.anchor = (floor, reading.running);
-                }
+            clock.anchor = (kept.time, kept.running);
+        } else {
+            let floor = kept.map(|kept| kept.time).max(signed);
+            clock.behind = floor.filter(|floor| {
+                reading.wall.checked_add(CLOCK_TOLERANCE).is_ok_and(|reached| reached < *floor)
+            });
+            if let Some(floor) = clock.behind {
+                clock.anchor = (floor, reading.running);
             }
         }
         clock.doubt = clock.behind.map(Doubt::Behind);
@@ -205,8 +204,8 @@ mod tests {
         Reading { wall: noon() + secs(at + off), running: secs(at), awake: secs(at - asleep) }
     }
 
-    fn heard(at: i64) -> Option<Heard> {
-        Some(Heard { date: noon() + secs(at), running: secs(at) })
+    fn heard(at: i64) -> Heard {
+        Heard { date: noon() + secs(at), running: secs(at) }
     }
 
     fn started() -> Clock {
@@ -234,17 +233,17 @@ mod tests {
             }
             assert_eq!(clock.ignored(), Some(secs(jump)));
             // The site says that the machine's clock is the wrong one.
-            assert_eq!(clock.look(reading(100, 0, jump), heard(90)).now, after(100));
+            assert_eq!(clock.look(reading(100, 0, jump), Some(heard(90))).now, after(100));
             assert_eq!(clock.doubt(), None);
             // Set right again.
-            assert_eq!(clock.look(reading(120, 0, 0), heard(110)).now, after(120));
+            assert_eq!(clock.look(reading(120, 0, 0), Some(heard(110))).now, after(120));
             assert_eq!(clock.ignored(), None);
             // It was wrong from the beginning, and is put right: the site agrees.
             let mut wrong = Clock::start(reading(0, 0, jump), BOOT, None, None);
             assert_eq!(wrong.look(reading(10, 0, jump), None).now, after(10 + jump), "who should know");
-            wrong.look(reading(20, 0, jump), heard(15));
+            wrong.look(reading(20, 0, jump), Some(heard(15)));
             assert_eq!(wrong.doubt(), Some(Doubt::Site(secs(-jump))), "nothing is installed");
-            let look = wrong.look(reading(30, 0, 0), heard(25));
+            let look = wrong.look(reading(30, 0, 0), Some(heard(25)));
             assert_eq!((look.now, look.moved, wrong.doubt()), (after(30), Some(secs(-jump)), None));
         }
     }

@@ -101,8 +101,8 @@ impl Outbox {
         );
         let lost = books.incarnation.is_none() && !current.is_empty();
         let incarnation = *books.incarnation.get_or_insert_with(Uuid::new_v4);
-        let last = pending.back().map_or(0, |message| message.seq);
-        books.next = books.next.max(last + 1).max(books.acknowledged + 1);
+        let written = pending.back().map_or(0, |message| message.seq);
+        books.next = books.next.max(written + 1).max(books.acknowledged + 1);
         // Books that were lost begin anew, and what was told counts no more.
         books.beginning |= lost;
         state.save(BOOKS, &books)?;

@@ -173,7 +173,7 @@ impl Engine {
         let stamp: Option<Stamp> = state.load_or_default(STAMP)?;
         let watched: Watched = state.load_or_default(WATCHED)?;
         let teller = Teller::new(&parts.site.root);
-        let states = told(state.load_or_default(STATES)?, parts.outbox.current(), now);
+        let states = told(&state.load_or_default(STATES)?, parts.outbox.current(), now);
         let mut engine = Self {
             site: parts.site,
             catalogues: parts.catalogues,

@@ -9,7 +9,7 @@ use crate::report::Current;
 
 /// The books as the messages say: those are written first, and what the site was told is what counts. The file of the
 /// books adds since when, and the lease, where it speaks of the same state.
-pub(super) fn told(file: Books, current: &Current, now: Timestamp) -> Books {
+pub(super) fn told(file: &Books, current: &Current, now: Timestamp) -> Books {
     let mut books = Books::default();
     for body in current.values() {
         match body {

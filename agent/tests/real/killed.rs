@@ -35,7 +35,7 @@ impl Instants {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_at_any_instant_ends_compliant() {
     let mut stage = Stage::new(&[("demo-a", ""), ("demo-b", ""), ("demo-c", "")]).await;
-    let mut instants = Instants(0x5eed_0f_fa11);
+    let mut instants = Instants(0x5eed_0ffa_1100);
     let mut killed = 0;
     let mut restarts = 0;
     for round in 0..ROUNDS {

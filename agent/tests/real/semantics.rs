@@ -3,7 +3,7 @@
 
 use std::{fs, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use patchtide_model::{
     deployment::Deadline,
     state::{DeploymentEnforcement as State, UpdateEnforcement},
@@ -11,7 +11,7 @@ use patchtide_model::{
 };
 use patchtide_protocol::state::StateBody;
 
-use crate::stage::{Stage, always_restart, deadline_in, deployment, id, window};
+use crate::stage::{Stage, always_restart, deadline_in, deployment, id, now, window};
 
 /// Long enough that an agent that wrongly went on would have.
 async fn a_while() {
@@ -87,7 +87,7 @@ async fn what_does_not_fit_waits_for_the_next_window_and_says_until_when() {
             Some(SignedDuration::from_mins(minutes));
     }
     let tomorrow = window("tomorrow", WindowAction::Allow, 24 * 60, 180);
-    let opens = tomorrow.occurrences(&jiff::tz::TimeZone::UTC, Timestamp::now()).next().unwrap().start;
+    let opens = tomorrow.occurrences(&jiff::tz::TimeZone::UTC, now()).next().unwrap().start;
     policy.windows = vec![window("now", WindowAction::Allow, -1, 30), tomorrow];
     let uid = policy.deployments[0].uid.clone();
     stage.site.set_policy(1, policy);
@@ -106,7 +106,7 @@ async fn deny_goes_before_allow() {
     let mut policy = stage.policy();
     let uid = policy.deployments[0].uid.clone();
     let denies = window("freeze", WindowAction::Deny, -5, 60);
-    let ends = denies.occurrences(&jiff::tz::TimeZone::UTC, Timestamp::now()).next().unwrap().end;
+    let ends = denies.occurrences(&jiff::tz::TimeZone::UTC, now()).next().unwrap().end;
     policy.windows = vec![window("always", WindowAction::Allow, -10, 24 * 60), denies];
     stage.site.set_policy(1, policy.clone());
     stage.machine.start();

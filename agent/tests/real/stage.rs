@@ -106,6 +106,12 @@ impl Stage {
     }
 }
 
+/// The time on these machines: they share the clock of the one that the test runs on.
+#[expect(clippy::disallowed_methods, reason = "the test is at the edge")]
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 /// Another deployment of these packages.
 pub(crate) fn deployment(
     base: &DeploymentPolicy,
@@ -115,7 +121,7 @@ pub(crate) fn deployment(
 ) -> DeploymentPolicy {
     let mut deployment = base.clone();
     deployment.name = format!("deployment-{uid}");
-    deployment.uid = uid.to_owned();
+    uid.clone_into(&mut deployment.uid);
     deployment.settings.deadline = deadline;
     deployment.updates = packages.iter().map(|package| id(package)).collect();
     deployment
@@ -123,13 +129,13 @@ pub(crate) fn deployment(
 
 /// A deadline so long from now, in UTC.
 pub(crate) fn deadline_in(seconds: i64) -> Deadline {
-    Deadline::At((Timestamp::now() + seconds.seconds()).to_zoned(TimeZone::UTC).datetime())
+    Deadline::At((now() + seconds.seconds()).to_zoned(TimeZone::UTC).datetime())
 }
 
 /// A window of one occurrence that begins `start` minutes from now, in UTC.
 pub(crate) fn window(name: &str, action: WindowAction, start: i64, minutes: i64) -> Window {
     // Windows begin with a minute, and reports tell whole seconds.
-    let begins = (Timestamp::now() + start.minutes()).to_zoned(TimeZone::UTC).datetime();
+    let begins = (now() + start.minutes()).to_zoned(TimeZone::UTC).datetime();
     let begins = begins.with().second(0).subsec_nanosecond(0).build().unwrap();
     Window {
         name: name.parse().unwrap(),

@@ -11,6 +11,7 @@ use patchtide_protocol::{
     limits::STATE_WIRE_BYTES,
     state::{Acknowledgement, StateReport, Text},
 };
+use patchtide_store::intake::Sender;
 
 use crate::{ManagementPoint, convert, error::refusal, limits, metrics::Outcome, parse_json};
 
@@ -77,7 +78,7 @@ async fn keep<S: AsRef<str> + Ord>(
     let kept = point.store.intake(report).await;
     drop(waiting);
     let acknowledged = kept.map_err(|error| refusal("state messages", &error))?;
-    if acknowledged.quarantined {
+    if acknowledged.sender == Sender::Quarantined {
         Standing::Quarantined.check()?;
     }
     point.metrics.messages.inc_by(messages as u64);
@@ -86,7 +87,7 @@ async fn keep<S: AsRef<str> + Ord>(
         acknowledged: acknowledged.acknowledged,
         resync: acknowledged.resync,
         by_name: acknowledged.by_name,
-        superseded: acknowledged.superseded,
+        superseded: acknowledged.sender == Sender::Superseded,
     })
 }
 

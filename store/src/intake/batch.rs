@@ -10,7 +10,7 @@ use patchtide_model::{ClientId, SiteName, catalogue::LeafRef, client::ClientStat
 use tokio::sync::oneshot;
 
 use super::{
-    IntakeAck, IntakeBody, IntakeMessage, IntakeReport,
+    IntakeAck, IntakeBody, IntakeMessage, IntakeReport, Sender,
     apply::Apply,
     cache::{ClientEntry, Detail, LineEntry, Segments, SiteCache},
     counts::Deltas,
@@ -301,7 +301,10 @@ fn one_report(
         state => return Err(StoreError::NotActive { client, state }),
     }
     match judge(apply.entry.session.as_ref(), apply.entry.sequence, report, options.gap_age) {
-        Verdict::Late { superseded } => Ok((IntakeAck { superseded, ..kept(apply.entry.sequence) }, None)),
+        Verdict::Late { superseded } => {
+            let sender = if superseded { Sender::Superseded } else { Sender::Known };
+            Ok((IntakeAck { sender, ..kept(apply.entry.sequence) }, None))
+        }
         Verdict::Quarantine(reason) => {
             // Both are named: the one that was known, and the one that came.
             let known = apply.entry.session.as_ref();
@@ -375,16 +378,9 @@ fn change(apply: &mut Apply<'_>, uid: &str, set: impl FnOnce(&mut DeploymentChan
 
 /// Everything up to `acknowledged` is kept, and there is nothing else to say.
 const fn kept(acknowledged: u64) -> IntakeAck {
-    IntakeAck {
-        acknowledged,
-        resync: false,
-        quarantined: false,
-        dropped_facts: 0,
-        by_name: false,
-        superseded: false,
-    }
+    IntakeAck { acknowledged, resync: false, sender: Sender::Known, dropped_facts: 0, by_name: false }
 }
 
 const fn quarantined(entry: &ClientEntry) -> IntakeAck {
-    IntakeAck { quarantined: true, ..kept(entry.sequence) }
+    IntakeAck { sender: Sender::Quarantined, ..kept(entry.sequence) }
 }

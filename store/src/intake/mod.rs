@@ -174,14 +174,23 @@ pub struct IntakeAck {
     pub acknowledged: u64,
     /// Messages are missing: the client is to send every current state anew.
     pub resync: bool,
-    /// The client is quarantined; nothing of the report was kept.
-    pub quarantined: bool,
+    /// Who the site takes the sender for.
+    pub sender: Sender,
     /// Facts beyond the limits, which were left out (`CARDINALITY`).
     pub dropped_facts: u64,
     /// Numbers of a catalogue that was never published here: those detections were left out, and are to come by name.
     pub by_name: bool,
-    /// The incarnation was replaced by a later one: the client's state was restored from a copy, and it is to begin anew.
-    pub superseded: bool,
+}
+
+/// Who the site takes the sender of a report for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The client as it is known.
+    Known,
+    /// Its incarnation was replaced by a later one: the client's state was restored from a copy, and it is to begin anew.
+    Superseded,
+    /// The client is quarantined; nothing of the report was kept.
+    Quarantined,
 }
 
 impl SiteStore {

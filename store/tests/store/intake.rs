@@ -9,7 +9,7 @@ use patchtide_model::{
 };
 use patchtide_store::{
     ObjectRow,
-    intake::{DetectionReport, IntakeAck, IntakeBody, IntakeReport},
+    intake::{DetectionReport, IntakeAck, IntakeBody, IntakeReport, Sender},
 };
 use uuid::Uuid;
 
@@ -209,9 +209,9 @@ async fn sequences_are_kept(db: Db) {
     let found = site.client_reports().await.unwrap().remove(0);
     assert_eq!((found.sequence, found.gap, found.skew_us), (7, false, -1_000_000));
     let far = site.intake(report(one, 2_000_000, beats(1))).await.unwrap();
-    assert_eq!(far, IntakeAck { quarantined: true, ..kept(7) });
+    assert_eq!(far, IntakeAck { sender: Sender::Quarantined, ..kept(7) });
     assert_eq!(site.client(one).await.unwrap().unwrap().state, ClientState::Quarantined);
-    assert!(site.intake(report(one, 8, beats(1))).await.unwrap().quarantined);
+    assert_eq!(site.intake(report(one, 8, beats(1))).await.unwrap().sender, Sender::Quarantined);
     let (rows, broken) = site.verify_history().await.unwrap();
     assert_eq!((rows, broken), (3, vec![]));
 }
@@ -235,7 +235,10 @@ async fn a_reinstalled_client_starts_from_nothing(db: Db) {
     site.apply_line_sync(sync("b", &[("a", "1"), ("parked", "1")]), at(2)).await.unwrap();
     assert_eq!(counts(&db, &id("b", "parked", "1")).await, (1, 0, 0, 0));
     assert_eq!(site.verify().await.unwrap(), []);
-    assert!(site.intake(report(one, 9, vec![IntakeBody::Heartbeat])).await.unwrap().quarantined);
+    assert_eq!(
+        site.intake(report(one, 9, vec![IntakeBody::Heartbeat])).await.unwrap().sender,
+        Sender::Quarantined
+    );
     assert_eq!(counts(&db, &id("b", "a", "1")).await, (0, 0, 0, 0));
     assert_eq!(site.verify().await.unwrap(), []);
 }
@@ -250,7 +253,7 @@ async fn two_boots_at_once_are_quarantined(db: Db) {
     assert_eq!(site.intake(boot(1, 1)).await.unwrap(), kept(1));
     assert_eq!(site.intake(boot(2, 2)).await.unwrap(), kept(2));
     assert_eq!(site.intake(boot(1, 2)).await.unwrap(), kept(2), "a late duplicate");
-    assert!(site.intake(boot(1, 3)).await.unwrap().quarantined);
+    assert_eq!(site.intake(boot(1, 3)).await.unwrap().sender, Sender::Quarantined);
     // A person decides.
     site.set_client_state(one, ClientState::Active).await.unwrap();
     assert_eq!(site.intake(boot(2, 3)).await.unwrap(), kept(3));

@@ -9,7 +9,7 @@ use patchtide_model::{
 };
 use patchtide_store::{
     SiteStore,
-    intake::{IntakeBody, IntakeReport},
+    intake::{IntakeBody, IntakeReport, Sender},
 };
 use proptest::{
     prelude::*,
@@ -135,7 +135,7 @@ async fn take(
             let seq = known.seq + seq_step;
             let body = scan("b", version.saturating_sub(version_back), found);
             if let Ok(ack) = send(known, seq, vec![body]).await
-                && !ack.quarantined
+                && ack.sender != Sender::Quarantined
             {
                 assert_eq!(ack.acknowledged, seq);
                 assert_eq!(ack.resync, seq_step > 1);
@@ -159,7 +159,8 @@ async fn take(
             let known = &mut clients[client];
             let state = UpdateEnforcement::from_id(state).unwrap();
             let body = IntakeBody::Update { update: id("b", &source(n), "1"), state, error: None };
-            if send(known, known.seq + 1, vec![body]).await.is_ok_and(|ack| !ack.quarantined) {
+            if send(known, known.seq + 1, vec![body]).await.is_ok_and(|ack| ack.sender != Sender::Quarantined)
+            {
                 known.seq += 1;
             }
         }

@@ -15,7 +15,7 @@ use patchtide_store::{
     OpenOptions, SiteStore, Store,
     catalogue::LineSync,
     clients::EnrolmentRow,
-    intake::{DetectedUpdate, DetectionReport, IntakeAck, IntakeBody, IntakeMessage, IntakeReport},
+    intake::{DetectedUpdate, DetectionReport, IntakeAck, IntakeBody, IntakeMessage, IntakeReport, Sender},
 };
 use uuid::Uuid;
 
@@ -179,12 +179,5 @@ pub(crate) fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> I
 }
 
 pub(crate) const fn kept(acknowledged: u64) -> IntakeAck {
-    IntakeAck {
-        acknowledged,
-        resync: false,
-        quarantined: false,
-        dropped_facts: 0,
-        by_name: false,
-        superseded: false,
-    }
+    IntakeAck { acknowledged, resync: false, sender: Sender::Known, dropped_facts: 0, by_name: false }
 }
