@@ -83,7 +83,7 @@ enum Command {
     },
     /// Install updates now, before their deadline; maintenance windows still hold.
     Install {
-        /// Updates, or the names of their source packages; all that are listed without it.
+        /// Updates, or the names of their source or binary packages; all that are listed without it.
         updates: Vec<String>,
         /// Not during business hours (of the ClientSettings): when they are over.
         #[arg(long)]

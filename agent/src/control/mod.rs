@@ -38,7 +38,7 @@ pub enum Question {
     List,
     /// Install before the deadline.
     Install {
-        /// Updates, or the names of their source packages; none: everything that is listed.
+        /// Updates, or the names of their source or binary packages; none: everything that is listed.
         #[serde(default)]
         updates: Vec<String>,
         /// Not before people have gone home.

@@ -15,7 +15,7 @@ use patchtide_planner::{
     client::{ClientView, Decision, RestartReason, ScanPurpose},
     why::{
         self, Books,
-        words::{gate_line, lease, plain, time},
+        words::{gate_line, must_move, plain, state_line, time},
     },
 };
 use serde_json::json;
@@ -73,6 +73,10 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             })
             .unwrap_or_default()
     );
+    let standing = why::scan(s.view, s.now);
+    if standing.state.rule.is_some() {
+        say!(out, "            {}", state_line("", &standing).trim_start());
+    }
     for (line, version) in &scan.covered {
         say!(out, "            {line} version {version}");
     }
@@ -122,9 +126,13 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             "deployment  {}: {compliance}; {state}{until}{}{}",
             verdict.name,
             if suspended { "; suspended" } else { "" },
-            lease(verdict.lease.as_ref())
+            must_move(verdict.lease.as_ref(), verdict.enforcement.map(why::Named::from).as_ref())
         );
+        if let Some(evaluation) = why::evaluation(verdict) {
+            say!(out, "            {}", state_line("evaluation:", &evaluation));
+        }
     }
+    updates(&mut out, s.decision);
     if let Some(at) = s.failure.at {
         say!(out, "last failed transaction {}; the end of its output:\n{}", time(at), s.failure.output);
     }
@@ -136,17 +144,36 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             json!({
                 "uid": uid, "name": verdict.name, "until": verdict.until, "error": verdict.error,
                 "compliance": verdict.compliance.map(Compliance::name),
-                "enforcement": verdict.enforcement.map(DeploymentEnforcement::name),
+                "enforcement": verdict.enforcement.map(DeploymentEnforcement::name), "lease": verdict.lease,
+                "evaluation": why::evaluation(verdict),
             })
         })
         .collect();
     let data = json!({
         "client": s.client, "site": s.site, "policy": s.policy.map(|p| (p.epoch, p.number)), "contact": s.contact,
-        "contactError": s.contact_error, "waiting": s.waiting, "acknowledged": s.acknowledged,
+        "contactError": s.contact_error, "scan": standing, "waiting": s.waiting, "acknowledged": s.acknowledged,
         "deployments": deployments, "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
         "lastFailure": s.failure.at.map(|_| &s.failure), "otherUpdaters": s.others,
     });
     Answer::told(plain(&out), data)
+}
+
+/// Updates in a state that is not final, with their leases.
+fn updates(out: &mut String, decision: &Decision) {
+    const SHOWN: usize = 20;
+    let moving = || {
+        decision.updates.iter().filter_map(|(id, verdict)| {
+            let state = why::Named::from(verdict.state?);
+            state.rule.is_some().then_some((id, verdict, state))
+        })
+    };
+    for (id, verdict, state) in moving().take(SHOWN) {
+        say!(out, "update      {id}: {}{}", state.name, must_move(verdict.lease.as_ref(), Some(&state)));
+    }
+    let more = moving().skip(SHOWN).count();
+    if more > 0 {
+        say!(out, "            and {more} more; `patchtide-agent why` shows them all");
+    }
 }
 
 fn running(view: &ClientView) -> String {

@@ -21,8 +21,21 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No update of that name.
-    #[error("{0} is not offered to this machine; `patchtide-agent list` shows what is")]
-    NotOffered(String),
+    #[error("{name} is not offered to this machine; {}", there_is(.offered))]
+    NotOffered {
+        /// What was asked for.
+        name: String,
+        /// Source packages of what is offered to the one who asks.
+        offered: BTreeSet<String>,
+    },
+    /// Several updates have that name.
+    #[error("{name} may mean {}; say which", listed(.candidates))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Updates that it may mean.
+        candidates: BTreeSet<UpdateId>,
+    },
     /// Nothing can be installed.
     #[error("no update is waiting to be installed here")]
     NothingOffered,
@@ -86,8 +99,51 @@ pub enum Postponed {
     RestartCalledOff,
 }
 
-/// Asks for updates now: those that `names` says (an identity, or the name of its source package), or all that are
-/// listed. `from`: not before then. What people are not to see is found only when `hidden`. The updates that are asked for.
+/// Names in a message.
+const SHOWN: usize = 10;
+
+fn listed(names: &BTreeSet<impl ToString>) -> String {
+    let mut words: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    if names.len() > SHOWN {
+        words.push(format!("{} more (`patchtide-agent list`)", names.len() - SHOWN));
+    }
+    words.join(", ")
+}
+
+fn there_is(offered: &BTreeSet<String>) -> String {
+    if offered.is_empty() { "nothing is".to_owned() } else { format!("there is {}", listed(offered)) }
+}
+
+/// The offered update that somebody calls `name`: by its identity or its slug, by its source package, or by a package that
+/// this machine needs of it. What is named more exactly goes before.
+fn called<'a>(
+    name: &str,
+    offered: &BTreeSet<&'a UpdateId>,
+    view: &ClientView,
+) -> Result<&'a UpdateId, Refusal> {
+    let has = |id: &UpdateId| {
+        view.detected.get(id).is_some_and(|found| found.leaves.iter().any(|leaf| leaf.package == name))
+    };
+    let ways: [&dyn Fn(&UpdateId) -> bool; 3] =
+        [&|id| id.to_string() == name || id.slug() == name, &|id| id.source == name, &has];
+    for way in ways {
+        let found: Vec<&UpdateId> = offered.iter().copied().filter(|id| way(id)).collect();
+        match found.as_slice() {
+            [] => {}
+            [one] => return Ok(*one),
+            several => {
+                let candidates = several.iter().map(|id| (*id).clone()).collect();
+                return Err(Refusal::Ambiguous { name: name.to_owned(), candidates });
+            }
+        }
+    }
+    let offered = offered.iter().map(|id| id.source.clone()).collect();
+    Err(Refusal::NotOffered { name: name.to_owned(), offered })
+}
+
+/// Asks for updates now: those that `names` says (an identity, the name of its source package, or of a package of it that
+/// this machine needs), or all that are listed. `from`: not before then. What people are not to see is found only when
+/// `hidden`. The updates that are asked for.
 pub fn ask_install(
     view: &mut ClientView,
     decision: &Decision,
@@ -96,14 +152,10 @@ pub fn ask_install(
     hidden: bool,
 ) -> Result<BTreeSet<UpdateId>, Refusal> {
     let visible = || decision.offers.iter().filter(|(_, offer)| hidden || offer.display < Display::Hidden);
+    let offered: BTreeSet<&UpdateId> = visible().map(|(id, _)| id).collect();
     let mut chosen = BTreeSet::new();
     for name in names {
-        let before = chosen.len();
-        let called = visible().filter(|(id, _)| id.source == *name || id.to_string() == *name);
-        chosen.extend(called.map(|(id, _)| id.clone()));
-        if chosen.len() == before && !chosen.iter().any(|id| id.source == *name || id.to_string() == *name) {
-            return Err(Refusal::NotOffered(name.clone()));
-        }
+        chosen.insert(called(name, &offered, view)?.clone());
     }
     if names.is_empty() {
         // What is hidden is asked for by name only.

@@ -206,6 +206,10 @@ pub struct Gate {
     pub object: String,
     /// Its field, for example `spec.duration`.
     pub field: String,
+    /// Where the object has the value from, when it is not its own: `DeploymentTemplate/monthly`, or `default`. Told by
+    /// [`crate::why`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// In words: what it waits for, or why it is open.
     pub reason: String,
     /// For a gate that opens [`Opens::OnEvent`]: what has to happen.
@@ -409,7 +413,17 @@ impl Gate {
 
     pub(crate) fn new(kind: GateKind, status: GateStatus, reason: impl Into<String>) -> Self {
         let (object, field) = (String::new(), String::new());
-        Self { kind, status, object, field, reason: reason.into(), event: None, looks: None, holder: None }
+        Self {
+            kind,
+            status,
+            object,
+            field,
+            from: None,
+            reason: reason.into(),
+            event: None,
+            looks: None,
+            holder: None,
+        }
     }
 
     /// The same gate, set by `field` of `object`.

@@ -17,6 +17,7 @@ mod gates;
 mod largest;
 mod lease;
 pub mod limits;
+pub(crate) mod merged;
 pub mod merging;
 mod notices;
 mod people;

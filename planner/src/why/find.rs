@@ -2,7 +2,7 @@
 
 use patchtide_model::UpdateId;
 
-use super::Explanation;
+use super::{Explanation, UpdateWhy};
 use crate::client::{Gate, GateKind};
 
 /// Whether somebody who says `asked` may mean this update: its identity or a part of it, its source, its slug.
@@ -15,7 +15,7 @@ fn is_exactly(id: &UpdateId, asked: &str) -> bool {
 }
 
 /// The part of an explanation that is about `asked`: a deployment by its name, with its updates; or updates, with the
-/// deployments that hold them. What is named exactly goes before what is named in part. None: nothing is named so.
+/// deployments that hold them: by source package, identity, or a package that the machine needs. What is named exactly goes before what is named in part. None: nothing is named so.
 pub fn select(explanation: &Explanation, asked: &str) -> Option<Explanation> {
     let name = asked.strip_prefix("UpdateDeployment/").unwrap_or(asked);
     let mut chosen = explanation.clone();
@@ -27,9 +27,13 @@ pub fn select(explanation: &Explanation, asked: &str) -> Option<Explanation> {
         return Some(chosen);
     }
     let exact = explanation.updates.iter().any(|update| is_exactly(&update.id, asked));
-    chosen
-        .updates
-        .retain(|update| if exact { is_exactly(&update.id, asked) } else { names(&update.id, asked) });
+    let has = |update: &UpdateWhy| update.leaves.iter().any(|leaf| leaf.package == asked);
+    let package = explanation.updates.iter().any(has);
+    chosen.updates.retain(|update| match (exact, package) {
+        (true, _) => is_exactly(&update.id, asked),
+        (false, true) => has(update),
+        (false, false) => names(&update.id, asked),
+    });
     if chosen.updates.is_empty() {
         return None;
     }

@@ -8,21 +8,20 @@
 pub mod agree;
 mod find;
 mod site;
+mod states;
 mod targeting;
 #[cfg(test)]
 mod tests;
+mod values;
 pub mod words;
 
 pub use find::{names, reaching, select};
 pub use site::explain;
+pub use states::{Named, Rule, StateWhy, evaluation, scan};
+pub use values::ValueWhy;
 
 use jiff::Timestamp;
-use patchtide_model::{
-    ClientId, SiteName, UpdateId,
-    catalogue::LeafRef,
-    policy::Policy,
-    state::{Compliance, DeploymentEnforcement, Detection, StateError, UpdateEnforcement},
-};
+use patchtide_model::{ClientId, SiteName, UpdateId, catalogue::LeafRef, policy::Policy, state::StateError};
 use serde::{Deserialize, Serialize};
 
 use crate::client::{
@@ -42,6 +41,12 @@ pub struct Explanation {
     /// Gates of the client as a whole: at the site whether it is enrolled, has its policy and is in contact; then what
     /// holds every transaction, and the restart.
     pub gates: Vec<Gate>,
+    /// Its scan (topic 501); none: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<StateWhy>,
+    /// Its settings and windows, and who set them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueWhy>,
     /// Its deployments, by name; at the site also those asked for that do not reach it.
     pub deployments: Vec<DeploymentWhy>,
     /// Its deployed updates, by identity.
@@ -79,15 +84,6 @@ pub struct Subject {
     pub contact: Option<Timestamp>,
 }
 
-/// A state of a published set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
-    /// Published number.
-    pub id: u8,
-    /// Published name.
-    pub name: String,
-}
-
 /// A deployment, as it stands at the client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -105,13 +101,23 @@ pub struct DeploymentWhy {
     /// When the state was entered, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Its evaluation (topic 302), while it has not ended well; the agent alone knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<StateWhy>,
     /// Targeted, available, deadline, hold; at the site contact, too.
     pub gates: Vec<Gate>,
+    /// Its settings, and who set each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueWhy>,
     /// What it waits for: of its updates the gate that can open first.
     pub waits_for: Option<Waiting>,
-    /// For a state that is not final: by when it must move.
+    /// For a state that is not final: by when it must move. None where the site cannot know the instant: then the state's
+    /// rule tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// At the site: the state is older than its lease allows, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<String>,
     /// Its updates that are offered to this client.
     pub updates: Vec<UpdateId>,
 }
@@ -138,9 +144,13 @@ pub struct UpdateWhy {
     pub leaves: Vec<LeafRef>,
     /// The chain of gates, in the order in which they are passed.
     pub gates: Vec<Gate>,
+    /// Where several deployments hold it: what counts of each setting, and whose it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueWhy>,
     /// What it waits for: the first closed gate.
     pub waits_for: Option<Waiting>,
-    /// For a state that is not final: by when it must move.
+    /// For a state that is not final: by when it must move. None where the site cannot know the instant: then the state's
+    /// rule tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
 }
@@ -191,7 +201,7 @@ pub fn of_decision(books: &Books<'_>) -> Explanation {
         .map(|(uid, verdict)| deployment(uid, verdict, *policy, &updates, books.now))
         .collect();
     deployments.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.uid.cmp(&b.uid)));
-    Explanation {
+    let mut explanation = Explanation {
         source: Source::Agent,
         at: books.now,
         client: Subject {
@@ -203,10 +213,16 @@ pub fn of_decision(books: &Books<'_>) -> Explanation {
             contact: books.contact,
         },
         gates: decision.machine.clone(),
+        scan: Some(states::scan(view, books.now)),
+        values: Vec::new(),
         deployments,
         updates,
         unknown: Vec::new(),
+    };
+    if let Some(policy) = policy {
+        values::tell(&mut explanation, policy, view);
     }
+    explanation
 }
 
 fn update(id: &UpdateId, verdict: &UpdateVerdict, policy: Option<&Policy>, view: &ClientView) -> UpdateWhy {
@@ -223,6 +239,7 @@ fn update(id: &UpdateId, verdict: &UpdateVerdict, policy: Option<&Policy>, view:
         leaves: found.into_iter().flat_map(|found| &found.leaves).cloned().collect(),
         waits_for: waiting(&verdict.gates),
         gates: verdict.gates.clone(),
+        values: Vec::new(),
         lease: verdict.lease.clone(),
     }
 }
@@ -251,9 +268,12 @@ fn deployment(
         state: verdict.enforcement.map(Named::from),
         error: verdict.error.clone(),
         since: None,
+        evaluation: states::evaluation(verdict),
+        values: Vec::new(),
         gates: deployment_gates(verdict, found.is_some_and(|found| found.suspend), now),
         waits_for: waits,
         lease: verdict.lease.clone(),
+        overdue: None,
         updates,
     }
 }
@@ -289,15 +309,3 @@ pub(crate) fn waiting(gates: &[Gate]) -> Option<Waiting> {
     let gate = gates.iter().find(|gate| gate.status != GateStatus::Open)?;
     Some(Waiting { gate: gate.kind, next: gate.next(), reason: gate.reason.clone() })
 }
-
-macro_rules! named {
-    ($($set:ty),+) => {$(
-        impl From<$set> for Named {
-            fn from(state: $set) -> Self {
-                Self { id: state.id(), name: state.name().to_owned() }
-            }
-        }
-    )+};
-}
-
-named!(Detection, UpdateEnforcement, DeploymentEnforcement, Compliance);

@@ -10,18 +10,18 @@ use patchtide_model::{
     deployment::Deployment,
     object::ClientSettings,
     policy::{POLICY_VERSION, Policy},
-    state::{Detection, Scan, UpdateEnforcement},
+    state::{DeploymentEnforcement, Detection, Overdue, Scan, Told, UpdateEnforcement, overdue},
     window::time_zone,
 };
 
 use super::{
-    Books, DeploymentWhy, Explanation, Named, Source, Subject, UpdateWhy, of_decision,
+    Books, DeploymentWhy, Explanation, Named, Source, StateWhy, Subject, UpdateWhy, of_decision, states,
     targeting::{not_targeted, standing},
     waiting,
 };
 use crate::{
     client::{Event, Gate, GateKind, Opens, rebuilt},
-    site::{SiteInput, SitePlan, Verdict, compile},
+    site::{SiteInput, SitePlan, Verdict, compile, status::ReportedState},
     snapshot::{ClientReport, Snapshot},
 };
 
@@ -130,6 +130,11 @@ impl Site<'_> {
             now: self.now,
         });
         explanation.source = Source::Site;
+        explanation.scan = self.report.and_then(|report| report.scan).map(|state| StateWhy {
+            state: state.into(),
+            error: None,
+            lease: None,
+        });
         explanation.client = self.subject();
         explanation.unknown = self.unknown(rebuilt::counts_down(&decision).is_some());
         for update in &mut explanation.updates {
@@ -155,6 +160,8 @@ impl Site<'_> {
             at: self.now,
             client: self.subject(),
             gates: Vec::new(),
+            scan: None,
+            values: Vec::new(),
             deployments: Vec::new(),
             updates: Vec::new(),
             unknown,
@@ -170,26 +177,52 @@ impl Site<'_> {
         update.detection = said.map_or_else(|| update.detection.clone(), |said| Named::from(said.detection));
         let state =
             said.and_then(|said| said.enforcement).filter(|state| *state != UpdateEnforcement::Unknown);
-        let state = state.map(Named::from);
-        if state != update.state {
-            // The lease is that of the state that the gates speak of.
-            update.lease = None;
+        let named = state.map(Named::from);
+        if named != update.state {
+            // The lease that was decided is that of the state that the gates speak of.
+            let since = said.and_then(|said| said.since);
+            update.lease = state.and_then(|state| states::reported(state, since, None));
         }
-        update.state = state;
+        update.state = named;
         update.error = said.and_then(|said| said.error.clone());
         update.since = said.and_then(|said| said.since);
     }
 
     fn say_deployment(&self, deployment: &mut DeploymentWhy) {
         let said = self.report.and_then(|report| report.deployments.get(&deployment.uid));
-        let state = said.and_then(|said| said.enforcement).map(Named::from);
-        if state != deployment.state {
+        let state = said.and_then(|said| said.enforcement);
+        let named = state.map(Named::from);
+        if let Some((said, state)) = said.zip(state) {
+            if named != deployment.state {
+                deployment.lease = states::reported(state, Some(said.changed_at), said.until);
+            }
+            deployment.overdue = self.overdue(said, state);
+        } else {
             deployment.lease = None;
         }
-        deployment.state = state;
+        deployment.evaluation = None;
+        deployment.state = named;
         deployment.compliance = said.and_then(|said| said.compliance).map(Named::from);
         deployment.error = said.and_then(|said| said.error.clone());
         deployment.since = said.map(|said| said.changed_at);
+    }
+
+    /// Whether a state is older than its lease allows, in words.
+    fn overdue(&self, said: &ReportedState, state: DeploymentEnforcement) -> Option<String> {
+        let settings = match self.plan.policies.get(&self.client.id) {
+            Some(Verdict::Policy(body)) => body.settings.clone(),
+            _ => ClientSettings::default(),
+        };
+        let told = Told { state, since: said.changed_at, until: said.until, heard: self.client.last_contact };
+        Some(match overdue(&told, &settings, self.now)? {
+            Overdue::Silent { since } => format!(
+                "the client was last heard of {:.0}; what it said may be long past",
+                since.unwrap_or(said.changed_at)
+            ),
+            Overdue::Late { by } => format!(
+                "it had to move by {by:.0}, and the client is there: look at it with `patchtide-agent status`"
+            ),
+        })
     }
 
     fn enrolled(&self) -> Gate {
@@ -340,7 +373,10 @@ impl Site<'_> {
             since: None,
             waits_for: waiting(&gates),
             gates,
+            evaluation: None,
+            values: Vec::new(),
             lease: None,
+            overdue: None,
             updates: deployment.updates.clone(),
         };
         self.say_deployment(&mut why);
@@ -372,6 +408,7 @@ impl Site<'_> {
             leaves: said.into_iter().flat_map(|said| &said.leaves).cloned().collect(),
             waits_for: waiting(&gates),
             gates,
+            values: Vec::new(),
             lease: None,
         };
         self.say_update(&mut why);

@@ -9,7 +9,7 @@ use patchtide_model::{
     client::{Client, ClientState, Facts},
     deployment::Deadline,
     object::{Blocked, FactOperator, FactRequirement},
-    state::UpdateEnforcement,
+    state::{Detection, UpdateEnforcement},
     window::{AppliesTo, WindowAction},
 };
 use proptest::prelude::*;
@@ -133,10 +133,33 @@ proptest! {
             world.run_until(to).map_err(|error| TestCaseError::fail(error.to_string()))?;
             // None while the machine is away.
             let Some((agent, site)) = both(&world, &mut reports) else { continue };
+            leases(&agent)?;
+            leases(&site)?;
             let found = agree::disagreements(&agent, &site);
             prop_assert!(found.is_empty(), "at {}:\n{}\n{}", world.now, found.join("\n"), words::text(&agent));
         }
     }
+}
+
+/// Every state that is not final is printed with its lease: the agent's with the instant, the site's at least with its rule.
+fn leases(told: &Explanation) -> Result<(), TestCaseError> {
+    let text = words::text(told);
+    let updates = told.updates.iter().map(|update| (&update.detection.name, &update.state, &update.lease));
+    let none = "no compliance reported".to_owned();
+    let deployments = told
+        .deployments
+        .iter()
+        .map(|found| (found.compliance.as_ref().map_or(&none, |c| &c.name), &found.state, &found.lease));
+    for (before, state, lease) in updates.chain(deployments) {
+        let Some((state, rule)) = state.as_ref().and_then(|state| Some((state, state.rule.as_ref()?))) else {
+            continue;
+        };
+        prop_assert!(told.source == Source::Site || lease.is_some(), "{state:?}\n{text}");
+        let by = lease.as_ref().map_or_else(|| rule.by.clone(), |lease| words::time(lease.by));
+        let line = format!("  {before}; {} (by {by}, then ", state.name);
+        prop_assert!(text.contains(&line), "{line}\n{text}");
+    }
+    Ok(())
 }
 
 fn client(facts: &[(&str, &str)]) -> Client {

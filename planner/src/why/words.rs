@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
+use patchtide_model::origin::DEFAULT;
 
-use super::{DeploymentWhy, Explanation, Source, UpdateWhy, Waiting};
+use super::{DeploymentWhy, Explanation, Named, Source, StateWhy, UpdateWhy, ValueWhy, Waiting};
 use crate::client::{Event, Gate, GateStatus, Holder, Lease, Opens};
 
 // Writing into a String cannot fail.
@@ -24,6 +25,10 @@ pub fn text(explanation: &Explanation) -> String {
     for gate in &explanation.gates {
         say!(out, "{}", gate_line(gate, now));
     }
+    if let Some(scan) = &explanation.scan {
+        say!(out, "  {}", state_line("scan", scan));
+    }
+    set(&mut out, &explanation.values);
     for found in &explanation.deployments {
         deployment(&mut out, found, now);
     }
@@ -39,19 +44,28 @@ pub fn text(explanation: &Explanation) -> String {
 fn deployment(out: &mut String, found: &DeploymentWhy, now: Timestamp) {
     let compliance = found.compliance.as_ref().map_or("no compliance reported", |state| &state.name);
     let state = found.state.as_ref().map_or("nothing to enforce", |state| &state.name);
-    say!(out, "UpdateDeployment/{}\n  {compliance}; {state}{}", found.name, lease(found.lease.as_ref()));
+    let by = must_move(found.lease.as_ref(), found.state.as_ref());
+    say!(out, "UpdateDeployment/{}\n  {compliance}; {state}{by}", found.name);
+    if let Some(overdue) = &found.overdue {
+        say!(out, "  overdue: {overdue}");
+    }
     if let Some(error) = &found.error {
         say!(out, "  {} (0x{:08X}): {}", error.symbol, error.code, error.message.trim_end());
+    }
+    if let Some(evaluation) = &found.evaluation {
+        say!(out, "  {}", state_line("evaluation", evaluation));
     }
     for gate in &found.gates {
         say!(out, "{}", gate_line(gate, now));
     }
+    set(out, &found.values);
     waits(out, found.waits_for.as_ref(), now);
 }
 
 fn update(out: &mut String, found: &UpdateWhy, now: Timestamp) {
     let state = found.state.as_ref().map_or("nothing to enforce", |state| &state.name);
-    say!(out, "{}\n  {}; {state}{}", found.id, found.detection.name, lease(found.lease.as_ref()));
+    let by = must_move(found.lease.as_ref(), found.state.as_ref());
+    say!(out, "{}\n  {}; {state}{by}", found.id, found.detection.name);
     if !found.leaves.is_empty() {
         let leaf = |l: &patchtide_model::catalogue::LeafRef| {
             format!("{}:{} {}", l.package, l.architecture, l.version)
@@ -64,7 +78,66 @@ fn update(out: &mut String, found: &UpdateWhy, now: Timestamp) {
     for gate in &found.gates {
         say!(out, "{}", gate_line(gate, now));
     }
+    for value in found.values.iter().filter(|value| value.from.as_deref() != Some(DEFAULT)) {
+        let set_by = setter(&value.object, &value.field, value.from.as_deref());
+        say!(out, "  counts      {} {}{set_by}", short(value), value.value);
+    }
     waits(out, found.waits_for.as_ref(), now);
+}
+
+/// Who set what, an object a line; what nobody set is left out.
+fn set(out: &mut String, values: &[ValueWhy]) {
+    let mut objects: Vec<&str> = Vec::new();
+    for value in values.iter().filter(|value| value.object != DEFAULT) {
+        if !objects.contains(&value.object.as_str()) {
+            objects.push(&value.object);
+        }
+    }
+    for object in objects {
+        let of = values.iter().filter(|value| value.object == object);
+        let mut words: Vec<String> = of.map(|value| format!("{} {}", short(value), value.value)).collect();
+        words.dedup();
+        say!(out, "  set by      {}: {}", source(object), words.join("; "));
+    }
+}
+
+fn short(value: &ValueWhy) -> &str {
+    let field = value.field.strip_prefix("spec.").unwrap_or(&value.field);
+    field.strip_prefix("settings.").unwrap_or(field)
+}
+
+fn setter(object: &str, field: &str, from: Option<&str>) -> String {
+    match from {
+        _ if object.is_empty() => String::new(),
+        None => format!(" [{object} {field}]"),
+        Some(DEFAULT) => format!(" [{object} {field}, the default]"),
+        Some(from) => format!(" [{object} {field}, from {}]", source(from)),
+    }
+}
+
+/// An object with as much of the digest of its pinned content as people compare.
+fn source(object: &str) -> String {
+    match object.split_once("@sha256:") {
+        Some((name, digest)) => format!("{name} as pinned ({})", digest.get(..12).unwrap_or(digest)),
+        None => object.to_owned(),
+    }
+}
+
+/// A state with its error and its lease, on one line.
+pub fn state_line(what: &str, found: &StateWhy) -> String {
+    let error =
+        found.error.as_ref().map_or_else(String::new, |error| format!(": {}", error.message.trim_end()));
+    let by = must_move(found.lease.as_ref(), Some(&found.state));
+    format!("{what:<11} {}{error}{by}", found.state.name)
+}
+
+/// By when a state must move: the instant, or the rule of a state that is not final; empty for a final one.
+pub fn must_move(known: Option<&Lease>, state: Option<&Named>) -> String {
+    let rule = || state.and_then(|state| state.rule.as_ref());
+    match known {
+        Some(known) => lease(Some(known)),
+        None => rule().map_or_else(String::new, |rule| format!(" (by {}, then {})", rule.by, rule.then)),
+    }
 }
 
 fn waits(out: &mut String, waiting: Option<&Waiting>, now: Timestamp) {
@@ -96,8 +169,7 @@ pub fn gate_line(gate: &Gate, now: Timestamp) -> String {
             time(span.end)
         ),
     };
-    let set_by =
-        if gate.object.is_empty() { String::new() } else { format!(" [{} {}]", gate.object, gate.field) };
+    let set_by = setter(&gate.object, &gate.field, gate.from.as_deref());
     let held = gate.holder.as_ref().map_or_else(String::new, |holder| format!(" <{}>", holder_words(holder)));
     format!("  {:<11} {status}: {}{held}{set_by}", gate.kind.name(), gate.reason)
 }
@@ -132,9 +204,9 @@ fn holder_words(holder: &Holder) -> String {
     }
 }
 
-/// ` (by ..., else ...)`, or nothing.
+/// ` (by ..., then ...)`, or nothing.
 pub fn lease(lease: Option<&Lease>) -> String {
-    lease.map(|lease| format!(" (by {}, else {})", time(lease.by), lease.then)).unwrap_or_default()
+    lease.map(|lease| format!(" (by {}, then {})", time(lease.by), lease.then)).unwrap_or_default()
 }
 
 /// An instant for people, to the second.

@@ -151,7 +151,7 @@ fn staged_updates_stay_unseen_until_they_are_released() {
     let nobody = ask_install(&mut view.clone(), &decision, &[], None, true);
     assert_eq!(nobody, Err(Refusal::NothingOffered), "everything does not mean what is staged");
     let user = ask_install(&mut view.clone(), &decision, &["a".to_owned()], None, false);
-    assert_eq!(user, Err(Refusal::NotOffered("a".to_owned())));
+    assert_eq!(user.unwrap_err().to_string(), "a is not offered to this machine; nothing is");
     assert_eq!(ask_install(&mut view.clone(), &decision, &["a".to_owned()], None, true).unwrap().len(), 1);
 
     // Suppressed: no word, but the list (R-UX-01, R-DEPL-09).
@@ -255,6 +255,32 @@ fn the_schedule_installs_before_the_deadline() {
     assert_eq!(view.requested.len(), 2);
     set_schedule(&mut view, &policy, None, at(NOW)).unwrap();
     assert_eq!(view.people.schedule, None);
+}
+
+/// People say what they know: the source, a package that is installed here, the identity. What is not clear is asked back.
+#[test]
+fn an_update_is_asked_for_by_the_name_that_people_know() {
+    let (policy, mut view) = setting(mandatory);
+    present(&mut view);
+    let found = view.detected.get_mut(&id("a", 2)).unwrap();
+    let of_a = leaf("a", 2).reference();
+    found.leaves.insert(patchtide_model::catalogue::LeafRef { package: "liba3".to_owned(), ..of_a.clone() });
+    let found = view.detected.get_mut(&id("b", 2)).unwrap();
+    found.leaves.insert(patchtide_model::catalogue::LeafRef { package: "shared".to_owned(), ..of_a.clone() });
+    let found = view.detected.get_mut(&id("a", 2)).unwrap();
+    found.leaves.insert(patchtide_model::catalogue::LeafRef { package: "shared".to_owned(), ..of_a });
+    let decision = now_for(&policy, &view);
+    let asked = |name: &str| {
+        ask_install(&mut view.clone(), &decision, &[name.to_owned()], None, false)
+            .map(|chosen| chosen.into_iter().map(|id| id.source).collect::<Vec<_>>().join(" "))
+            .map_err(|refusal| refusal.to_string())
+    };
+    for name in ["a", "liba3", &id("a", 2).to_string(), &id("a", 2).slug()] {
+        assert_eq!(asked(name), Ok("a".to_owned()), "{name}");
+    }
+    let either = asked("shared").unwrap_err();
+    assert_eq!(either, format!("shared may mean {}, {}; say which", id("a", 2), id("b", 2)));
+    assert_eq!(asked("liba").unwrap_err(), "liba is not offered to this machine; there is a, b");
 }
 
 /// R-UX-16: later, but never beyond the deadline.
