@@ -34,6 +34,10 @@ fn main() -> Result<(), Failure> {
         "==> simulator: {DAYS} days, {UPDATES} updates in 2 deployments, a window every night, an hourly poll"
     );
     println!("    clients      events   decisions    plans     seconds    events/s  decisions/s");
+    let sizes: Vec<u128> = std::env::args().skip(1).map(|size| size.parse()).collect::<Result<_, _>>()?;
+    if !sizes.is_empty() {
+        return sizes.into_iter().try_for_each(fleet);
+    }
     for clients in [1_000, 2_000, 4_000, 8_000] {
         fleet(clients)?;
     }

@@ -1,17 +1,16 @@
 //! What goes into the next transaction, and what everything else that is due waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
-    UpdateId,
     state::Detection,
     window::{NextOpening, Openness, Span},
 };
 
 use super::{
-    content::{Content, content, parts},
-    context::{Context, Item},
+    content::{Content, Parts, content, parts},
+    context::{Context, Item, Set},
     decision::InstallBatch,
     largest, limits,
     merging::all_allow,
@@ -37,44 +36,89 @@ impl Fit {
     }
 }
 
-/// Content and closure of every required update.
+/// How every required update stands that does not come with its successor.
 pub(super) struct Stock<'a> {
-    pub content: BTreeMap<&'a UpdateId, Content<'a>>,
-    /// The update with every required update that has to come with it.
-    pub closure: BTreeMap<&'a UpdateId, BTreeSet<&'a UpdateId>>,
+    held: Vec<Option<Held<'a>>>,
 }
 
-type Set<'a> = BTreeSet<&'a UpdateId>;
+struct Held<'a> {
+    parts: Parts<'a>,
+    content: Content<'a>,
+    /// The update with every required update that has to come with it.
+    closure: Set,
+}
 
 impl<'a> Stock<'a> {
     pub(super) fn new(context: &Context<'a>) -> Self {
-        let required = || {
-            context
-                .items
-                .values()
-                .filter(|item| item.detection == Detection::Required && item.covered_by.is_none())
-        };
-        let with: BTreeMap<&UpdateId, Set<'a>> =
-            required().map(|item| (item.id, parts(context, item).with)).collect();
-        let closure = required()
-            .map(|item| {
-                let mut set = Set::from([item.id]);
-                let mut queue = vec![item.id];
-                while let Some(id) = queue.pop() {
-                    for other in with.get(id).into_iter().flatten() {
-                        if set.insert(other) {
-                            queue.push(other);
-                        }
-                    }
-                }
-                (item.id, set)
+        let held = context.items.iter().map(|item| {
+            (item.detection == Detection::Required && item.covered_by.is_none()).then(|| {
+                let parts = parts(context, item);
+                let content = content(context, item, &parts);
+                Held { parts, content, closure: Set::from([item.index]) }
             })
+        });
+        let mut stock = Self { held: held.collect() };
+        let closures: Vec<(usize, Set)> = stock
+            .entries()
+            .filter(|(_, held)| !held.parts.with.is_empty())
+            .map(|(index, _)| (index, stock.close(index)))
             .collect();
-        Self { content: required().map(|item| (item.id, content(context, item))).collect(), closure }
+        for (index, closure) in closures {
+            stock
+                .held
+                .get_mut(index)
+                .into_iter()
+                .flatten()
+                .for_each(|held| held.closure.clone_from(&closure));
+        }
+        stock
     }
 
-    pub(super) fn closure(&self, item: &Item<'a>) -> Set<'a> {
-        self.closure.get(item.id).cloned().unwrap_or_else(|| Set::from([item.id]))
+    fn close(&self, index: usize) -> Set {
+        let mut set = Set::from([index]);
+        let mut queue = vec![index];
+        while let Some(index) = queue.pop() {
+            for other in self.of(index).into_iter().flat_map(|held| &held.parts.with) {
+                if set.insert(*other) {
+                    queue.push(*other);
+                }
+            }
+        }
+        set
+    }
+
+    fn of(&self, index: usize) -> Option<&Held<'a>> {
+        self.held.get(index)?.as_ref()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (usize, &Held<'a>)> {
+        self.held.iter().enumerate().filter_map(|(index, held)| Some((index, held.as_ref()?)))
+    }
+
+    /// The content of an update; none: nothing is asked of it.
+    pub(super) fn content(&self, index: usize) -> Option<&Content<'a>> {
+        self.of(index).map(|held| &held.content)
+    }
+
+    /// All of it.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (usize, &Content<'a>)> {
+        self.entries().map(|(index, held)| (index, &held.content))
+    }
+
+    /// The parts of an update, worked out once.
+    pub(super) fn parts<'b>(&'b self, context: &Context<'a>, item: &Item<'a>) -> Cow<'b, Parts<'a>> {
+        self.of(item.index)
+            .map_or_else(|| Cow::Owned(parts(context, item)), |held| Cow::Borrowed(&held.parts))
+    }
+
+    pub(super) fn closure(&self, item: &Item<'a>) -> Cow<'_, Set> {
+        let alone = || Cow::Owned(Set::from([item.index]));
+        self.of(item.index).map_or_else(alone, |held| Cow::Borrowed(&held.closure))
+    }
+
+    /// Whether every file of an update is here.
+    pub(super) fn is_ready(&self, index: usize) -> bool {
+        self.content(index).is_some_and(Content::is_ready)
     }
 }
 
@@ -91,19 +135,19 @@ pub(super) fn clock_doubt<'a>(context: &Context<'a>) -> Option<(&'a str, Option<
 
 pub(super) fn members<'b, 'a>(
     context: &'b Context<'a>,
-    set: &'b Set<'a>,
+    set: &'b Set,
 ) -> impl Iterator<Item = &'b Item<'a>> + Clone {
-    set.iter().filter_map(|id| context.items.get(*id))
+    set.iter().filter_map(|index| context.at(*index))
 }
 
 /// Time a transaction of `set` needs in a window: run time and restart allowance.
-pub(super) fn need(context: &Context<'_>, set: &Set<'_>) -> SignedDuration {
-    let items = || set.iter().filter_map(|id| context.items.get(*id));
-    Context::run_time(items()).saturating_add(context.restart_allowance(items()))
+pub(super) fn need(context: &Context<'_>, set: &Set) -> SignedDuration {
+    let items = members(context, set);
+    Context::run_time(items.clone()).saturating_add(context.restart_allowance(items))
 }
 
 /// Whether and when `set` fits, from `from` on.
-pub(super) fn fit<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> Fit {
+pub(super) fn fit(context: &Context<'_>, set: &Set, from: Timestamp) -> Fit {
     if is_free(context, set, from) {
         return Fit::Free;
     }
@@ -124,7 +168,7 @@ pub(super) fn fit<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> 
 }
 
 /// Whether `set` is not bound to windows at `from`.
-pub(super) fn is_free<'a>(context: &Context<'a>, set: &Set<'a>, from: Timestamp) -> bool {
+pub(super) fn is_free(context: &Context<'_>, set: &Set, from: Timestamp) -> bool {
     context.installs.is_free()
         || members(context, set).all(|item| context.outside_windows(item, from).is_allowed())
 }
@@ -142,35 +186,35 @@ pub(super) fn after(context: &Context<'_>, until: Timestamp, need: SignedDuratio
 fn is_ready<'a>(context: &Context<'a>, stock: &Stock<'a>, item: &Item<'a>) -> bool {
     item.detection == Detection::Required
         && context.is_available(item)
-        && stock.content.get(item.id).is_some_and(Content::is_ready)
+        && stock.is_ready(item.index)
         && context.backing_off(item).is_none()
         && context.fell_below(item).is_none()
 }
 
 /// Updates that are due and could go if there were time.
-pub(super) fn candidates<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Set<'a> {
+pub(super) fn candidates<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Set {
     context
         .items
-        .values()
+        .iter()
         .filter(|item| item.due.is_some() && item.covered_by.is_none())
         .filter(|item| {
             let closure = stock.closure(item);
             members(context, &closure).all(|member| is_ready(context, stock, member))
         })
-        .map(|item| item.id)
+        .map(|item| item.index)
         .collect()
 }
 
 /// Due updates whose content is on its way: the batch waits for them, so that there is one.
-pub(super) fn under_way<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<&'a UpdateId> {
+pub(super) fn under_way<'b, 'a>(context: &'b Context<'a>, stock: &Stock<'a>) -> Option<&'b Item<'a>> {
     let settling =
         context.view.scan.changed.is_some_and(|at| context.now.duration_since(at) < limits::APPROVAL_GRACE);
     context
         .items
-        .values()
+        .iter()
         .filter(|item| item.due.is_some() && context.backing_off(item).is_none())
         .filter(|item| context.fell_below(item).is_none())
-        .find(|item| match stock.content.get(item.id) {
+        .find(|item| match stock.content(item.index) {
             Some(Content::Missing(missing)) if missing.awaited > 0 => {
                 missing.is_under_way() || settling || arriving_until(context, item) > context.now
             }
@@ -178,7 +222,6 @@ pub(super) fn under_way<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<
             Some(Content::Unapproved(_)) => settling,
             _ => false,
         })
-        .map(|item| item.id)
 }
 
 /// Until when others wait for a due update whose content is still on its way to the distribution points.
@@ -190,7 +233,7 @@ pub(super) fn arriving_until(context: &Context<'_>, item: &Item<'_>) -> Timestam
 pub(super) fn coming<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<Timestamp> {
     context
         .items
-        .values()
+        .iter()
         .filter(|item| item.covered_by.is_none() && context.start(item) < Timestamp::MAX)
         .filter(|item| is_ready(context, stock, item))
         .filter_map(|item| {
@@ -206,7 +249,7 @@ pub(super) fn coming<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<Tim
 }
 
 /// Exclusive updates, and those that failed repeatedly, go in a transaction of their own.
-fn goes_alone<'a>(context: &Context<'a>, set: &Set<'a>) -> bool {
+fn goes_alone(context: &Context<'_>, set: &Set) -> bool {
     members(context, set).any(|item| {
         item.policy.exclusive
             || context.view.failed.get(item.id).is_some_and(|attempt| attempt.count >= limits::ALONE_AFTER)
@@ -215,9 +258,8 @@ fn goes_alone<'a>(context: &Context<'a>, set: &Set<'a>) -> bool {
 
 /// The next batch: the largest dependency-closed set of candidates whose transaction fits the time left; then those whose
 /// installers run one by one; what goes alone only when nothing else goes.
-pub(super) fn choose<'a>(context: &Context<'a>, stock: &Stock<'a>, candidates: &Set<'a>) -> Set<'a> {
-    let units: Vec<Set<'a>> =
-        candidates.iter().filter_map(|id| context.items.get(*id)).map(|item| stock.closure(item)).collect();
+pub(super) fn choose<'a>(context: &Context<'a>, stock: &Stock<'a>, candidates: &Set) -> Set {
+    let units: Vec<Set> = members(context, candidates).map(|item| stock.closure(item).into_owned()).collect();
     let (mut alone, together): (Vec<_>, Vec<_>) =
         units.into_iter().partition(|unit| goes_alone(context, unit));
     let (one_by_one, together): (Vec<_>, Vec<_>) =
@@ -229,18 +271,18 @@ pub(super) fn choose<'a>(context: &Context<'a>, stock: &Stock<'a>, candidates: &
     if let Some(next) = sequence::next(context, one_by_one) {
         return next;
     }
-    let start = |unit: &Set<'a>| members(context, unit).map(|item| context.start(item)).min();
+    let start = |unit: &Set| members(context, unit).map(|item| context.start(item)).min();
     alone.sort_by(|a, b| start(a).cmp(&start(b)).then_with(|| a.cmp(b)));
     alone.into_iter().find(|unit| fit(context, unit, context.now).is_now()).unwrap_or_default()
 }
 
-fn largest<'a>(context: &Context<'a>, units: &[Set<'a>]) -> Set<'a> {
-    let everything: Set<'a> = units.iter().flatten().copied().collect();
+fn largest(context: &Context<'_>, units: &[Set]) -> Set {
+    let everything: Set = units.iter().flatten().copied().collect();
     if everything.is_empty() || fit(context, &everything, context.now).is_now() {
         return everything;
     }
     // Not bound to windows: these go in any case.
-    let unbound: Set<'a> = units
+    let unbound: Set = units
         .iter()
         .filter(|unit| matches!(fit(context, unit, context.now), Fit::Free))
         .flatten()
@@ -251,15 +293,15 @@ fn largest<'a>(context: &Context<'a>, units: &[Set<'a>]) -> Set<'a> {
     };
     let left = until.duration_since(context.now);
     // What has to be left for a restart depends on what goes: each amount is tried with all that it is enough for.
-    let allowance = |unit: &Set<'a>| context.restart_allowance(members(context, unit));
+    let allowance = |unit: &Set| context.restart_allowance(members(context, unit));
     let mut amounts = BTreeSet::from([SignedDuration::ZERO]);
     amounts.extend(units.iter().map(allowance));
     let mut chosen = Set::new();
     for amount in amounts {
-        let enough: Vec<Set<'a>> = units.iter().filter(|unit| allowance(unit) <= amount).cloned().collect();
+        let enough: Vec<Set> = units.iter().filter(|unit| allowance(unit) <= amount).cloned().collect();
         let room = left.saturating_sub(limits::TRANSACTION_BASE).saturating_sub(amount);
-        let weight = |id: &&'a UpdateId| {
-            let time = context.items.get(*id).and_then(|item| item.policy.maximum_run_time);
+        let weight = |index: &usize| {
+            let time = context.at(*index).and_then(|item| item.policy.maximum_run_time);
             time.unwrap_or(limits::UPDATE_SHARE).as_secs()
         };
         let found = largest::largest(&enough, weight, room.as_secs());
@@ -272,7 +314,7 @@ fn largest<'a>(context: &Context<'a>, units: &[Set<'a>]) -> Set<'a> {
 }
 
 /// The batch as the agent gets it.
-pub(super) fn batch<'a>(context: &Context<'a>, chosen: &Set<'a>) -> InstallBatch {
+pub(super) fn batch<'a>(context: &Context<'a>, stock: &Stock<'a>, chosen: &Set) -> InstallBatch {
     let mut batch = InstallBatch {
         allow_remove: true,
         expected: Context::run_time(members(context, chosen)),
@@ -286,14 +328,14 @@ pub(super) fn batch<'a>(context: &Context<'a>, chosen: &Set<'a>) -> InstallBatch
         batch.updates.insert(item.id.clone(), item.policy.restart);
         batch.basis.insert(item.id.clone(), context.basis(item));
         batch.leaves.extend(item.found.into_iter().flat_map(|found| &found.leaves).cloned());
-        batch.files.extend(parts(context, item).files.into_keys());
+        batch.files.extend(stock.parts(context, item).files.iter().map(|file| file.sha256));
         // --no-remove is a flag of the whole transaction: all of it must be allowed to remove.
         batch.allow_remove &=
             all_allow(context.available(item), |settings| settings.allow_remove).is_allowed();
     }
     // What comes with its successor is part of the batch, but brings no leaves of its own.
-    for item in context.items.values() {
-        if item.covered_by.is_some_and(|by| chosen.contains(by)) && item.due.is_some() {
+    for item in &context.items {
+        if item.covered_by.is_some_and(|by| chosen.contains(&by)) && item.due.is_some() {
             batch.updates.insert(item.id.clone(), item.policy.restart);
             batch.basis.insert(item.id.clone(), context.basis(item));
         }

@@ -1,17 +1,16 @@
 //! Are the files of an update here, and if not, what can be done about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use patchtide_model::{
-    Digest, UpdateId,
     catalogue::{ContentFile, LeafRef},
     deployment::DeploymentSettings,
     state::Detection,
 };
 
 use super::{
-    context::{Context, Item},
+    context::{Context, Item, Reach, Set},
     decision::Fetch,
     limits,
     merging::{Say, all_allow},
@@ -52,29 +51,35 @@ impl Content<'_> {
 }
 
 /// What one transaction needs of one update.
+#[derive(Clone)]
 pub(super) struct Parts<'a> {
-    pub files: BTreeMap<Digest, &'a ContentFile>,
+    /// In the order of their digests, each once.
+    pub files: Vec<&'a ContentFile>,
     /// Required updates that have to come with it.
-    pub with: BTreeSet<&'a UpdateId>,
+    pub with: Set,
     pub unapproved: Vec<&'a LeafRef>,
 }
 
 /// The files of an update's leaves and of what it newly needs.
 pub(super) fn parts<'a>(context: &Context<'a>, item: &Item<'a>) -> Parts<'a> {
-    let mut parts = Parts { files: BTreeMap::new(), with: BTreeSet::new(), unapproved: Vec::new() };
+    let mut parts = Parts { files: Vec::new(), with: Set::new(), unapproved: Vec::new() };
     let Some(found) = item.found else { return parts };
     for leaf in found.leaves.iter().chain(&found.needs) {
         let Some((approved, owner)) = context.find(leaf) else {
             parts.unapproved.push(leaf);
             continue;
         };
-        parts.files.insert(approved.file.sha256, &approved.file);
-        if let Some(owner) = owner.filter(|owner| *owner != item.id)
-            && context.items.get(owner).is_some_and(|other| other.detection == Detection::Required)
+        parts.files.push(&approved.file);
+        if let Some(owner) = owner.filter(|owner| *owner != item.index)
+            && context.at(owner).is_some_and(|other| other.detection == Detection::Required)
         {
             parts.with.insert(owner);
         }
     }
+    // Of one file that is offered twice the last offer counts.
+    parts.files.reverse();
+    parts.files.sort_by_key(|file| file.sha256);
+    parts.files.dedup_by_key(|file| file.sha256);
     parts
 }
 
@@ -100,24 +105,26 @@ pub(super) const OTHER_WAYS: &[(Locality, &str, Allows)] = &[
 ];
 
 /// Who keeps an update from the distribution points in reach, and by which field.
-pub(super) fn barred_by(context: &Context<'_>, item: &Item<'_>) -> Option<(String, &'static str)> {
+pub(super) fn barred_by<'b, 'a>(
+    context: &'b Context<'a>,
+    item: &'b Item<'a>,
+) -> Option<(&'b Reach<'a>, &'static str)> {
     OTHER_WAYS.iter().filter(|(way, ..)| context.view.distribution_points.contains(way)).find_map(
         |(_, field, allows)| match all_allow(context.available(item), allows) {
-            Say::Refused { by, .. } => Some((by.object(), *field)),
+            Say::Refused { by, .. } => Some((by, *field)),
             Say::Allowed(_) | Say::Nobody => None,
         },
     )
 }
 
 /// How the content of an update stands.
-pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>) -> Content<'a> {
+pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>, parts: &Parts<'a>) -> Content<'a> {
     let view = context.view;
-    let parts = parts(context, item);
     if !parts.unapproved.is_empty() {
-        return Content::Unapproved(parts.unapproved);
+        return Content::Unapproved(parts.unapproved.clone());
     }
     let lacking: Vec<&ContentFile> =
-        parts.files.values().copied().filter(|file| !view.present.contains(&file.sha256)).collect();
+        parts.files.iter().copied().filter(|file| !view.present.contains(&file.sha256)).collect();
     if lacking.is_empty() && item.found.is_some_and(|found| !found.leaves.is_empty()) {
         return Content::Ready;
     }
@@ -160,11 +167,8 @@ pub(super) fn content<'a>(context: &Context<'a>, item: &Item<'a>) -> Content<'a>
 /// Bytes of an update's files that are not here.
 pub(super) fn missing_bytes(context: &Context<'_>, item: &Item<'_>) -> u64 {
     let files = parts(context, item).files;
-    files
-        .values()
-        .filter(|file| !context.view.present.contains(&file.sha256))
-        .map(|file| file.size)
-        .fold(0, u64::saturating_add)
+    let missing = files.iter().filter(|file| !context.view.present.contains(&file.sha256));
+    missing.map(|file| file.size).fold(0, u64::saturating_add)
 }
 
 /// From when on a file is asked for although the policy says that it is on no distribution point: a site that cannot

@@ -1,24 +1,24 @@
 //! What a decision is made from, put in order: deployments with their times, updates with what reaches them.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cell::RefCell, collections::BTreeSet, fmt};
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     Digest, UpdateId,
     catalogue::{Leaf, LeafRef},
     policy::{DeploymentPolicy, Policy, PolicyBody, UpdatePolicy},
     state::Detection,
-    window::{Calendar, NextOpening, Purpose},
+    window::{Calendar, NextOpening},
 };
 
 use super::{
     allowance, limits,
+    prepared::{Place, Prepared},
     view::{Attempt, ClientView, Detected},
 };
-use crate::times;
+
+/// Updates, as positions in [`Context::items`], which is the order of their names.
+pub(super) type Set = BTreeSet<usize>;
 
 /// A deployment with its times as this client reads them.
 pub(super) struct Reach<'a> {
@@ -27,6 +27,8 @@ pub(super) struct Reach<'a> {
     pub deadline: Option<Timestamp>,
     /// The deadline plus this client's share of the spread and its grace period.
     pub start: Option<Timestamp>,
+    /// Its updates.
+    pub members: &'a [usize],
 }
 
 impl Reach<'_> {
@@ -39,25 +41,83 @@ impl Reach<'_> {
     }
 
     pub(super) fn object(&self) -> String {
-        format!("UpdateDeployment/{}", self.policy.name)
+        object_of(&self.policy.name)
+    }
+}
+
+fn object_of(deployment: &str) -> String {
+    format!("UpdateDeployment/{deployment}")
+}
+
+/// Why an update is due now.
+#[derive(Clone, Copy)]
+pub(super) enum Due<'a> {
+    /// The start time of this deployment has come.
+    Started(&'a str),
+    /// A person asked for it.
+    Asked,
+    /// It comes along with what is due.
+    Pulled(Puller<'a>),
+}
+
+/// Who pulls in what is not due yet. The first one is named.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Puller<'a> {
+    /// The client settings.
+    Settings(&'a str),
+    /// A deployment.
+    Deployment(&'a str),
+}
+
+impl fmt::Display for Due<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALONG: &str = "installs what is due soon along with what is due";
+        match self {
+            Self::Started(name) => write!(f, "the deadline of UpdateDeployment/{name} has come"),
+            Self::Asked => f.write_str("a person asked for it"),
+            Self::Pulled(Puller::Settings(name)) => write!(f, "ClientSettings/{name} {ALONG}"),
+            Self::Pulled(Puller::Deployment(name)) => write!(f, "UpdateDeployment/{name} {ALONG}"),
+        }
     }
 }
 
 /// An update of the policy.
 pub(super) struct Item<'a> {
+    /// Its position.
+    pub index: usize,
     pub id: &'a UpdateId,
     pub policy: &'a UpdatePolicy,
     pub detection: Detection,
     pub found: Option<&'a Detected>,
-    /// Deployments that name it, as positions in [`Context::deployments`].
-    pub reach: Vec<usize>,
-    /// Those of them that are not suspended.
-    pub active: Vec<usize>,
+    /// What the policy says of it.
+    pub place: &'a Place,
     /// Why it is due now; none: it is not.
-    pub due: Option<String>,
+    pub due: Option<Due<'a>>,
     /// The newer update that is installed instead of it, when that one goes at least as early.
-    pub covered_by: Option<&'a UpdateId>,
+    pub covered_by: Option<usize>,
 }
+
+/// Whether reasons are put into words. Who only asks what happens next does without: nothing else differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Words(pub bool);
+
+impl Words {
+    /// Nothing that anybody reads.
+    pub(crate) const NONE: Self = Self(false);
+    /// All of them.
+    pub(crate) const ALL: Self = Self(true);
+
+    /// A text, when somebody reads it.
+    pub(super) fn say(self, text: fmt::Arguments<'_>) -> String {
+        if self.0 { fmt::format(text) } else { String::new() }
+    }
+}
+
+/// A reason in words, when somebody reads them.
+macro_rules! say {
+    ($context:expr, $($text:tt)*) => { $context.words.say(format_args!($($text)*)) };
+}
+pub(super) use say;
 
 /// Everything a decision looks at.
 pub(super) struct Context<'a> {
@@ -65,169 +125,155 @@ pub(super) struct Context<'a> {
     pub body: &'a PolicyBody,
     pub view: &'a ClientView,
     pub now: Timestamp,
-    pub installs: Calendar,
-    pub restarts: Calendar,
+    pub words: Words,
+    pub prepared: &'a Prepared,
+    pub installs: &'a Calendar,
+    pub restarts: &'a Calendar,
     pub deployments: Vec<Reach<'a>>,
-    pub items: BTreeMap<&'a UpdateId, Item<'a>>,
-    /// Every approved leaf, with the update it belongs to; none for a dependency.
-    pub approved: BTreeMap<(&'a str, &'a str, &'a str), (&'a Leaf, Option<&'a UpdateId>)>,
+    /// In the order of their names.
+    pub items: Vec<Item<'a>>,
     /// Many updates ask the same question of the calendar.
-    openings: RefCell<BTreeMap<(Timestamp, SignedDuration), NextOpening>>,
+    openings: RefCell<Vec<((Timestamp, SignedDuration), NextOpening)>>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(policy: &'a Policy, view: &'a ClientView, now: Timestamp, zone: &TimeZone) -> Self {
-        let body = &policy.body;
-        let deployments: Vec<Reach<'a>> = body
-            .deployments
-            .iter()
-            .map(|deployment| {
-                let deadline = times::deadline(&deployment.settings, deployment.anchor, zone);
-                let share = times::share(policy.client, &deployment.uid, deployment.settings.deadline_spread);
-                Reach {
-                    policy: deployment,
-                    available: times::available(&deployment.settings, deployment.anchor, zone),
-                    deadline,
-                    start: deadline
-                        .and_then(|at| at.checked_add(share.saturating_add(body.settings.grace_period)).ok()),
-                }
-            })
-            .collect();
-        let mut approved = BTreeMap::new();
-        for leaf in &body.dependencies {
-            approved.insert(key(leaf), (leaf, None));
-        }
-        for (id, update) in &body.updates {
-            for leaf in &update.leaves {
-                approved.insert(key(leaf), (leaf, Some(id)));
-            }
-        }
+    /// `prepared` is of this policy.
+    pub(super) fn new(
+        policy: &'a Policy,
+        prepared: &'a Prepared,
+        view: &'a ClientView,
+        now: Timestamp,
+        words: Words,
+    ) -> Self {
+        let (body, common) = (&policy.body, &*prepared.common);
+        let times = common.deployments.iter().zip(&prepared.shares);
+        let deployments = body.deployments.iter().zip(times).map(|(policy, (times, share))| Reach {
+            policy,
+            available: times.available,
+            deadline: times.deadline,
+            start: times.deadline.and_then(|at| at.checked_add(*share).ok()),
+            members: &times.members,
+        });
+        let items = body.updates.iter().zip(&common.places).enumerate();
+        let items = items.map(|(index, ((id, policy), place))| {
+            let found = view.detected.get(id);
+            let detection = found.map_or(Detection::Unknown, |found| found.state);
+            Item { index, id, policy, detection, found, place, due: None, covered_by: None }
+        });
         let mut context = Self {
             policy,
             body,
             view,
             now,
-            installs: Calendar::new(&body.windows, Purpose::Install, zone),
-            restarts: Calendar::new(&body.windows, Purpose::Restart, zone),
-            deployments,
-            items: BTreeMap::new(),
-            approved,
+            words,
+            prepared,
+            installs: &common.installs,
+            restarts: &common.restarts,
+            deployments: deployments.collect(),
+            items: items.collect(),
             openings: RefCell::default(),
         };
-        for (id, update) in &body.updates {
-            let item = context.item(id, update);
-            context.items.insert(id, item);
-        }
         context.find_due();
         context.find_covered();
         context
     }
 
-    fn item(&self, id: &'a UpdateId, policy: &'a UpdatePolicy) -> Item<'a> {
-        let reach: Vec<usize> = self
-            .deployments
-            .iter()
-            .enumerate()
-            .filter(|(_, reach)| reach.policy.updates.contains(id))
-            .map(|(index, _)| index)
-            .collect();
-        let active = reach
-            .iter()
-            .copied()
-            .filter(|index| self.deployments.get(*index).is_some_and(|reach| !reach.policy.suspend))
-            .collect();
-        let found = self.view.detected.get(id);
-        let detection = found.map_or(Detection::Unknown, |found| found.state);
-        Item { id, policy, detection, found, reach, active, due: None, covered_by: None }
+    /// Positions of the updates that the machine needs.
+    pub(super) fn required(&self) -> impl Iterator<Item = &Item<'a>> {
+        self.items.iter().filter(|item| item.detection == Detection::Required)
     }
 
     /// The union of what is due: past a start time, asked for, or pulled in by *install all applicable* (R-DEPL-38,
     /// R-DEPL-41, R-DEPL-42).
     fn find_due(&mut self) {
-        let mut due: BTreeMap<&'a UpdateId, String> = BTreeMap::new();
+        let mut due: Vec<(usize, Due<'a>)> = Vec::new();
         // Who pulls in what is not due yet, and up to which deadline.
-        let mut pulls: Vec<(String, Timestamp)> = Vec::new();
+        let mut pulls: Vec<(Puller<'a>, Timestamp)> = Vec::new();
         let until = |within: SignedDuration| self.now.checked_add(within).unwrap_or(Timestamp::MAX);
-        for item in self.items.values().filter(|item| item.detection == Detection::Required) {
-            let first =
-                self.active(item).filter(|reach| reach.is_due(self.now)).min_by_key(|reach| reach.start);
-            if let Some(reach) = first {
-                due.insert(item.id, format!("the deadline of {} has come", reach.object()));
-                for reach in self.active(item).filter(|reach| reach.is_due(self.now)) {
+        for item in self.required() {
+            let started = || self.active(item).filter(|reach| reach.is_due(self.now));
+            if let Some(reach) = started().min_by_key(|reach| reach.start) {
+                due.push((item.index, Due::Started(&reach.policy.name)));
+                for reach in started() {
                     let settings = &reach.policy.settings;
                     if settings.install_all_applicable {
-                        pulls.push((
-                            reach.object(),
-                            settings.install_all_within.map_or(Timestamp::MAX, until),
-                        ));
+                        let until = settings.install_all_within.map_or(Timestamp::MAX, until);
+                        pulls.push((Puller::Deployment(&reach.policy.name), until));
                     }
                 }
                 if let Some(within) = self.body.settings.install_due_within {
-                    pulls.push((format!("ClientSettings/{}", self.body.settings.name), until(within)));
+                    pulls.push((Puller::Settings(&self.body.settings.name), until(within)));
                 }
             } else if self.view.requested.contains(item.id)
                 && self.is_available(item)
                 && self.view.people.postponed(self.now).is_none()
             {
-                due.insert(item.id, "a person asked for it".to_owned());
+                due.push((item.index, Due::Asked));
             }
+        }
+        for (index, why) in due {
+            self.items.get_mut(index).into_iter().for_each(|item| item.due = Some(why));
+        }
+        if pulls.is_empty() {
+            return;
         }
         pulls.sort();
-        pulls.dedup();
-        if !pulls.is_empty() {
-            for item in self.items.values().filter(|item| item.detection == Detection::Required) {
-                let available = || self.active(item).filter(|reach| reach.is_available(self.now));
-                let Some(deadline) = available().filter_map(|reach| reach.deadline).min() else { continue };
-                if let Some((object, _)) = pulls.iter().find(|(_, until)| deadline <= *until) {
-                    due.entry(item.id).or_insert_with(|| {
-                        format!("{object} installs what is due soon along with what is due")
-                    });
-                }
-            }
+        let mut pulled = Vec::new();
+        for item in self.required().filter(|item| item.due.is_none()) {
+            let available = self.active(item).filter(|reach| reach.is_available(self.now));
+            let Some(deadline) = available.filter_map(|reach| reach.deadline).min() else { continue };
+            let puller = pulls.iter().find(|(_, until)| deadline <= *until);
+            pulled.extend(puller.map(|(puller, _)| (item.index, Due::Pulled(*puller))));
         }
-        for (id, why) in due {
-            if let Some(item) = self.items.get_mut(id) {
-                item.due = Some(why);
-            }
+        for (index, why) in pulled {
+            self.items.get_mut(index).into_iter().for_each(|item| item.due = Some(why));
         }
     }
 
     /// An update whose successor is required here and goes at least as early comes with that one.
     fn find_covered(&mut self) {
-        let mut covered: Vec<(&'a UpdateId, &'a UpdateId)> = Vec::new();
-        for item in self.items.values().filter(|item| item.detection == Detection::Required) {
-            let mut seen = BTreeSet::from([item.id]);
+        let mut covered: Vec<(usize, usize)> = Vec::new();
+        for item in self.required().filter(|item| item.place.successor.is_some()) {
+            let mut seen = Set::from([item.index]);
             let mut best = None;
-            let mut next = item.policy.superseded_by.as_ref();
-            while let Some(id) = next {
-                let Some(successor) = self.items.get(id) else { break };
-                if !seen.insert(id) {
+            let mut next = item.place.successor;
+            while let Some(successor) = next.and_then(|index| self.items.get(index)) {
+                if !seen.insert(successor.index) {
                     break;
                 }
                 let early = successor.due.is_some()
                     || (item.due.is_none() && self.start(successor) <= self.start(item));
                 if successor.detection == Detection::Required && self.is_available(successor) && early {
-                    best = Some(successor.id);
+                    best = Some(successor.index);
                 }
-                next = successor.policy.superseded_by.as_ref();
+                next = successor.place.successor;
             }
-            covered.extend(best.map(|best| (item.id, best)));
+            covered.extend(best.map(|best| (item.index, best)));
         }
-        for (id, by) in covered {
-            if let Some(item) = self.items.get_mut(id) {
-                item.covered_by = Some(by);
-            }
+        for (index, by) in covered {
+            self.items.get_mut(index).into_iter().for_each(|item| item.covered_by = Some(by));
         }
+    }
+
+    /// The update at a position.
+    pub(super) fn at(&self, index: usize) -> Option<&Item<'a>> {
+        self.items.get(index)
+    }
+
+    /// The update of this name.
+    pub(super) fn named(&self, id: &UpdateId) -> Option<&Item<'a>> {
+        let index = self.items.binary_search_by(|item| item.id.cmp(id)).ok()?;
+        self.items.get(index)
     }
 
     /// The deployments in force for an update.
-    pub(super) fn active<'b>(&'b self, item: &'b Item<'a>) -> impl Iterator<Item = &'b Reach<'a>> {
-        item.active.iter().filter_map(|index| self.deployments.get(*index))
+    pub(super) fn active<'b>(&'b self, item: &'b Item<'a>) -> impl Iterator<Item = &'b Reach<'a>> + Clone {
+        item.place.active.iter().filter_map(|index| self.deployments.get(*index))
     }
 
     /// All deployments that name an update, suspended ones too.
-    pub(super) fn reaching<'b>(&'b self, item: &'b Item<'a>) -> impl Iterator<Item = &'b Reach<'a>> {
-        item.reach.iter().filter_map(|index| self.deployments.get(*index))
+    pub(super) fn reaching<'b>(&'b self, item: &'b Item<'a>) -> impl Iterator<Item = &'b Reach<'a>> + Clone {
+        item.place.reach.iter().filter_map(|index| self.deployments.get(*index))
     }
 
     pub(super) fn is_available(&self, item: &Item<'a>) -> bool {
@@ -260,55 +306,67 @@ impl<'a> Context<'a> {
 
     /// Time that has to be left for a restart after these updates (domain.md 4.3): countdown and turnaround, unless
     /// none can follow, or restarts have windows of their own or need none.
-    pub(super) fn restart_allowance<'b>(&self, items: impl Iterator<Item = &'b Item<'a>>) -> SignedDuration
+    pub(super) fn restart_allowance<'b>(
+        &'b self,
+        items: impl Iterator<Item = &'b Item<'a>> + Clone,
+    ) -> SignedDuration
     where
         'a: 'b,
     {
-        let follows = |item: &Item<'a>| {
+        let follows = |item: &'b Item<'a>| {
             let suppressed = self.reaching(item).any(|reach| self.suppresses_restart(reach));
-            let outside = self.restart_outside(&[item]).is_allowed();
+            let outside = self.restart_outside(std::iter::once(item)).is_allowed();
             allowance::restart_follows(item.policy.restart, suppressed, outside)
         };
-        let items: Vec<&Item<'a>> = items.collect();
-        if allowance::own_windows(self.restarts.windows()) || !items.iter().any(|item| follows(item)) {
+        if self.prepared.common.restart_windows || !items.clone().any(follows) {
             SignedDuration::ZERO
         } else {
-            self.restart_time(&items)
+            self.restart_time(items)
         }
     }
 
     /// Countdown before a restart because of these updates: the longest that a deployment in force for them gives; one
     /// that says nothing gives that of the client settings.
-    pub(super) fn countdown(&self, items: &[&Item<'a>]) -> SignedDuration {
-        let settings = items.iter().flat_map(|item| self.active(item)).map(|reach| &reach.policy.settings);
+    pub(super) fn countdown<'b>(&'b self, items: impl Iterator<Item = &'b Item<'a>>) -> SignedDuration
+    where
+        'a: 'b,
+    {
+        let settings = items.flat_map(|item| self.active(item)).map(|reach| &reach.policy.settings);
         allowance::countdown(&self.body.settings, settings)
     }
 
     /// Countdown and turnaround.
-    pub(super) fn restart_time(&self, items: &[&Item<'a>]) -> SignedDuration {
+    pub(super) fn restart_time<'b>(&'b self, items: impl Iterator<Item = &'b Item<'a>>) -> SignedDuration
+    where
+        'a: 'b,
+    {
         self.countdown(items).saturating_add(self.body.settings.restart_turnaround)
     }
 
     /// How long these updates are expected to take: one transaction, or each installer after the other.
-    pub(super) fn run_time<'b>(items: impl Iterator<Item = &'b Item<'a>>) -> SignedDuration
+    pub(super) fn run_time<'b>(items: impl Iterator<Item = &'b Item<'a>> + Clone) -> SignedDuration
     where
         'a: 'b,
     {
-        let (apt, sequential): (Vec<_>, Vec<_>) = items.partition(|item| item.policy.installer.is_apt());
-        let one_by_one = limits::sequence(sequential.iter().map(|item| item.policy.maximum_run_time));
-        if apt.is_empty() && !sequential.is_empty() {
+        let run_times = |apt: bool| {
+            let items = items.clone().filter(move |item| item.policy.installer.is_apt() == apt);
+            items.map(|item| item.policy.maximum_run_time)
+        };
+        let one_by_one = limits::sequence(run_times(false));
+        if run_times(true).next().is_none() && run_times(false).next().is_some() {
             return one_by_one;
         }
-        limits::transaction(apt.iter().map(|item| item.policy.maximum_run_time)).saturating_add(one_by_one)
+        limits::transaction(run_times(true)).saturating_add(one_by_one)
     }
 
     /// The next opening for installations, remembered.
     pub(super) fn opening(&self, from: Timestamp, need: SignedDuration) -> NextOpening {
-        if let Some(known) = self.openings.borrow().get(&(from, need)) {
+        let asked = (from, need);
+        if let Some((_, known)) = self.openings.borrow().iter().find(|(known, _)| *known == asked) {
             return *known;
         }
         let found = self.installs.next_opening(from, need);
-        self.openings.borrow_mut().insert((from, need), found);
+        self.openings.borrow_mut().push((asked, found));
         found
     }
 
@@ -347,14 +405,13 @@ impl<'a> Context<'a> {
         waits.then_some(since)
     }
 
-    /// An approved leaf and the update it belongs to.
-    pub(super) fn find(&self, leaf: &LeafRef) -> Option<(&'a Leaf, Option<&'a UpdateId>)> {
-        self.approved
-            .get(&(leaf.package.as_str(), leaf.architecture.as_str(), leaf.version.as_str()))
-            .copied()
+    /// An approved leaf and the update it belongs to; none for a dependency.
+    pub(super) fn find(&self, leaf: &LeafRef) -> Option<(&'a Leaf, Option<usize>)> {
+        let (update, place) = self.prepared.common.find(leaf)?;
+        let leaf = match update {
+            Some(update) => self.at(update)?.policy.leaves.get(place),
+            None => self.body.dependencies.get(place),
+        };
+        Some((leaf?, update))
     }
-}
-
-fn key(leaf: &Leaf) -> (&str, &str, &str) {
-    (&leaf.package, &leaf.architecture, &leaf.version)
 }

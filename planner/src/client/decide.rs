@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use jiff::{Timestamp, tz::TimeZone};
-use patchtide_model::{UpdateId, policy::Policy};
+use patchtide_model::{Digest, policy::Policy};
 
 use super::{
     batch::{self, Stock},
     content::Content,
-    context::Context,
+    context::{Context, Set, Words, say},
     decision::{Action, Decision, Event, Fetch, Gate, GateKind, Holder, Opens},
     limits, notices,
+    outcome::Outcome,
+    prepared::Prepared,
     restarts::{Restart, restart},
     scans::{self, Scans, scans},
     sequence, verdict,
@@ -25,9 +27,9 @@ pub(super) struct Machine<'a> {
     /// What keeps every transaction from starting; none: nothing.
     pub hold: Option<Gate>,
     /// The batch that starts now or as soon as its scan is done.
-    pub chosen: BTreeSet<&'a UpdateId>,
+    pub chosen: Set,
     /// Updates that could go if there were time.
-    pub candidates: BTreeSet<&'a UpdateId>,
+    pub candidates: Set,
     /// When the scan before the next batch is due.
     pub lead: Option<Timestamp>,
 }
@@ -35,13 +37,25 @@ pub(super) struct Machine<'a> {
 /// What the client does next, and why everything else waits. `zone` is the machine's own time zone; `now` is fixed
 /// for the whole decision.
 pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZone) -> Decision {
-    let context = Context::new(policy, view, now, zone);
+    let prepared = Prepared::new(policy, zone);
+    outcome(policy, &prepared, view, now, Words::ALL).into_decision(policy, view.running.install.as_ref())
+}
+
+/// The decision itself, from a policy that was made ready, with its reasons in words or without.
+pub(crate) fn outcome(
+    policy: &Policy,
+    prepared: &Prepared,
+    view: &ClientView,
+    now: Timestamp,
+    words: Words,
+) -> Outcome {
+    let context = Context::new(policy, prepared, view, now, words);
     let stock = Stock::new(&context);
     let mut scans = scans(&context);
     let mut restart = restart(&context);
     let mut hold = machine_hold(&context, &scans);
     let candidates = batch::candidates(&context, &stock);
-    let mut chosen = BTreeSet::new();
+    let mut chosen = Set::new();
     if hold.is_none() {
         chosen = batch::choose(&context, &stock, &candidates);
         if let Some(restart) = restart.as_mut().filter(|restart| restart.comes_first()) {
@@ -50,7 +64,7 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
                 && view.running.restart_at.is_none()
                 && view.people.restart_asked(now).is_none()
             {
-                restart.put_off(chosen.len());
+                restart.put_off(&context, chosen.len());
             } else {
                 chosen.clear();
             }
@@ -58,10 +72,8 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
         if !chosen.is_empty()
             && let Some(late) = batch::under_way(&context, &stock)
         {
-            hold = Some(
-                held(Event::Download, format!("the content of {late} is on its way: one batch for all"))
-                    .held_by(Holder::Update { update: late.clone() }),
-            );
+            let reason = say!(context, "the content of {} is on its way: one batch for all", late.id);
+            hold = Some(held(Event::Download, reason).held_by(Holder::Update { update: late.id.clone() }));
         }
     }
 
@@ -83,11 +95,12 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
             scans.request = scans.retry_at.is_none().then_some(request);
         }
         hold = Some(match scans.retry_at {
-            Some(again) => held_until(
-                again,
-                "the scan before the batch failed: it is tried again, and nothing starts without it",
-            ),
-            None => held(Event::Scan, "scanned once more right before the batch"),
+            Some(again) => {
+                let reason =
+                    "the scan before the batch failed: it is tried again, and nothing starts without it";
+                held_until(again, say!(context, "{reason}"))
+            }
+            None => held(Event::Scan, say!(context, "scanned once more right before the batch")),
         })
         .map(|gate| gate.held_by(Holder::Detection));
     }
@@ -112,23 +125,23 @@ pub fn decide(policy: &Policy, view: &ClientView, now: Timestamp, zone: &TimeZon
         actions.push(Action::Download { files });
     }
     if hold.is_none() && !chosen.is_empty() {
-        actions.push(Action::Install(batch::batch(&context, &chosen)));
+        actions.push(Action::Install(batch::batch(&context, &stock, &chosen)));
     }
     if let Some(action) = restart.as_ref().and_then(|restart| restart.action.clone()) {
         actions.push(action);
     }
 
     let machine = Machine { scans, restart, stock, hold, chosen, candidates, lead };
-    let mut decision = verdict::decision(&context, &machine, actions, wanted);
-    notices::people(&context, &machine, zone, &mut decision);
-    decision
+    let mut outcome = verdict::outcome(&context, &machine, actions, wanted);
+    notices::people(&context, &machine, &mut outcome);
+    outcome
 }
 
-fn held(event: Event, reason: impl Into<String>) -> Gate {
+fn held(event: Event, reason: String) -> Gate {
     Gate::waiting(GateKind::Hold, event, reason)
 }
 
-fn held_until(at: Timestamp, reason: impl Into<String>) -> Gate {
+fn held_until(at: Timestamp, reason: String) -> Gate {
     Gate::closed(GateKind::Hold, Opens::At(at), reason)
 }
 
@@ -141,7 +154,7 @@ pub(super) fn recovery_retry(recovery: &Recovery) -> Option<Timestamp> {
 fn machine_hold(context: &Context<'_>, scans: &Scans) -> Option<Gate> {
     let (view, now) = (context.view, context.now);
     if let Some((doubt, until)) = batch::clock_doubt(context) {
-        let reason = format!("CLOCK-UNTRUSTED: {doubt}");
+        let reason = say!(context, "CLOCK-UNTRUSTED: {doubt}");
         let gate = match until {
             Some(at) => held_until(at, reason),
             None => held(Event::Contact, reason),
@@ -150,17 +163,21 @@ fn machine_hold(context: &Context<'_>, scans: &Scans) -> Option<Gate> {
     }
     if let Some(run) = &view.running.install {
         let updates = run.batch.updates.len();
-        let reason = format!("a batch of {updates} runs since {}; dpkg is never killed", run.since);
+        let reason = say!(context, "a batch of {updates} runs since {}; dpkg is never killed", run.since);
         let holder = Holder::Transaction { since: run.since, updates };
         return Some(held(Event::TransactionEnds, reason).held_by(holder));
     }
     let since = view.recovery.as_ref().map_or(now, |recovery| recovery.since);
     if view.running.recovery {
-        let gate = held(Event::TransactionEnds, "an interrupted dpkg is being recovered");
+        let reason = say!(context, "an interrupted dpkg is being recovered");
+        let gate = held(Event::TransactionEnds, reason);
         return Some(gate.held_by(Holder::Recovery { since }));
     }
     if let Some(recovery) = &view.recovery {
-        let reason = "dpkg was interrupted and has to be recovered first; run dpkg --configure -a to see what is wrong";
+        let reason = say!(
+            context,
+            "dpkg was interrupted and has to be recovered first; run dpkg --configure -a to see what is wrong"
+        );
         let gate = match recovery_retry(recovery).filter(|again| *again > now) {
             Some(again) => held_until(again, reason),
             None => held(Event::TransactionEnds, reason),
@@ -171,35 +188,37 @@ fn machine_hold(context: &Context<'_>, scans: &Scans) -> Option<Gate> {
         let again = lock.at.checked_add(limits::LOCK_RETRY).unwrap_or(Timestamp::MAX);
         if again > now {
             let holder = Holder::Lock { holder: lock.holder.clone(), since: lock.at };
-            return Some(held_until(again, format!("{} holds dpkg's lock", lock.holder)).held_by(holder));
+            return Some(
+                held_until(again, say!(context, "{} holds dpkg's lock", lock.holder)).held_by(holder),
+            );
         }
     }
     if scans.doubtful {
-        let reason = "detection is being repeated";
-        let gate =
-            scans.retry_at.map_or_else(|| held(Event::Scan, reason), |again| held_until(again, reason));
+        let reason = say!(context, "detection is being repeated");
+        let gate = match scans.retry_at {
+            None => held(Event::Scan, reason),
+            Some(again) => held_until(again, reason),
+        };
         return Some(gate.held_by(Holder::Detection));
     }
     None
 }
 
 /// Files to start downloading now, smallest first, and all that may be on their way.
-fn downloads(context: &Context<'_>, stock: &Stock<'_>) -> (Vec<Fetch>, BTreeSet<patchtide_model::Digest>) {
+fn downloads<'a>(context: &Context<'a>, stock: &Stock<'a>) -> (Vec<Fetch>, BTreeSet<Digest>) {
     let mut files: Vec<Fetch> = Vec::new();
     let mut wanted = BTreeSet::new();
     // What a wanted update needs from another one is wanted with it.
-    let needed: BTreeSet<&UpdateId> = context
-        .items
-        .values()
-        .filter(|item| context.is_wanted(item))
-        .flat_map(|item| stock.closure(item))
-        .collect();
-    for item in needed.iter().filter_map(|id| context.items.get(*id)) {
+    let mut needed = Set::new();
+    for item in context.items.iter().filter(|item| context.is_wanted(item)) {
+        needed.extend(stock.closure(item).iter());
+    }
+    for item in batch::members(context, &needed) {
         if !context.is_available(item) {
             continue;
         }
-        wanted.extend(super::content::parts(context, item).files.into_keys());
-        if let Some(Content::Missing(missing)) = stock.content.get(item.id) {
+        wanted.extend(stock.parts(context, item).files.iter().map(|file| file.sha256));
+        if let Some(Content::Missing(missing)) = stock.content(item.index) {
             files.extend(missing.fetch.iter().cloned());
         }
     }

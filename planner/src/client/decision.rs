@@ -12,6 +12,7 @@ use patchtide_model::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    context::Words,
     notices::{Notice, Offer, Scheduled},
     view::Locality,
 };
@@ -432,6 +433,11 @@ impl Gate {
         self.object = object.into();
         field.clone_into(&mut self.field);
         self
+    }
+
+    /// The same gate, set by `field` of an object, when somebody reads that.
+    pub(super) fn set_by(self, words: Words, object: impl FnOnce() -> String, field: &str) -> Self {
+        if words.0 { self.by(object(), field) } else { self }
     }
 
     /// The same gate, held by that.

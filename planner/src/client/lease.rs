@@ -5,7 +5,7 @@ use patchtide_model::state::{Detection, SCAN_PATIENCE, UpdateEnforcement};
 
 use super::{
     content,
-    context::{Context, Item},
+    context::{Context, Item, say},
     decide::{Machine, recovery_retry},
     decision::{Action, Gate, GateKind, GateStatus, Lease, Opens},
     limits,
@@ -26,13 +26,16 @@ pub(super) fn of_update(
     match state {
         E::Installing | E::Started => {
             if let Some(by) = run_ends() {
-                return Lease::until(by, "reported as failed with RUN-TIME; dpkg is not killed");
+                return Lease::until(
+                    by,
+                    say!(context, "reported as failed with RUN-TIME; dpkg is not killed"),
+                );
             }
             if state == E::Started {
                 return Lease::rolling(
                     now,
                     SCAN_PATIENCE,
-                    "the batch starts after its scan, or waits for the scan's retry",
+                    say!(context, "the batch starts after its scan, or waits for the scan's retry"),
                 );
             }
         }
@@ -43,18 +46,18 @@ pub(super) fn of_update(
             return Lease::rolling(
                 now,
                 span,
-                "looked at again; a source that gives less than 1 KiB/s is given up before",
+                say!(context, "looked at again; a source that gives less than 1 KiB/s is given up before"),
             );
         }
         E::WaitingForAnother => {
             if let Some(by) = run_ends() {
                 return Lease::until(
                     by,
-                    "the batch that runs is reported as failed, and this is decided anew",
+                    say!(context, "the batch that runs is reported as failed, and this is decided anew"),
                 );
             }
             if let Some(by) = view.recovery.as_ref().and_then(recovery_retry).filter(|by| *by > now) {
-                return Lease::until(by, "dpkg is recovered once more");
+                return Lease::until(by, say!(context, "dpkg is recovered once more"));
             }
         }
         _ => {}
@@ -73,15 +76,21 @@ pub(super) fn of_update(
             || item.detection == Detection::Required
                 && waits.is_some_and(|gate| gate.kind == GateKind::Restart))
     {
-        return Lease::until(at, "the machine restarts");
+        return Lease::until(at, say!(context, "the machine restarts"));
     }
     match waits.map(|gate| (&gate.status, gate.kind)) {
-        Some((GateStatus::Closed(Opens::At(by)), kind)) if *by > now => Lease::until(*by, opened(kind)),
+        Some((GateStatus::Closed(Opens::At(by)), kind)) if *by > now => {
+            Lease::until(*by, say!(context, "{}", opened(kind)))
+        }
         // Ends with what goes before it, which has a lease of its own.
         Some((GateStatus::Closed(Opens::OnEvent), GateKind::Hold | GateKind::Restart))
             if matches!(state, E::PendingInstallation | E::WaitingForAnother | E::RestartRequiredBefore) =>
         {
-            Lease::rolling(now, limits::LEAST_PATIENCE, "looked at again, and told what goes before it")
+            Lease::rolling(
+                now,
+                limits::LEAST_PATIENCE,
+                say!(context, "looked at again, and told what goes before it"),
+            )
         }
         _ => at_the_evaluation(context, machine),
     }
@@ -101,7 +110,10 @@ const fn opened(kind: GateKind) -> &'static str {
 fn at_the_evaluation(context: &Context<'_>, machine: &Machine<'_>) -> Lease {
     let by = machine.scans.evaluation;
     if by > context.now {
-        return Lease::until(by, "everything is scanned and decided anew at the re-evaluation");
+        return Lease::until(
+            by,
+            say!(context, "everything is scanned and decided anew at the re-evaluation"),
+        );
     }
     of_detection(context, machine)
 }
@@ -111,11 +123,11 @@ pub(super) fn of_detection(context: &Context<'_>, machine: &Machine<'_>) -> Leas
     let (view, now) = (context.view, context.now);
     let recovery = view.recovery.as_ref().and_then(recovery_retry);
     match machine.scans.retry_at.max(recovery).filter(|by| *by > now) {
-        Some(by) => Lease::until(by, "the scan that tells what is installed is tried again"),
+        Some(by) => Lease::until(by, say!(context, "the scan that tells what is installed is tried again")),
         None => Lease::rolling(
             now,
             SCAN_PATIENCE,
-            "the scan that runs or is due has ended, or is given up and tried again",
+            say!(context, "the scan that runs or is due has ended, or is given up and tried again"),
         ),
     }
 }

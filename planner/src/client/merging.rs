@@ -151,9 +151,13 @@ pub(super) fn all_allow<'b, 'a: 'b>(
     reaches: impl Iterator<Item = &'b Reach<'a>>,
     allows: impl Fn(&DeploymentSettings) -> bool,
 ) -> Say<'b, 'a> {
-    let (allowing, refusing): (Vec<_>, Vec<_>) = reaches.partition(|reach| allows(&reach.policy.settings));
-    match (allowing.first(), refusing.first()) {
-        (against, Some(by)) => Say::Refused { by, against: against.copied() },
+    let (mut allowing, mut refusing) = (None, None);
+    for reach in reaches {
+        let first = if allows(&reach.policy.settings) { &mut allowing } else { &mut refusing };
+        first.get_or_insert(reach);
+    }
+    match (allowing, refusing) {
+        (against, Some(by)) => Say::Refused { by, against },
         (Some(first), None) => Say::Allowed(first),
         (None, None) => Say::Nobody,
     }
@@ -180,9 +184,12 @@ impl<'a> Context<'a> {
     }
 
     /// Whether a restart because of these updates may happen outside windows now.
-    pub(super) fn restart_outside<'b>(&'b self, items: &[&'b Item<'a>]) -> Say<'b, 'a> {
-        let started = items.iter().flat_map(|item| self.started(item, self.now)).collect::<Vec<_>>();
-        all_allow(started.into_iter(), |settings| settings.restart_outside_windows)
+    pub(super) fn restart_outside<'b>(&'b self, items: impl Iterator<Item = &'b Item<'a>>) -> Say<'b, 'a>
+    where
+        'a: 'b,
+    {
+        let started = items.flat_map(|item| self.started(item, self.now));
+        all_allow(started, |settings| settings.restart_outside_windows)
     }
 }
 

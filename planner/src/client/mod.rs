@@ -13,6 +13,7 @@ mod content;
 mod context;
 mod decide;
 mod decision;
+mod earliest;
 mod gates;
 mod largest;
 mod lease;
@@ -20,7 +21,9 @@ pub mod limits;
 pub(crate) mod merged;
 pub mod merging;
 mod notices;
+pub(crate) mod outcome;
 mod people;
+pub(crate) mod prepared;
 pub(crate) mod rebuilt;
 mod restart_notices;
 mod restarts;
@@ -33,7 +36,9 @@ mod view;
 
 pub use asked::{Postponed, Refusal, ask_install, ask_restart, postpone, set_schedule};
 pub use books::{Books, DeploymentEntry, Entry, Said};
+pub(crate) use context::Words;
 pub use decide::decide;
+pub(crate) use decide::outcome;
 pub use decision::{
     Action, Decision, DeploymentVerdict, Event, Fetch, Gate, GateKind, GateStatus, Holder, InstallBatch,
     Lease, Opens, ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     UpdateId,
     people::{Display, PeopleSettings},
@@ -15,8 +15,9 @@ use super::{
     content::Content,
     context::{Context, Item},
     decide::Machine,
-    decision::Decision,
+    earliest::Earliest,
     limits,
+    outcome::Outcome,
     people::Told,
     restart_notices,
 };
@@ -143,18 +144,16 @@ pub(super) fn next_reminder(settings: &PeopleSettings, last: Timestamp, end: Tim
 }
 
 /// Fills in what concerns people.
-pub(super) fn people(context: &Context<'_>, machine: &Machine<'_>, zone: &TimeZone, decision: &mut Decision) {
-    let mut times = Vec::new();
-    decision.offers = offers(context, machine);
-    decision.scheduled = scheduled(context, zone, &decision.offers, &mut times);
-    let mut notices = Vec::new();
-    notices.extend(batch(context));
-    notices.extend(updates(context, machine, &decision.offers, &mut times));
-    notices.extend(restart_notices::restart(context, machine, &mut times));
-    decision.notices = notices;
+pub(super) fn people(context: &Context<'_>, machine: &Machine<'_>, outcome: &mut Outcome) {
+    let mut times = Earliest::after(context.now);
+    outcome.offers = offers(context, machine);
+    outcome.scheduled = scheduled(context, &outcome.offers, &mut times);
+    outcome.notices.extend(batch(context));
+    outcome.notices.extend(updates(context, machine, &outcome.offers, &mut times));
+    outcome.notices.extend(restart_notices::restart(context, machine, &mut times));
     times.extend(context.view.people.postponed);
-    times.extend(decision.next_wake);
-    decision.next_wake = times.into_iter().filter(|at| *at > context.now).min();
+    times.extend(outcome.next_wake);
+    outcome.next_wake = times.first;
 }
 
 /// How much people see of an update.
@@ -164,46 +163,46 @@ pub(super) fn display(context: &Context<'_>, item: &Item<'_>) -> Display {
 }
 
 /// The same of several updates.
-pub(super) fn display_of<'a>(context: &Context<'_>, ids: impl Iterator<Item = &'a UpdateId>) -> Display {
-    let items = ids.filter_map(|id| context.items.get(id));
+pub(super) fn display_of<'b, 'a: 'b>(
+    context: &'b Context<'a>,
+    items: impl Iterator<Item = &'b Item<'a>>,
+) -> Display {
     items.map(|item| display(context, item)).min().unwrap_or(Display::Hidden)
 }
 
-fn offers(context: &Context<'_>, machine: &Machine<'_>) -> BTreeMap<UpdateId, Offer> {
+/// With the positions of the updates.
+type Offers = [(usize, Offer)];
+
+fn offers(context: &Context<'_>, machine: &Machine<'_>) -> Vec<(usize, Offer)> {
     let running = context.view.running.install.as_ref();
     context
-        .items
-        .values()
-        .filter(|item| item.detection == Detection::Required && item.covered_by.is_none())
+        .required()
+        .filter(|item| item.covered_by.is_none())
         .filter(|item| context.is_available(item))
         .filter(|item| !running.is_some_and(|run| run.batch.updates.contains_key(item.id)))
         .map(|item| {
-            let reach = || context.active(item).filter(|reach| reach.is_available(context.now));
+            let reach = || context.available(item);
             let offer = Offer {
                 display: display(context, item),
                 deadline: reach().filter_map(|reach| reach.deadline).min(),
                 start: reach().filter_map(|reach| reach.start).min(),
-                ready: machine.stock.content.get(item.id).is_some_and(Content::is_ready),
+                ready: machine.stock.is_ready(item.index),
                 requested: context.view.requested.contains(item.id),
             };
-            (item.id.clone(), offer)
+            (item.index, offer)
         })
         .collect()
 }
 
 /// The schedule, when its time has come: mandatory updates that people see count as asked for. Staged ones stay unseen.
-fn scheduled(
-    context: &Context<'_>,
-    zone: &TimeZone,
-    offers: &BTreeMap<UpdateId, Offer>,
-    times: &mut Vec<Timestamp>,
-) -> Option<Scheduled> {
+fn scheduled(context: &Context<'_>, offers: &Offers, times: &mut Earliest) -> Option<Scheduled> {
+    let zone = &context.prepared.common.zone;
     let people = &context.view.people;
     let (schedule, since) = people.schedule(context.body.settings.people.user_schedule.as_ref())?;
     let wanted = |offer: &&Offer| {
         offer.display.speaks() && !offer.requested && offer.start.is_some_and(|start| start > context.now)
     };
-    if offers.values().any(|offer| wanted(&offer)) {
+    if offers.iter().any(|(_, offer)| wanted(&offer)) {
         times.extend(schedule.next(context.now, zone));
     }
     let at = schedule.last(context.now, zone)?;
@@ -214,8 +213,8 @@ fn scheduled(
         return None;
     }
     let free = people.postponed(context.now).is_none();
-    let updates =
-        offers.iter().filter(|(_, offer)| free && wanted(offer)).map(|(id, _)| id.clone()).collect();
+    let updates = offers.iter().filter(|(_, offer)| free && wanted(&offer));
+    let updates = updates.filter_map(|(index, _)| Some(context.at(*index)?.id.clone())).collect();
     Some(Scheduled { at, updates })
 }
 
@@ -223,7 +222,7 @@ fn scheduled(
 fn batch(context: &Context<'_>) -> Option<Notice> {
     let view = context.view;
     let batch = view.people.batch.as_ref()?;
-    let display = display_of(context, batch.updates.iter());
+    let display = display_of(context, batch.updates.iter().filter_map(|id| context.named(id)));
     if view.running.install.is_some() {
         let kind = NoticeKind::Begun { updates: batch.updates.clone() };
         return (!batch.begun && display.speaks()).then(|| Notice {
@@ -252,49 +251,51 @@ fn batch(context: &Context<'_>) -> Option<Notice> {
 fn updates(
     context: &Context<'_>,
     machine: &Machine<'_>,
-    offers: &BTreeMap<UpdateId, Offer>,
-    times: &mut Vec<Timestamp>,
+    offers: &Offers,
+    times: &mut Earliest,
 ) -> Option<Notice> {
     let people = &context.view.people;
-    let shown: BTreeMap<&UpdateId, (&Offer, Told)> = offers
+    let shown: Vec<(&UpdateId, &Offer, Told)> = offers
         .iter()
-        .filter(|(id, offer)| offer.display.speaks() && !machine.chosen.contains(id))
-        .filter_map(|(id, offer)| {
+        .filter(|(index, offer)| offer.display.speaks() && !machine.chosen.contains(index))
+        .filter_map(|(index, offer)| {
+            let item = context.at(*index)?;
             let told = match offer.start {
                 None => Told::Offered,
-                Some(_) if offer.ready && !waits_for_others(context, machine, id, times) => Told::Downloaded,
+                Some(_) if offer.ready && !waits_for_others(context, machine, item, times) => {
+                    Told::Downloaded
+                }
                 Some(_) => return None,
             };
-            Some((id, (offer, told)))
+            Some((item.id, offer, told))
         })
         .collect();
     let new: BTreeMap<UpdateId, Told> = shown
         .iter()
-        .filter(|(id, (_, told))| people.told.get(**id).is_none_or(|known| known < told))
-        .map(|(id, (_, told))| ((*id).clone(), *told))
+        .filter(|(id, _, told)| people.told.get(*id).is_none_or(|known| known < told))
+        .map(|(id, _, told)| ((*id).clone(), *told))
         .collect();
     if !new.is_empty() {
-        let start = shown.values().filter_map(|(offer, _)| offer.start).min();
+        let start = shown.iter().filter_map(|(_, offer, _)| offer.start).min();
         let names: Vec<String> = new.iter().map(|(id, told)| format!("{id} {told:?}")).collect();
         let id = format!("updates/{}", patchtide_model::Digest::of(names.join("\n").as_bytes()));
-        let display = shown.values().map(|(offer, _)| offer.display).min().unwrap_or(Display::Balloon);
-        let all = shown.keys().map(|id| (*id).clone()).collect();
+        let display = shown.iter().map(|(_, offer, _)| offer.display).min().unwrap_or(Display::Balloon);
+        let all = shown.iter().map(|(id, ..)| (*id).clone()).collect();
         return Some(Notice { id, display, kind: NoticeKind::Updates { new, all, start } });
     }
-    let waiting: BTreeMap<&UpdateId, &Offer> = shown
-        .iter()
-        .filter(|(_, (offer, _))| offer.start.is_some_and(|start| start > context.now) && !offer.requested)
-        .map(|(id, (offer, _))| (*id, *offer))
-        .collect();
-    let start = waiting.values().filter_map(|offer| offer.start).min()?;
-    let display = waiting.values().map(|offer| offer.display).min()?;
+    let waiting = || {
+        let later = |offer: &Offer| offer.start.is_some_and(|start| start > context.now);
+        shown.iter().filter(move |(_, offer, _)| later(offer) && !offer.requested)
+    };
+    let start = waiting().filter_map(|(_, offer, _)| offer.start).min()?;
+    let display = waiting().map(|(_, offer, _)| offer.display).min()?;
     let due = next_reminder(&context.body.settings.people, people.reminded?, start)?;
     let due = people.postponed.map_or(due, |until| due.max(until));
     if due > context.now {
         times.push(due);
         return None;
     }
-    let updates = waiting.keys().map(|id| (*id).clone()).collect();
+    let updates = waiting().map(|(id, ..)| (*id).clone()).collect();
     let kind = NoticeKind::Reminder { updates, start };
     Some(Notice { id: format!("reminder/{due}"), display, kind })
 }
@@ -304,13 +305,12 @@ fn updates(
 fn waits_for_others(
     context: &Context<'_>,
     machine: &Machine<'_>,
-    id: &UpdateId,
-    times: &mut Vec<Timestamp>,
+    item: &Item<'_>,
+    times: &mut Earliest,
 ) -> bool {
-    let Some(item) = context.items.get(id) else { return false };
     let coming = |other: &Item<'_>| {
         context.is_wanted(other)
-            && match machine.stock.content.get(other.id) {
+            && match machine.stock.content(other.index) {
                 Some(Content::Missing(missing)) => missing.is_under_way() || missing.awaited > 0,
                 Some(Content::Unapproved(_)) => context
                     .view
@@ -320,10 +320,9 @@ fn waits_for_others(
                 _ => false,
             }
     };
-    let deployments = || context.active(item).filter(|reach| reach.is_available(context.now));
-    let complete = deployments().any(|reach| {
-        let fellows = reach.policy.updates.iter().filter_map(|id| context.items.get(id));
-        reach.policy.settings.display().speaks() && !fellows.into_iter().any(coming)
+    let complete = context.available(item).any(|reach| {
+        let mut fellows = reach.members.iter().filter_map(|index| context.at(*index));
+        reach.policy.settings.display().speaks() && !fellows.any(coming)
     });
     let last = context.start(item).checked_sub(HOUR).unwrap_or(Timestamp::MIN);
     if !complete {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     decision::Decision,
-    notices::{NoticeKind, Stage},
+    notices::{Notice, NoticeKind, Scheduled, Stage},
     view::ClientView,
 };
 
@@ -118,14 +118,23 @@ impl ClientView {
     /// The notices of `decision` were given and its schedule was carried out. True when that changed something: then decide
     /// again.
     pub fn told(&mut self, decision: &Decision, now: Timestamp) -> bool {
-        for notice in &decision.notices {
+        self.heard(&decision.notices, decision.scheduled.as_ref(), now)
+    }
+
+    pub(crate) fn heard(
+        &mut self,
+        notices: &[Notice],
+        scheduled: Option<&Scheduled>,
+        now: Timestamp,
+    ) -> bool {
+        for notice in notices {
             self.note(&notice.kind, now);
         }
-        if let Some(scheduled) = &decision.scheduled {
+        if let Some(scheduled) = scheduled {
             self.people.scheduled = Some(scheduled.at);
             self.requested.extend(scheduled.updates.iter().cloned());
         }
-        !decision.notices.is_empty() || decision.scheduled.is_some()
+        !notices.is_empty() || scheduled.is_some()
     }
 
     fn note(&mut self, kind: &NoticeKind, now: Timestamp) {

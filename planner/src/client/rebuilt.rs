@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use super::{
     Action, Attempt, ClientView, ContentProblem, Decision, Detected, GateKind, GateStatus, InstallBatch,
-    InstalledRecord, Locality, LockFact, Opens, RestartReason, RunningInstall, context::Context, decide,
-    limits,
+    InstalledRecord, Locality, LockFact, Opens, RestartReason, RunningInstall,
+    context::{Context, Words},
+    decide, limits,
+    prepared::Prepared,
 };
 use crate::snapshot::{ClientReport, UpdateReport};
 
@@ -178,10 +180,11 @@ fn running(view: &mut ClientView, policy: &Policy, report: &ClientReport, now: T
 
 /// Failed attempts, of what is offered now: the client leaves them alone for as long.
 fn failed(view: &mut ClientView, known: &Known<'_>, report: &ClientReport) {
-    let context = Context::new(known.policy, view, known.now, known.zone);
+    let prepared = Prepared::new(known.policy, known.zone);
+    let context = Context::new(known.policy, &prepared, view, known.now, Words::NONE);
     let attempts: Vec<(UpdateId, Attempt)> = context
         .items
-        .values()
+        .iter()
         .filter_map(|item| {
             let said = report.updates.get(item.id)?;
             (said.enforcement == Some(E::InstallFailed)).then(|| {

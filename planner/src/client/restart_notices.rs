@@ -8,16 +8,13 @@ use super::{
     context::Context,
     decide::Machine,
     decision::{Action, GateStatus, Opens},
+    earliest::Earliest,
     notices::{Notice, NoticeKind, Stage, display_of, next_reminder},
     restarts::Restart,
 };
 
 /// The notice that is due now, if one is.
-pub(super) fn restart(
-    context: &Context<'_>,
-    machine: &Machine<'_>,
-    times: &mut Vec<Timestamp>,
-) -> Option<Notice> {
+pub(super) fn restart(context: &Context<'_>, machine: &Machine<'_>, times: &mut Earliest) -> Option<Notice> {
     let told = context.view.people.restart.as_ref();
     // Who heard of a restart hears also that it does not come.
     let called_off = || {
@@ -27,7 +24,11 @@ pub(super) fn restart(
     };
     let Some(restart) = &machine.restart else { return called_off() };
     let asked = context.view.people.restart_asked(context.now).is_some();
-    let display = if asked { Display::Full } else { display_of(context, restart.causes.iter().copied()) };
+    let display = if asked {
+        Display::Full
+    } else {
+        display_of(context, restart.causes.iter().filter_map(|cause| context.at(cause.index)))
+    };
     if !display.speaks() {
         return called_off();
     }
@@ -49,7 +50,7 @@ fn counts(
     display: Display,
     at: Timestamp,
     forced: bool,
-    times: &mut Vec<Timestamp>,
+    times: &mut Earliest,
 ) -> Option<Notice> {
     let (people, now) = (&context.view.people, context.now);
     let settings = &context.body.settings.people;
@@ -87,7 +88,7 @@ fn waits(
     context: &Context<'_>,
     restart: &Restart<'_>,
     display: Display,
-    times: &mut Vec<Timestamp>,
+    times: &mut Earliest,
 ) -> Option<Notice> {
     if restart.passing {
         return None;

@@ -7,8 +7,8 @@ use patchtide_model::{
 };
 
 use super::{
-    context::{Context, Item, Reach},
-    decision::{Action, Event, Gate, GateKind, GateStatus, Holder, Opens},
+    context::{Context, Item, Reach, say},
+    decision::{Action, Event, Gate, GateKind, Holder, Opens},
     merging::Say,
     view::{RestartReason, StaleReason},
 };
@@ -16,7 +16,7 @@ use super::{
 /// A restart that is needed.
 pub(super) struct Restart<'a> {
     /// Updates that call for it.
-    pub causes: Vec<&'a patchtide_model::UpdateId>,
+    pub causes: Vec<Cause<'a>>,
     /// Whether and when it may happen.
     pub gate: Gate,
     /// To be named as action.
@@ -35,12 +35,18 @@ impl Restart<'_> {
     }
 
     /// It waits for this many updates that still fit before it.
-    pub(super) fn put_off(&mut self, updates: usize) {
+    pub(super) fn put_off(&mut self, context: &Context<'_>, updates: usize) {
         (self.action, self.passing) = (None, true);
-        let reason = "the next update fits before it: one restart for all";
+        let reason = say!(context, "the next update fits before it: one restart for all");
         self.gate = Gate::waiting(GateKind::Restart, Event::TransactionEnds, reason)
             .held_by(Holder::Batch { updates });
     }
+}
+
+/// An update that calls for a restart.
+pub(super) struct Cause<'a> {
+    pub index: usize,
+    pub id: &'a patchtide_model::UpdateId,
 }
 
 /// Whether an update installed in this boot asks for a restart.
@@ -57,12 +63,12 @@ pub(super) fn calls_for_restart(context: &Context<'_>, item: &Item<'_>) -> bool 
 
 pub(super) fn restart<'a>(context: &Context<'a>) -> Option<Restart<'a>> {
     let items: Vec<&Item<'a>> =
-        context.items.values().filter(|item| calls_for_restart(context, item)).collect();
+        context.items.iter().filter(|item| calls_for_restart(context, item)).collect();
     let asked = context.view.people.restart_asked(context.now);
     if items.is_empty() && (asked.is_none() || context.view.restart_reasons.is_empty()) {
         return None;
     }
-    let causes = items.iter().map(|item| item.id).collect();
+    let causes = items.iter().map(|item| Cause { index: item.index, id: item.id }).collect();
     let permission = permission(context, &items, asked.is_some());
     let (gate, passing) = (permission.gate, permission.passing);
     if !gate.is_open() {
@@ -71,15 +77,16 @@ pub(super) fn restart<'a>(context: &Context<'a>) -> Option<Restart<'a>> {
     // What was announced stays announced, also when the agent started anew in between.
     let told = context.view.people.restart.as_ref().and_then(|told| told.at);
     let announced = context.view.running.restart_at.or(told.filter(|at| *at > context.now));
-    let counted = || context.now.checked_add(context.countdown(&items)).ok();
+    let counted = || context.now.checked_add(context.countdown(items.iter().copied())).ok();
     if asked.is_none()
         && let Some(reach) = left_to_people(context, &items)
     {
         // The countdown that was shown to its end does not begin again.
         let at = told.or_else(counted)?;
         let field = "spec.settings.restart.enforcement";
-        let reason = "a countdown is shown, and the restart is left to people";
-        let gate = waiting(Event::Restart, reach.object(), field, reason);
+        let reason = say!(context, "a countdown is shown, and the restart is left to people");
+        let gate = waiting(Event::Restart, reason);
+        let gate = gate.set_by(context.words, || reach.object(), field);
         return Some(Restart { causes, gate, action: None, left: Some(at), passing });
     }
     let at = match asked {
@@ -108,25 +115,21 @@ fn words(reason: &RestartReason) -> String {
     }
 }
 
-fn gate(status: GateStatus, object: String, field: &str, reason: String) -> Gate {
-    Gate::new(GateKind::Restart, status, reason).by(object, field)
+fn open(reason: String) -> Gate {
+    Gate::open(GateKind::Restart, reason)
 }
 
-fn open(object: String, field: &str, reason: &str) -> Gate {
-    gate(GateStatus::Open, object, field, reason.to_owned())
+fn closed(opens: Opens, reason: String) -> Gate {
+    Gate::closed(GateKind::Restart, opens, reason)
 }
 
-fn closed(opens: Opens, object: String, field: &str, reason: String) -> Gate {
-    gate(GateStatus::Closed(opens), object, field, reason)
-}
-
-fn waiting(event: Event, object: String, field: &str, reason: &str) -> Gate {
-    Gate::waiting(GateKind::Restart, event, reason).by(object, field)
+fn waiting(event: Event, reason: String) -> Gate {
+    Gate::waiting(GateKind::Restart, event, reason)
 }
 
 /// Time between a person's word and the restart.
 fn warning<'a>(context: &Context<'a>, items: &[&Item<'a>]) -> SignedDuration {
-    context.body.settings.people.final_warning.min(context.countdown(items))
+    context.body.settings.people.final_warning.min(context.countdown(items.iter().copied()))
 }
 
 /// The deployment that leaves the restart to people. One is enough, as with suppression.
@@ -158,18 +161,22 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Pe
         context.suppresses_restart(reach) && !reach.policy.settings.restart_left_to_people
     };
     if !asked && let Some(reach) = all.iter().find(suppresses) {
-        let field = if view.workstation { "suppressWorkstations" } else { "suppressServers" };
-        return Permission::from(waiting(
-            Event::Restart,
-            reach.object(),
-            &format!("spec.settings.restart.{field}"),
-            "restarts of this kind of machine are suppressed: it stays pending until somebody restarts the machine",
-        ));
+        let field = if view.workstation {
+            "spec.settings.restart.suppressWorkstations"
+        } else {
+            "spec.settings.restart.suppressServers"
+        };
+        let reason = say!(
+            context,
+            "restarts of this kind of machine are suppressed: it stays pending until somebody restarts the machine"
+        );
+        let gate = waiting(Event::Restart, reason);
+        return Permission::from(gate.set_by(context.words, || reach.object(), field));
     }
     let active: Vec<&&Reach<'_>> = all.iter().filter(|reach| !reach.policy.suspend).collect();
     if let Some(first) = all.first().filter(|_| active.is_empty()) {
-        let reason = "the deployment is suspended";
-        return Permission::from(waiting(Event::Policy, first.object(), "spec.suspend", reason));
+        let gate = waiting(Event::Policy, say!(context, "the deployment is suspended"));
+        return Permission::from(gate.set_by(context.words, || first.object(), "spec.suspend"));
     }
     if let Some(gate) = machine(context) {
         return Permission { gate, passing: true };
@@ -179,21 +186,22 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Pe
     }
     let start = active.iter().filter_map(|reach| reach.start).min();
     if start.is_none_or(|start| start > now) {
-        let object = active.first().map(|reach| reach.object()).unwrap_or_default();
-        let reason = "installed before the deadline: the restart is left to people until then";
-        let field = "spec.settings.deadline";
-        return Permission::from(match start {
-            Some(start) => closed(Opens::At(start), object, field, reason.to_owned()),
-            None => waiting(Event::Restart, object, field, reason),
-        });
+        let reason = say!(context, "installed before the deadline: the restart is left to people until then");
+        let gate = match start {
+            Some(start) => closed(Opens::At(start), reason),
+            None => waiting(Event::Restart, reason),
+        };
+        let object = || active.first().map(|reach| reach.object()).unwrap_or_default();
+        return Permission::from(gate.set_by(context.words, object, "spec.settings.deadline"));
     }
-    Permission::from(match context.restart_outside(items) {
+    Permission::from(match context.restart_outside(items.iter().copied()) {
         Say::Allowed(reach) => {
-            open(reach.object(), "spec.settings.restart.outsideWindows", "needs no window")
+            let gate = open(say!(context, "needs no window"));
+            gate.set_by(context.words, || reach.object(), "spec.settings.restart.outsideWindows")
         }
         Say::Refused { by, against: Some(against) } => {
             let mut gate = in_window(context, items, asked);
-            if !gate.is_open() {
+            if !gate.is_open() && context.words.0 {
                 let keeps =
                     format!("; {} keeps it to windows, though {} does not", by.object(), against.object());
                 gate.reason.push_str(&keeps);
@@ -208,19 +216,21 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Pe
 fn machine(context: &Context<'_>) -> Option<Gate> {
     let view = context.view;
     if let Some((doubt, until)) = super::batch::clock_doubt(context) {
-        let reason = format!("CLOCK-UNTRUSTED: {doubt}");
+        let reason = say!(context, "CLOCK-UNTRUSTED: {doubt}");
         return Some(match until {
-            Some(at) => closed(Opens::At(at), String::new(), "", reason),
-            None => waiting(Event::Contact, String::new(), "", &reason),
+            Some(at) => closed(Opens::At(at), reason),
+            None => waiting(Event::Contact, reason),
         });
     }
     if view.running.install.is_some() || view.running.recovery {
-        let reason = "a transaction runs; dpkg is never killed";
-        return Some(waiting(Event::TransactionEnds, String::new(), "", reason));
+        return Some(waiting(
+            Event::TransactionEnds,
+            say!(context, "a transaction runs; dpkg is never killed"),
+        ));
     }
     let undetected = matches!(view.scan.stale, Some(StaleReason::Installed | StaleReason::Recovered));
     if undetected && view.scan.failure.as_ref().is_none_or(|failure| failure.count < 3) {
-        return Some(waiting(Event::Scan, String::new(), "", "what was installed is detected again first"));
+        return Some(waiting(Event::Scan, say!(context, "what was installed is detected again first")));
     }
     None
 }
@@ -229,7 +239,7 @@ fn machine(context: &Context<'_>) -> Option<Gate> {
 fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Gate {
     let (view, now) = (context.view, context.now);
     if context.restarts.is_free() {
-        return open(String::new(), "", "no maintenance window selects this client");
+        return open(say!(context, "no maintenance window selects this client"));
     }
     let name = |at: Timestamp| {
         context
@@ -245,28 +255,27 @@ fn in_window<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Gat
     let turnaround = context.body.settings.restart_turnaround;
     let need = view.running.restart_at.map_or_else(
         || {
-            let countdown = if asked { warning(context, items) } else { context.countdown(items) };
+            let countdown =
+                if asked { warning(context, items) } else { context.countdown(items.iter().copied()) };
             countdown.saturating_add(turnaround)
         },
         |at| at.duration_since(now).max(SignedDuration::ZERO).saturating_add(turnaround),
     );
+    let by = |gate: Gate, at: Timestamp, field: &str| gate.set_by(context.words, || name(at), field);
     match context.restarts.next_opening(now, need) {
-        NextOpening::Now { .. } => open(name(now), "spec", "the window is open and long enough"),
-        NextOpening::At(span) => closed(
-            Opens::At(span.start),
-            name(span.start),
-            "spec.recurrence",
-            if context.restarts.is_open(now) == Openness::Closed {
-                format!("restarts wait for the window that opens {}", span.start)
+        NextOpening::Now { .. } => by(open(say!(context, "the window is open and long enough")), now, "spec"),
+        NextOpening::At(span) => {
+            let start = span.start;
+            let reason = if context.restarts.is_open(now) == Openness::Closed {
+                say!(context, "restarts wait for the window that opens {start}")
             } else {
-                format!("{need:#} do not fit into what is left of the window; the next opens {}", span.start)
-            },
-        ),
-        NextOpening::Never { longest, .. } => closed(
-            Opens::Never { longest },
-            name(now),
-            "spec.duration",
-            format!("no window is ever open for the {need:#} that a restart takes"),
-        ),
+                say!(context, "{need:#} do not fit into what is left of the window; the next opens {start}")
+            };
+            by(closed(Opens::At(start), reason), start, "spec.recurrence")
+        }
+        NextOpening::Never { longest, .. } => {
+            let reason = say!(context, "no window is ever open for the {need:#} that a restart takes");
+            by(closed(Opens::Never { longest }, reason), now, "spec.duration")
+        }
     }
 }

@@ -7,7 +7,6 @@ use super::{
     decision::{ScanKind, ScanPurpose, ScanRequest},
     limits,
 };
-use crate::times;
 
 /// Scans, as a decision sees them.
 pub(super) struct Scans {
@@ -26,17 +25,16 @@ pub(super) struct Scans {
 pub(super) fn scans(context: &Context<'_>) -> Scans {
     let (view, now, settings) = (context.view, context.now, &context.body.settings);
     let facts = &view.scan;
-    let due = |last: Option<Timestamp>, cycle: SignedDuration, purpose: &str| {
-        // Up to two hours and at most a tenth of the cycle apart, so that clients spread (domain.md 5.3).
-        let spread = SignedDuration::from_hours(2).min(cycle / 10);
-        let cycle = cycle.saturating_add(times::share(context.policy.client, purpose, spread));
+    let due = |last: Option<Timestamp>, cycle: SignedDuration, share: SignedDuration| {
+        let cycle = cycle.saturating_add(share);
         last.map_or(now, |last| last.checked_add(cycle).unwrap_or(Timestamp::MAX))
     };
-    let cycle = due(facts.last_cycle, settings.scan_cycle, "scan-cycle");
-    let evaluation = due(facts.last_evaluation, settings.reevaluation_cycle, "evaluation-cycle");
+    let cycle = due(facts.last_cycle, settings.scan_cycle, context.prepared.scan_share);
+    let evaluation =
+        due(facts.last_evaluation, settings.reevaluation_cycle, context.prepared.evaluation_share);
     let uncovered =
         context.body.lines.iter().any(|line| facts.covered.get(&line.line) != Some(&line.catalogue_version));
-    let unknown = context.body.updates.keys().any(|id| !view.detected.contains_key(id));
+    let unknown = context.items.iter().any(|item| item.found.is_none());
 
     let purpose = if facts.last.is_none() {
         Some(ScanPurpose::First)

@@ -5,20 +5,15 @@
 //! time and what a restart takes, whether it needed that or not. What fits is then known before the window opens, and
 //! stays true however fast the installers are: of four updates of 20 minutes three go in two hours (120 / 35).
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
-use patchtide_model::UpdateId;
 
 use super::{
     batch::{self, Fit},
-    context::{Context, Item},
+    context::{Context, Item, Set},
 };
 
-type Set<'a> = BTreeSet<&'a UpdateId>;
-
 /// Whether the installers of `set` run one by one: one member that does is enough.
-pub(super) fn is_one<'a>(context: &Context<'a>, set: &Set<'a>) -> bool {
+pub(super) fn is_one(context: &Context<'_>, set: &Set) -> bool {
     batch::members(context, set).any(|item| !item.policy.installer.is_apt())
 }
 
@@ -29,7 +24,7 @@ pub(super) fn room(context: &Context<'_>, until: Timestamp) -> SignedDuration {
     let Some(opening) = context.installs.openings(context.now).next() else { return real };
     let ran: Vec<(&Item<'_>, Timestamp)> = context
         .items
-        .values()
+        .iter()
         .filter(|item| !item.policy.installer.is_apt())
         .filter_map(|item| Some((item, context.view.installed.get(item.id)?.at)))
         .filter(|(_, at)| *at > opening.start && *at <= context.now)
@@ -46,19 +41,19 @@ pub(super) fn room(context: &Context<'_>, until: Timestamp) -> SignedDuration {
 }
 
 /// The order in which they go: shortest first, then by name.
-fn order<'a>(context: &Context<'a>, mut units: Vec<Set<'a>>) -> Vec<Set<'a>> {
+fn order(context: &Context<'_>, mut units: Vec<Set>) -> Vec<Set> {
     units.sort_by_cached_key(|unit| (Context::run_time(batch::members(context, unit)), unit.clone()));
     units
 }
 
 /// The next one, when one fits.
-pub(super) fn next<'a>(context: &Context<'a>, units: Vec<Set<'a>>) -> Option<Set<'a>> {
+pub(super) fn next(context: &Context<'_>, units: Vec<Set>) -> Option<Set> {
     order(context, units).into_iter().find(|unit| batch::fit(context, unit, context.now).is_now())
 }
 
 /// Whether an update that goes one by one fits behind all that go before it; `waiting` are the units that could go now,
 /// its own among them.
-pub(super) fn fit_in_turn<'a>(context: &Context<'a>, unit: &Set<'a>, waiting: Vec<Set<'a>>) -> Fit {
+pub(super) fn fit_in_turn(context: &Context<'_>, unit: &Set, waiting: Vec<Set>) -> Fit {
     let alone = batch::fit(context, unit, context.now);
     let Fit::Now { until: Some(until) } = alone else { return alone };
     let mut left = room(context, until);

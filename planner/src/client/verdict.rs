@@ -1,10 +1,10 @@
 //! States to report, leases and the next time to decide.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
-    Digest, UpdateId,
+    Digest,
     state::{
         ClosedSet as _, Compliance, DeploymentEnforcement, Detection, Evaluation, Failure, StateError,
         UpdateEnforcement,
@@ -16,58 +16,53 @@ use super::{
     content::Content,
     context::{Context, Item, Reach},
     decide::{Machine, recovery_retry},
-    decision::{Action, Decision, DeploymentVerdict, Gate, GateStatus, Opens, UpdateVerdict},
+    decision::{Action, DeploymentVerdict, Gate, GateStatus, Opens, UpdateVerdict},
+    earliest::Earliest,
     gates, lease, limits,
+    outcome::Outcome,
     restarts::calls_for_restart,
     view::RunningInstall,
 };
 
-pub(super) fn decision<'a>(
+pub(super) fn outcome<'a>(
     context: &Context<'a>,
     machine: &Machine<'a>,
     actions: Vec<Action>,
     wanted: BTreeSet<Digest>,
-) -> Decision {
-    let mut updates: BTreeMap<UpdateId, UpdateVerdict> = BTreeMap::new();
-    for item in context.items.values().filter(|item| item.covered_by.is_none()) {
-        updates.insert(item.id.clone(), update(context, machine, item));
-    }
+) -> Outcome {
+    let own = context.items.iter().map(|item| update(context, machine, item));
+    let mut updates: Vec<UpdateVerdict> = own.collect();
     // What comes with its successor goes through the same states.
-    for item in context.items.values() {
+    for item in &context.items {
         let Some(successor) = item.covered_by.and_then(|by| updates.get(by)) else { continue };
         let mut verdict = successor.clone();
         verdict.gates = gates::chain(context, machine, item);
         verdict.gates.extend(successor.gates.iter().skip(2).cloned());
-        updates.insert(item.id.clone(), verdict);
+        updates.get_mut(item.index).into_iter().for_each(|own| own.clone_from(&verdict));
     }
-    let deployments = context
-        .deployments
-        .iter()
-        .map(|reach| (reach.policy.uid.clone(), deployment(context, machine, reach, &updates)))
-        .collect();
+    let deployments =
+        context.deployments.iter().map(|reach| deployment(context, machine, reach, &updates)).collect();
     let mut gates: Vec<Gate> = machine.hold.iter().cloned().collect();
     gates.extend(machine.restart.as_ref().map(|restart| restart.gate.clone()));
-    let running = context.view.running.install.as_ref();
-    let mut decision = Decision {
+    let mut outcome = Outcome {
         actions,
         wanted,
         updates,
         deployments,
         machine: gates,
         repeating: repeats(context),
-        installing: running.map(|run| run.batch.updates.keys().cloned().collect()).unwrap_or_default(),
-        ..Decision::default()
+        ..Outcome::default()
     };
-    decision.next_wake = next_wake(context, machine, &decision);
+    outcome.next_wake = next_wake(context, machine, &outcome);
     // What only an event opens is looked at again when anything is, at the latest at the re-evaluation.
-    let looks = decision.next_wake.unwrap_or(machine.scans.evaluation);
-    let chains = decision.updates.values_mut().map(|verdict| &mut verdict.gates);
-    for gate in chains.chain(std::iter::once(&mut decision.machine)).flatten() {
+    let looks = outcome.next_wake.unwrap_or(machine.scans.evaluation);
+    let chains = outcome.updates.iter_mut().map(|verdict| &mut verdict.gates);
+    for gate in chains.chain(std::iter::once(&mut outcome.machine)).flatten() {
         if gate.status == GateStatus::Closed(Opens::OnEvent) {
             gate.looks = Some(looks);
         }
     }
-    decision
+    outcome
 }
 
 pub(super) fn overdue(run: &RunningInstall) -> Option<Timestamp> {
@@ -76,6 +71,15 @@ pub(super) fn overdue(run: &RunningInstall) -> Option<Timestamp> {
 }
 
 fn update<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> UpdateVerdict {
+    if item.covered_by.is_some() {
+        return UpdateVerdict {
+            detection: item.detection,
+            state: None,
+            error: None,
+            gates: Vec::new(),
+            lease: None,
+        };
+    }
     let gates = gates::chain(context, machine, item);
     let (state, error) = state(context, machine, item);
     let lease = match state {
@@ -162,9 +166,9 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     use UpdateEnforcement as E;
     let view = context.view;
     let plain = |state| (Some(state), None);
-    let stock = machine.stock.content.get(item.id);
+    let stock = machine.stock.content(item.index);
     let ready = stock.is_none_or(Content::is_ready);
-    if item.active.is_empty() {
+    if item.place.active.is_empty() {
         return if ready { plain(E::Downloaded) } else { (None, None) };
     }
     if !context.is_available(item) {
@@ -208,10 +212,7 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     match gates::fits(context, machine, item) {
         Fit::At(_) => return plain(E::WaitingForWindow),
         Fit::Never { longest } => {
-            let longest = longest.map_or_else(
-                || "none ever opens".to_owned(),
-                |span| format!("the longest is {:#}", span.length()),
-            );
+            let longest = gates::longest_in_words(longest);
             let text = format!(
                 "no maintenance window is long enough: {longest}; make a window longer, or allow installation outside windows"
             );
@@ -228,7 +229,7 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
     if running.install.is_some() || running.recovery || view.recovery.is_some() || locked {
         return plain(E::WaitingForAnother);
     }
-    if !machine.chosen.contains(item.id) {
+    if !machine.chosen.contains(&item.index) {
         return plain(E::PendingInstallation);
     }
     match view.scan.failure.as_ref().filter(|_| machine.scans.retry_at.is_some()) {
@@ -269,10 +270,10 @@ fn deployment<'a>(
     context: &Context<'a>,
     machine: &Machine<'a>,
     reach: &Reach<'a>,
-    updates: &BTreeMap<UpdateId, UpdateVerdict>,
+    updates: &[UpdateVerdict],
 ) -> DeploymentVerdict {
     let verdicts: Vec<&UpdateVerdict> =
-        reach.policy.updates.iter().filter_map(|id| updates.get(id)).collect();
+        reach.members.iter().filter_map(|index| updates.get(*index)).collect();
     let any = |detection| verdicts.iter().any(|verdict| verdict.detection == detection);
     let restarting = verdicts.iter().any(|verdict| verdict.state == Some(UpdateEnforcement::PendingRestart));
     let repeating = context.view.scan.stale.is_some();
@@ -346,43 +347,41 @@ fn deployment<'a>(
 }
 
 /// The earliest instant at which something can change by time alone, or a lease runs out.
-fn next_wake(context: &Context<'_>, machine: &Machine<'_>, decision: &Decision) -> Option<Timestamp> {
-    let gates = decision.machine.iter().chain(decision.updates.values().flat_map(|verdict| &verdict.gates));
+fn next_wake(context: &Context<'_>, machine: &Machine<'_>, outcome: &Outcome) -> Option<Timestamp> {
+    let gates = outcome.machine.iter().chain(outcome.updates.iter().flat_map(|verdict| &verdict.gates));
     let opening = gates.filter_map(|gate| match gate.status {
         GateStatus::Closed(Opens::At(at)) => Some(at),
         _ => None,
     });
     let view = context.view;
-    let mut times: Vec<Timestamp> = opening.collect();
+    let mut times = Earliest::after(context.now);
+    times.extend(opening);
     times.extend(context.deployments.iter().flat_map(|reach| [reach.available, reach.start]).flatten());
     times.extend(machine.lead);
     times.extend(machine.scans.next);
     times.extend(machine.scans.retry_at);
     times.extend(view.running.install.as_ref().and_then(overdue));
     times.extend(view.recovery.as_ref().and_then(recovery_retry));
-    times.extend(machine.stock.content.iter().filter_map(|(id, content)| match content {
-        Content::Missing(missing) if missing.awaited > 0 => {
-            context.items.get(*id).map(|item| batch::arriving_until(context, item))
+    for (index, content) in machine.stock.contents() {
+        let Content::Missing(missing) = content else { continue };
+        if let Some(item) = context.at(index).filter(|_| missing.awaited > 0) {
+            times.extend([batch::arriving_until(context, item)]);
         }
-        _ => None,
-    }));
-    times.extend(machine.stock.content.values().filter_map(|content| match content {
-        Content::Missing(missing) => missing.retry.map(|(again, _)| again),
-        _ => None,
-    }));
+        times.extend(missing.retry.map(|(again, _)| again));
+    }
     if let Some(changed) = view.scan.changed {
         times.extend(changed.checked_add(limits::APPROVAL_GRACE).ok());
     }
-    times.extend(decision.actions.iter().filter_map(|action| match action {
+    times.extend(outcome.actions.iter().filter_map(|action| match action {
         Action::Restart { at, .. } => Some(*at),
         _ => None,
     }));
-    let of_updates = decision.updates.values().map(|verdict| &verdict.lease);
+    let of_updates = outcome.updates.iter().map(|verdict| &verdict.lease);
     let of_deployments =
-        decision.deployments.values().flat_map(|verdict| [&verdict.lease, &verdict.evaluation_lease]);
+        outcome.deployments.iter().flat_map(|verdict| [&verdict.lease, &verdict.evaluation_lease]);
     times.extend(of_updates.chain(of_deployments).flatten().map(|lease| lease.by));
     times.extend(last_chances(context, machine));
-    times.into_iter().filter(|at| *at > context.now).min()
+    times.first
 }
 
 /// When what could go in the opening that is there now no longer fits into it: from then on it waits for another.
@@ -390,8 +389,7 @@ fn last_chances<'b, 'a: 'b>(
     context: &'b Context<'a>,
     machine: &'b Machine<'a>,
 ) -> impl Iterator<Item = Timestamp> + 'b {
-    let due = |item: &&Item<'a>| item.due.is_some() && item.detection == Detection::Required;
-    context.items.values().filter(due).filter_map(|item| {
+    context.required().filter(|item| item.due.is_some()).filter_map(|item| {
         let set = machine.stock.closure(item);
         let Fit::Now { until: Some(until) } = batch::fit(context, &set, context.now) else { return None };
         // At that instant it still fits.

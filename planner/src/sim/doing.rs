@@ -15,7 +15,7 @@ use super::{
     post::{Outbox, Required},
 };
 use crate::{
-    client::{Action, Decision, InstallBatch, Locality, RestartReason, RunningInstall},
+    client::{Action, InstallBatch, Locality, RestartReason, RunningInstall, outcome::Outcome},
     site::SiteInput,
 };
 
@@ -87,24 +87,24 @@ impl Machine {
     }
 
     /// Whether the restart that was decided happens now.
-    pub(super) fn restarts_now(&self, decision: &Decision, now: Timestamp) -> bool {
-        decision.actions.iter().any(|action| match action {
+    pub(super) fn restarts_now(&self, outcome: &Outcome, now: Timestamp) -> bool {
+        outcome.actions.iter().any(|action| match action {
             Action::Restart { at, .. } => *at <= self.clock(now),
             _ => false,
         })
     }
 
     /// What is no longer wanted is stopped; true when a restart was called off.
-    pub(super) fn give_up(&mut self, decision: &Decision) -> bool {
+    pub(super) fn give_up(&mut self, outcome: &Outcome) -> bool {
         let running = &mut self.view.running;
         if !running.download.is_empty() {
-            running.download.retain(|digest| decision.wanted.contains(digest));
+            running.download.retain(|digest| outcome.wanted.contains(digest));
             self.ops.retain(|op| match &op.what {
                 Doing::Download(digest) => running.download.contains(digest),
                 _ => true,
             });
         }
-        let named = decision.actions.iter().any(|action| matches!(action, Action::Restart { .. }));
+        let named = outcome.actions.iter().any(|action| matches!(action, Action::Restart { .. }));
         !named && running.restart_at.take().is_some()
     }
 

@@ -18,7 +18,7 @@ use patchtide_model::{
 use uuid::Uuid;
 
 use super::{behaviour::Behaviour, behaviour::Happening, chance::Chance};
-use crate::client::{ClientView, Detected, InstallBatch, ScanRequest};
+use crate::client::{ClientView, Detected, InstallBatch, ScanRequest, prepared::Prepared};
 
 /// Which of two versions of a package is newer.
 pub type Compare = fn(&str, &str) -> Ordering;
@@ -44,6 +44,8 @@ pub(super) struct Catalogue {
 #[derive(Debug, Clone)]
 pub(super) struct Given {
     pub policy: Policy,
+    /// The policy as it is decided from.
+    pub prepared: Prepared,
     pub digest: Digest,
     /// What the catalogues that it names hold.
     pub catalogue: Arc<Catalogue>,

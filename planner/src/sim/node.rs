@@ -14,7 +14,7 @@ use super::{
     post::{Body, Intake, Message, Outbox, Required},
     world::Tally,
 };
-use crate::client::{ClientView, Decision, InstallBatch, UpdateVerdict, decide};
+use crate::client::{ClientView, Decision, InstallBatch, UpdateVerdict, Words, outcome, prepared::Prepared};
 
 /// A client with what belongs to it on both sides.
 #[derive(Debug, Clone)]
@@ -191,31 +191,43 @@ impl Node {
             self.touched = false;
             let Some(given) = self.given.clone() else { return };
             let machine = &mut self.machine;
-            let decision = decide(&given.policy, &machine.view, machine.clock(now), &machine.zone);
+            let clock = machine.clock(now);
+            let anew;
+            let prepared = if given.prepared.is_for(&machine.zone) {
+                &given.prepared
+            } else {
+                anew = Prepared::new(&given.policy, &machine.zone);
+                &anew
+            };
+            let outcome = outcome(&given.policy, prepared, &machine.view, clock, Words(!log.quiet));
             tally.decisions += 1;
+            // What it was made from: the facts change below.
+            let before = (!log.quiet).then(|| machine.view.running.install.clone());
             // People hear of it once: decided again, it is told.
-            if machine.view.told(&decision, machine.clock(now)) {
+            if machine.view.heard(&outcome.notices, outcome.scheduled.as_ref(), clock) {
                 self.touched = true;
             }
-            self.outbox.enter(&decision, |body, verdict| log.tell_with(|| entry(body, verdict)));
-            if machine.give_up(&decision) {
+            self.outbox.enter(&given.policy, &outcome, |body, verdict| {
+                log.tell_with(|| entry(body, verdict));
+            });
+            if machine.give_up(&outcome) {
                 log.tell(What::CalledOff);
             }
-            if machine.restarts_now(&decision, now) && machine.view.running.restart_at.is_some() {
+            if machine.restarts_now(&outcome, now) && machine.view.running.restart_at.is_some() {
                 machine.restart(now, &mut |what| log.tell(what));
                 self.outbox.under_way = None;
                 self.decision = None;
                 self.wake = None;
                 return;
             }
-            for action in &decision.actions {
+            for action in &outcome.actions {
                 if machine.start(action, &given, around) {
                     self.touched = true;
                     log.tell_with(|| Some(What::Started(action.clone())));
                 }
             }
-            self.wake = decision.next_wake.map(|wake| machine.right(wake));
-            self.decision = Some(decision);
+            self.wake = outcome.next_wake.map(|wake| machine.right(wake));
+            self.decision = before.map(|install| outcome.into_decision(&given.policy, install.as_ref()));
         }
         if !self.machine.is_awake() {
             self.touched = false;

@@ -10,10 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
     UpdateId,
     catalogue::LeafRef,
+    policy::Policy,
     state::{Compliance, DeploymentEnforcement, Evaluation, StateError, UpdateEnforcement},
 };
 
-use crate::client::{Decision, UpdateVerdict};
+use crate::client::{UpdateVerdict, outcome::Outcome};
 
 /// A report without an answer is given up after this time.
 pub(super) const TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
@@ -124,24 +125,33 @@ impl Outbox {
     }
 
     /// Enters what changed; what no longer concerns this client is forgotten without a word. Tells what changed.
-    pub(super) fn enter(&mut self, decision: &Decision, mut tell: impl FnMut(&Body, Option<&UpdateVerdict>)) {
+    pub(super) fn enter(
+        &mut self,
+        policy: &Policy,
+        outcome: &Outcome,
+        mut tell: impl FnMut(&Body, Option<&UpdateVerdict>),
+    ) {
         let mut new: Vec<(Body, Option<&UpdateVerdict>)> = Vec::new();
         let current = &mut self.current;
-        current
-            .updates
-            .retain(|id, _| decision.updates.get(id).is_some_and(|verdict| verdict.state.is_some()));
-        for (id, verdict) in &decision.updates {
+        let mut stays = outcome.updates(policy).filter(|(_, verdict)| verdict.state.is_some()).peekable();
+        current.updates.retain(|id, _| {
+            while stays.next_if(|(known, _)| *known < id).is_some() {}
+            stays.next_if(|(known, _)| *known == id).is_some()
+        });
+        for (id, verdict) in outcome.updates(policy) {
             let Some(state) = verdict.state else { continue };
             let known = current.updates.get(id);
             if known.is_none_or(|(known, error)| *known != state || *error != verdict.error) {
                 new.push((Body::Update(id.clone(), (state, verdict.error.clone())), Some(verdict)));
             }
         }
-        let deployments = &decision.deployments;
-        current.evaluations.retain(|uid, _| deployments.contains_key(uid));
-        current.compliance.retain(|uid, _| deployments.get(uid).is_some_and(|d| d.compliance.is_some()));
-        current.enforcement.retain(|uid, _| deployments.get(uid).is_some_and(|d| d.enforcement.is_some()));
-        for (uid, verdict) in deployments {
+        let deployment = |uid: &str| {
+            outcome.deployments(policy).find(|(known, _)| known.uid == uid).map(|(_, verdict)| verdict)
+        };
+        current.evaluations.retain(|uid, _| deployment(uid).is_some());
+        current.compliance.retain(|uid, _| deployment(uid).is_some_and(|d| d.compliance.is_some()));
+        current.enforcement.retain(|uid, _| deployment(uid).is_some_and(|d| d.enforcement.is_some()));
+        for (uid, verdict) in outcome.deployments(policy).map(|(policy, verdict)| (&policy.uid, verdict)) {
             if current.evaluations.get(uid) != Some(&verdict.evaluation) {
                 new.push((Body::Evaluation(uid.clone(), verdict.evaluation), None));
             }

@@ -13,7 +13,10 @@ use super::{
     post::Body,
     world::{Tally, World},
 };
-use crate::site::{Verdict, body_digest, compile};
+use crate::{
+    client::prepared::{Common, Prepared},
+    site::{Verdict, body_digest, compile},
+};
 
 impl World {
     /// Compiles; a client whose policy is another one than before gets it on its long poll, or when it asks.
@@ -32,6 +35,7 @@ impl World {
         }
         self.plan = compile(&self.site);
         let mut digests: BTreeMap<*const PolicyBody, patchtide_model::Digest> = BTreeMap::new();
+        let mut common: BTreeMap<*const PolicyBody, Vec<Arc<Common>>> = BTreeMap::new();
         let mut changed = 0;
         for (client, verdict) in &self.plan.policies {
             let Verdict::Policy(body) = verdict else { continue };
@@ -52,7 +56,16 @@ impl World {
                 issued_at: self.now,
                 body: (**body).clone(),
             };
-            node.newest = Some(Arc::new(Given { policy, digest, catalogue: Arc::clone(&self.shelf) }));
+            let zones = common.entry(Arc::as_ptr(body)).or_default();
+            let common = zones.iter().find(|common| common.is_for(&node.machine.zone)).cloned();
+            let common = common.unwrap_or_else(|| {
+                let made = Arc::new(Common::new(body, &node.machine.zone));
+                zones.push(Arc::clone(&made));
+                made
+            });
+            let prepared = Prepared::with(&policy, common);
+            let catalogue = Arc::clone(&self.shelf);
+            node.newest = Some(Arc::new(Given { policy, prepared, digest, catalogue }));
             if node.machine.behaviour.network.long_poll && number > 1 {
                 node.parcel(self.now, Parcel::Policy);
             }

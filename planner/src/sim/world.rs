@@ -40,7 +40,7 @@ pub struct World {
     pub log: Vec<Entry>,
     /// The last plan.
     pub plan: SitePlan,
-    /// Nothing is written into the log.
+    /// Nothing is written into the log, and no decision is kept or put into words. What happens is the same.
     pub quiet: bool,
     /// Files that no distribution point has, whatever [`SiteInput::holders`] says.
     pub missing: BTreeSet<Digest>,
@@ -172,7 +172,8 @@ impl World {
         self.node(client)?.given.as_ref().map(|given| &given.policy)
     }
 
-    /// The last decision of a client; none: it never made one, or it is away.
+    /// The last decision of a client; none: it never made one, it is away, or nobody asked for words
+    /// ([`World::quiet`]).
     pub fn decision(&self, client: ClientId) -> Option<&Decision> {
         self.node(client)?.decision.as_ref()
     }

@@ -14,7 +14,8 @@ use super::{
     naive,
 };
 use crate::client::{
-    Action, Books, ClientView, Decision, GateKind, GateStatus, InstallBatch, Opens, Said, decide,
+    Action, Books, ClientView, Decision, GateKind, GateStatus, InstallBatch, Opens, Said, Words, decide,
+    outcome, prepared::Prepared,
 };
 
 /// What is remembered of one client from step to step.
@@ -141,6 +142,9 @@ impl Watch {
             let pulled = |id: &UpdateId| naive::pulled(policy, view, id, &machine.zone, clock);
             why_agrees(client, before, decision, *at, clock, pulled)?;
         }
+        if touched && self.chance.percent(10) {
+            without_words(client, policy, machine, clock)?;
+        }
         // Nothing may begin, and nothing else be said, before the time at which the client says that it looks again.
         if touched && self.chance.percent(15) {
             let due = world.due(client).map(|due| machine.clock(due));
@@ -172,6 +176,34 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// A decision without words says and does the same.
+fn without_words(
+    client: ClientId,
+    policy: &patchtide_model::policy::Policy,
+    machine: &Machine,
+    clock: Timestamp,
+) -> Result<(), Broken> {
+    let view = &machine.view;
+    let mut told = decide(policy, view, clock, &machine.zone);
+    let silenced = |gate: &mut crate::client::Gate| {
+        (gate.reason, gate.object, gate.field) = (String::new(), String::new(), String::new());
+    };
+    told.machine.iter_mut().for_each(silenced);
+    for verdict in told.updates.values_mut() {
+        verdict.gates.iter_mut().for_each(silenced);
+        verdict.lease.iter_mut().for_each(|lease| lease.then.clear());
+    }
+    for verdict in told.deployments.values_mut() {
+        verdict.lease.iter_mut().for_each(|lease| lease.then.clear());
+        verdict.evaluation_lease.iter_mut().for_each(|lease| lease.then.clear());
+    }
+    let prepared = Prepared::new(policy, &machine.zone);
+    let silent = outcome(policy, &prepared, view, clock, Words::NONE);
+    let silent = silent.into_decision(policy, view.running.install.as_ref());
+    hold!(silent == told, "{client} decides otherwise without words at {clock}: {silent:?}, not {told:?}");
+    Ok(())
 }
 
 /// Promises about a batch that starts: it is due, it is alone where it has to be, a window is open and long enough.
