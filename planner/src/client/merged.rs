@@ -8,8 +8,9 @@ use patchtide_model::{UpdateId, deployment::DeploymentSettings, policy::Policy, 
 use serde_json::{Value, json};
 
 use super::{
-    context::{Context, Item, Reach},
+    context::{Context, Item, Reach, Words},
     merging::{Say, all_allow},
+    prepared::Prepared,
     view::ClientView,
 };
 
@@ -32,10 +33,11 @@ pub(crate) fn merged(
     now: Timestamp,
     zone: &TimeZone,
 ) -> BTreeMap<UpdateId, Vec<Merged>> {
-    let context = Context::new(policy, view, now, zone);
+    let prepared = Prepared::new(policy, zone);
+    let context = Context::new(policy, &prepared, view, now, Words::NONE);
     let several = context
         .items
-        .values()
+        .iter()
         .filter(|item| item.detection == Detection::Required && context.reaching(item).nth(1).is_some());
     several.map(|item| (item.id.clone(), of(&context, item))).collect()
 }
@@ -68,7 +70,7 @@ fn of<'a>(context: &Context<'a>, item: &Item<'a>) -> Vec<Merged> {
             says(context.reaching(item).find(|reach| reach.policy.settings.restart_left_to_people)),
         ),
         ("install_outside_windows", said(context.outside_windows(item, from))),
-        ("restart_outside_windows", said(context.restart_outside(&[item]))),
+        ("restart_outside_windows", said(context.restart_outside(std::iter::once(item)))),
         ("restart_countdown", countdown.map(|(reach, countdown)| (json!(countdown), reach))),
         ("install_on_slow_boundary", said(available(|settings| settings.install_on_slow_boundary))),
         ("fallback_to_unprotected", said(available(|settings| settings.fallback_to_unprotected))),
