@@ -137,9 +137,24 @@ async fn connect(context: Option<String>, namespace: Option<String>) -> anyhow::
     Ok((client, namespace))
 }
 
+/// Every failure has exit status 1, also wrong arguments: 2 is an answer of `plan` and `simulate`.
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { namespace, context, command } = Arguments::parse();
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help and version were asked for: they come this way too, and go to standard output.
+            let status = if told.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return told.print().map_or(ExitCode::FAILURE, |()| status);
+        }
+    };
+    run(arguments).await.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(Arguments { namespace, context, command }: Arguments) -> anyhow::Result<ExitCode> {
     let site = namespace.clone();
     let connect = || connect(context, namespace);
     let done = match command {

@@ -221,4 +221,27 @@ fn the_end_of_time_is_never() {
         "UTC",
     );
     assert!(window.occurrences(&TimeZone::UTC, Timestamp::MAX - SignedDuration::from_hours(100)).count() < 6);
+    // Backward from there, the last day that has room for its occurrence is found, not nothing.
+    let last = window.occurrences_back(&TimeZone::UTC, Timestamp::MAX).next().unwrap();
+    let left = Timestamp::MAX.duration_since(last.start);
+    assert!(last.end <= Timestamp::MAX && left < SignedDuration::from_hours(72), "{left}");
+}
+
+/// 5 minutes and 24 hours are allowed, a second less or more is not.
+#[test]
+fn the_bounds_of_a_duration_belong_to_it() {
+    let lasting = |seconds| {
+        let mut window = plain(
+            Recurrence::Once { date: civil::date(2024, 3, 31) },
+            civil::time(2, 0, 0, 0),
+            60,
+            "Europe/Berlin",
+        );
+        window.duration = SignedDuration::from_secs(seconds);
+        window.validate()
+    };
+    assert_eq!([lasting(300), lasting(86_400)], [Ok(()), Ok(())]);
+    for seconds in [299, 86_401] {
+        assert_eq!(lasting(seconds), Err(WindowError::Duration(SignedDuration::from_secs(seconds))));
+    }
 }

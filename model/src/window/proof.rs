@@ -276,3 +276,26 @@ fn looks(changes: &[(i64, usize, i64)], index: usize, before: &[i64]) -> Vec<i64
     }
     looks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proof may take one change for another only if nothing else changes within the longest opening it gives a bound
+    /// for, what an opening shows of a change, and a day of margin.
+    #[test]
+    fn changes_look_alike_only_with_the_same_neighbours() {
+        let near = 2 * LONGEST + DAY + AFTERMATH;
+        let alone = looks(&[(0, 0, 3600)], 0, &[0]);
+        for at in [-near, near] {
+            let mut changes = [(0, 0, 3600), (at, 1, 7200)];
+            changes.sort_unstable();
+            let index = changes.iter().position(|(at, ..)| *at == 0).unwrap();
+            let look = looks(&changes, index, &[0]);
+            assert!(look != alone && look.windows(3).any(|part| part == [at, 1, 7200]), "{look:?}");
+            let further: Vec<_> =
+                changes.iter().map(|(at, zone, offset)| (at + at.signum(), *zone, *offset)).collect();
+            assert_eq!(looks(&further, index, &[0]), alone);
+        }
+    }
+}
