@@ -18,7 +18,7 @@ use kube::{Client, Config, config::KubeConfigOptions};
 
 /// Software updates the GitOps way: look at deployments and move things along.
 #[derive(Parser)]
-#[command(name = "kubectl patchtide", version, max_term_width = 100)]
+#[command(name = "kubectl patchtide", bin_name = "kubectl patchtide", version, max_term_width = 100)]
 struct Arguments {
     /// Namespace of the site. Default: that of the kubectl context.
     #[arg(short, long, global = true)]

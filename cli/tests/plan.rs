@@ -23,7 +23,6 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env_remove("KUBECONFIG")
-        .env_remove("RUST_BACKTRACE")
         .output()
         .unwrap()
 }
@@ -91,6 +90,10 @@ fn exit_status_0_is_nothing_and_2_is_changes() {
     assert_eq!(plan("examples/plan/now/windows.yaml", &["--prune"]).0, 0);
     let (status, told) = plan("examples/plan/now/windows.yaml", &["--prune=all"]);
     assert!(status == 2 && told.contains("- UpdateDeployment/openssl"), "{told}");
+    // What was asked wrongly is an error and no change; help was asked for.
+    let (status, told) = plan("examples/plan/now", &["--prnue"]);
+    assert!(status == 1 && told.contains("--prune"), "{told}");
+    assert_eq!(plan("examples/plan/now", &["--help"]).0, 0);
     // A hash that stays, wherever and whenever it is computed.
     let hash = |more: &[&str]| -> String {
         let mut arguments = vec!["-o", "json"];
