@@ -149,8 +149,16 @@ async fn main() -> ExitCode {
         }
     };
     run(arguments).await.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", told(&error));
         ExitCode::FAILURE
+    })
+}
+
+/// The error and its causes; libraries repeat a cause in their own text, which is said once here.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
     })
 }
 
