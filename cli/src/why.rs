@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use patchtide_model::{ClientId, client::Client};
+use patchtide_model::{ClientId, client::Client, shared::Shared};
 use patchtide_planner::{
     snapshot::Snapshot,
     why::{self, Explanation},
@@ -74,7 +74,7 @@ fn explain(snapshot: &Snapshot, client: &str, asked: Option<&str>) -> anyhow::Re
 }
 
 /// The client of that id or name.
-fn find(clients: &[Client], asked: &str) -> anyhow::Result<ClientId> {
+fn find(clients: &[Shared<Client>], asked: &str) -> anyhow::Result<ClientId> {
     let lower = asked.to_lowercase();
     if let Some(known) = clients.iter().find(|known| known.id.to_string() == lower) {
         return Ok(known.id);
@@ -127,15 +127,15 @@ mod tests {
 
     use super::*;
 
-    fn client(number: u128, name: &str) -> Client {
-        Client {
+    fn client(number: u128, name: &str) -> Shared<Client> {
+        Shared::new(Client {
             id: ClientId(uuid::Uuid::from_u128(number)),
             name: name.to_owned(),
             state: ClientState::Active,
             facts: BTreeMap::new(),
             address: None,
             last_contact: None,
-        }
+        })
     }
 
     /// A site of two machines called alike and one other, and a deployment to nobody of them.

@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod input;
+mod keep;
 mod sign;
 mod whole;
 
@@ -16,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-use patchtide_model::{ClientId, ObjectName, client::Client};
+use patchtide_model::{ClientId, ObjectName, client::Client, shared::Shared};
 use patchtide_planner::{
     check,
     site::{
-        self, SiteInput, SitePlan, Verdict,
+        SiteInput, SitePlan,
         forecast::{Standing, standing},
     },
 };
@@ -28,7 +29,7 @@ use patchtide_signer::SignerError;
 use patchtide_store::StoreError;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::arrivals::Arrivals;
+pub use self::keep::{Ground, News, Policies};
 use crate::{context::Context, error::chain, pace};
 
 /// Changes that come within this time are one.
@@ -39,16 +40,14 @@ const RESYNC: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// An object that is not in the database for longer than this is named in the log.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Policies signed before they are stored: bounds memory, not the result.
-const BATCH: usize = 500;
 
 /// What the last compilation found; deployments and collections show it in their status.
 #[derive(Debug, Clone, Default)]
 pub struct Compiled {
     /// Who is in which collection and whom each deployment reaches.
-    pub plan: Option<SitePlan>,
-    /// The clients it was compiled for, by id.
-    pub clients: Vec<Client>,
+    pub plan: Option<Arc<SitePlan>>,
+    /// The clients it was compiled for, by id. When they were last heard of is as of some earlier time: ask the database.
+    pub clients: Arc<[Shared<Client>]>,
     /// Deployments in it: name to uid and generation.
     pub deployments: BTreeMap<ObjectName, (String, i64)>,
     /// What it was compiled from, its clients apart.
@@ -61,7 +60,7 @@ impl Compiled {
     /// A client.
     pub fn client(&self, id: ClientId) -> Option<&Client> {
         let at = self.clients.binary_search_by_key(&id, |client| client.id).ok()?;
-        self.clients.get(at)
+        self.clients.get(at).map(|client| &**client)
     }
 
     /// How a deployment looks. The first to ask reckons for all of them.
@@ -113,6 +112,23 @@ pub enum CompileError {
         #[source]
         first: check::Violation,
     },
+    /// The kept plan is not what a compilation of everything gives: a defect.
+    #[error(
+        "no policy goes out: the kept plan is not that of a full compilation, which follows; report this"
+    )]
+    Strayed,
+    /// Another process stored policies meanwhile.
+    #[error(
+        "another process stores policies too; everything is compiled anew by the one that holds the lease"
+    )]
+    Overtaken,
+    /// The compilation did not end by itself.
+    #[error("the compilation was ended")]
+    Ended {
+        /// Cause.
+        #[source]
+        source: tokio::task::JoinError,
+    },
     /// The API server did not answer.
     #[error("the API server could not list {kind}: check the controller's rights")]
     List {
@@ -152,11 +168,11 @@ pub async fn run(ctx: Arc<Context>) {
     let mut collections = ctx.caches.collections.version();
     let mut points = ctx.caches.software_update_points.version();
     let mut behind = None;
-    let mut arrivals = Arrivals::default();
+    let mut policies = Policies::default();
     loop {
         changes.mark_unchanged();
         let started = Instant::now();
-        let pause = match compile(&ctx, &mut arrivals).await {
+        let pause = match compile(&ctx, &mut policies).await {
             Ok(Run::Done { signed, withheld }) => {
                 behind = None;
                 ctx.metrics.compiled(started.elapsed(), signed, withheld);
@@ -194,69 +210,63 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
-/// Compiles, signs and stores once.
-async fn compile(ctx: &Context, arrivals: &mut Arrivals) -> Result<Run, CompileError> {
+/// Compiles, proves, signs and stores what changed since the last run.
+async fn compile(ctx: &Context, policies: &mut Policies) -> Result<Run, CompileError> {
     let (objects, behind) = whole::objects(ctx).await?;
     if let Some(object) = behind {
         return Ok(Run::Behind { object });
     }
-    let input = input::load(ctx, objects, arrivals).await?;
-    let plan = site::compile(&input);
-    // Fails closed: what cannot be proved is a defect, and no policy goes out that may ignore a restriction.
-    let violations = check::check(&input, &plan);
-    if let Some(first) = violations.first() {
-        let (count, first) = (violations.len(), first.clone());
-        return Err(CompileError::Unsound { count, first });
-    }
-    let known = ctx.store.policy_digests().await.map_err(store("read policy numbers"))?;
-    let epoch = ctx.store.epoch().await.map_err(store("read the epoch"))?;
-    let new = sign::changed(&plan, &known, epoch);
-    let withheld =
-        plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count();
-    if !new.is_empty()
+    let ground = Ground { site: &ctx.site, store: &ctx.store, signer: &ctx.signer };
+    let offered = input::offered_lines(ctx).await?;
+    policies.compile(ground, objects, offered, Instant::now()).await?;
+    if policies.is_open()
         && let Some(object) = whole::unseen(ctx).await?
     {
         return Ok(Run::Behind { object });
     }
-    let now = ctx.clock.now();
-    let mut signed = 0;
-    for batch in new.chunks(BATCH) {
-        let rows =
-            batch.iter().map(|next| sign::sign(ctx, next, epoch, now)).collect::<Result<Vec<_>, _>>()?;
-        ctx.store.put_policies(rows).await.map_err(store("store policies"))?;
-        signed += batch.len();
-    }
-    publish(ctx, input, plan);
-    Ok(Run::Done { signed, withheld })
+    let signed = policies.issue(ground, ctx.clock.now()).await?;
+    publish(ctx, policies);
+    Ok(Run::Done { signed, withheld: policies.withheld() })
 }
 
-fn publish(ctx: &Context, mut input: SiteInput, plan: SitePlan) {
-    let deployments = input
-        .objects
-        .deployments
-        .iter()
+/// Tells those who show it what the compiler found, as far as it is news.
+fn publish(ctx: &Context, policies: &mut Policies) {
+    let news = policies.take_news();
+    let Some((input, plan)) = policies.last().filter(|_| news.any()) else { return };
+    let before = ctx.compiled.borrow().clone();
+    let clients = if news.clients {
+        let mut clients = input.clients.clone();
+        clients.sort_by_key(|client| client.id);
+        clients.into()
+    } else {
+        Arc::clone(&before.clients)
+    };
+    let kept = before.input.as_ref().filter(|_| !news.input);
+    let input = kept.map_or_else(|| Arc::new(without_clients(input)), Arc::clone);
+    let plan = before.plan.as_ref().filter(|_| !news.plan).map_or_else(|| Arc::new(plan.clone()), Arc::clone);
+    let deployments = input.objects.deployments.iter();
+    let deployments = deployments
         .map(|(name, deployment)| (name.clone(), (deployment.uid.clone(), deployment.generation)))
         .collect();
-    let mut clients = std::mem::take(&mut input.clients);
-    clients.sort_by_key(|client| client.id);
-    let before = ctx.compiled.borrow().clone();
-    let known = before.input.as_ref().is_some_and(|known| {
-        known.objects == input.objects
-            && known.holders == input.holders
-            && known.required_leaves == input.required_leaves
-    });
-    let facts =
-        before.clients.iter().map(|client| &client.facts).eq(clients.iter().map(|client| &client.facts));
-    let stands = known && facts && before.plan.as_ref() == Some(&plan);
-    let standing = if stands { Arc::clone(&before.standing) } else { Arc::default() };
-    let next = Compiled { plan: Some(plan), clients, deployments, input: Some(Arc::new(input)), standing };
-    let old = ctx.compiled.send_replace(Arc::new(next));
-    let new = ctx.compiled.borrow().clone();
-    // Last contacts move all the time and are no news.
-    let same = old.plan == new.plan
-        && old.deployments == new.deployments
-        && old.clients.iter().map(|client| client.id).eq(new.clients.iter().map(|client| client.id));
-    if !same {
+    let standing = Arc::default();
+    let next = Compiled { plan: Some(plan), clients, deployments, input: Some(input), standing };
+    let other_plan = if news.all { before.plan != next.plan } else { news.plan };
+    let other = other_plan || before.deployments != next.deployments;
+    ctx.compiled.send_replace(Arc::new(next));
+    if other {
         ctx.compiled_version.send_modify(|version| *version += 1);
+    }
+}
+
+fn without_clients(input: &SiteInput) -> SiteInput {
+    SiteInput {
+        site: input.site.clone(),
+        objects: input.objects.clone(),
+        clients: Vec::new(),
+        lines: input.lines.clone(),
+        updates: input.updates.clone(),
+        required_leaves: input.required_leaves.clone(),
+        dependencies: input.dependencies.clone(),
+        holders: input.holders.clone(),
     }
 }

@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use patchtide_crds as crds;
-use patchtide_model::{Digest, SiteName};
+use patchtide_model::{ClientId, Digest, SiteName};
 use patchtide_signer::Signer;
-use patchtide_store::{SiteStore, library::Library};
+use patchtide_store::{SiteStore, StoreError, library::Library};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -50,6 +51,8 @@ pub struct Context {
     pub compiled: watch::Sender<Arc<Compiled>>,
     /// Rises when that says something new.
     pub compiled_version: watch::Sender<u64>,
+    /// Clients that were not heard of for a while, as they were a moment ago.
+    pub silent: tokio::sync::Mutex<Silent>,
     /// Rises when a file was fetched or failed.
     pub content_progress: watch::Sender<u64>,
     /// Files that distribution points have no room for, by point.
@@ -62,6 +65,34 @@ pub struct Context {
     pub caches: Caches,
     /// Figures.
     pub metrics: Metrics,
+}
+
+/// Active clients that were not heard of for a while. All collections ask, so one answer stands for a minute.
+#[derive(Debug, Default)]
+pub struct Silent {
+    clients: Arc<BTreeSet<ClientId>>,
+    /// When it was asked, and for how many seconds of silence.
+    asked: Option<(Timestamp, i64)>,
+}
+
+/// For how many seconds an answer stands.
+const STANDS: i64 = 60;
+
+impl Context {
+    /// Active clients that were not heard of for so many seconds, as of at most a minute ago.
+    pub async fn silent_for(&self, seconds: i64) -> Result<Arc<BTreeSet<ClientId>>, StoreError> {
+        let now = self.clock.now();
+        let mut known = self.silent.lock().await;
+        let stands = |(at, of): (Timestamp, i64)| {
+            of == seconds && (0..STANDS).contains(&now.duration_since(at).as_secs())
+        };
+        if !known.asked.is_some_and(stands) {
+            let since = now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+            known.clients = Arc::new(self.store.silent_since(since).await?);
+            known.asked = Some((now, seconds));
+        }
+        Ok(Arc::clone(&known.clients))
+    }
 }
 
 /// Base URLs of the roles, as clients reach them.

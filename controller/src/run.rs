@@ -152,6 +152,7 @@ fn context(config: &ControllerConfig, site: &SiteName, events: &Events) -> Conte
         advertise: config.advertise.clone(),
         compiled: watch::Sender::default(),
         compiled_version: watch::Sender::default(),
+        silent: tokio::sync::Mutex::default(),
         content_progress: watch::Sender::default(),
         capacity_left_out: std::sync::Mutex::default(),
         sync_progress: watch::Sender::default(),

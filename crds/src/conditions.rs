@@ -41,6 +41,10 @@ pub const CATALOGUE_CONFLICT: &str = "CatalogueConflict";
 pub const CONTENT_MISSING: &str = "ContentMissing";
 /// No maintenance window opens before the deadline.
 pub const DEADLINE_UNREACHABLE: &str = "DeadlineUnreachable";
+/// Present only while true: clients are in a state that should have moved by now.
+pub const STATES_OVERDUE: &str = "StatesOverdue";
+/// Present only while true: machines seem to share the identity of a client, which gets nothing until a person decides.
+pub const CLIENTS_QUARANTINED: &str = "ClientsQuarantined";
 /// The window has days on which it does not open, or never opens.
 pub const NO_OCCURRENCE: &str = "NoOccurrence";
 /// A role or part is working.

@@ -44,6 +44,8 @@ const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
     printcolumn(name = "Deadline", type_ = "string", json_path = ".status.deadline"),
     printcolumn(name = "Next Window", type_ = "string", json_path = ".status.nextWindow"),
+    printcolumn(name = "Past Deadline", type_ = "integer", json_path = ".status.pastDeadline", priority = 1),
+    printcolumn(name = "Overdue", type_ = "integer", json_path = ".status.overdue", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Collection", type_ = "string", json_path = ".status.collection", priority = 1),
     printcolumn(name = "List", type_ = "string", json_path = ".spec.updateList", priority = 1),
@@ -210,6 +212,15 @@ pub struct UpdateDeploymentStatus {
     /// Clients that wait for a maintenance window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for_window: Option<u64>,
+    /// Clients that are not compliant although the deadline is past for them, their share of the deadline spread included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub past_deadline: Option<u64>,
+    /// Clients whose enforcement state should have moved by now: its lease is over (condition `StatesOverdue`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<u64>,
+    /// Of the overdue ones, those not heard of for so long that what they said may be long past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent: Option<u64>,
     /// Bytes of content that the deployment needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_bytes: Option<u64>,

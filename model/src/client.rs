@@ -43,6 +43,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether `other` differs at most in when it was heard of last.
+    pub fn is_same_but_for_contact(&self, other: &Self) -> bool {
+        let Self { id, name, state, facts, address, last_contact: _ } = self;
+        (*id, *state, *address) == (other.id, other.state, other.address)
+            && *name == other.name
+            && *facts == other.facts
+    }
+
     /// The platform kind for restart suppression: servers unless the client says `role=workstation`.
     pub fn is_workstation(&self) -> bool {
         self.facts.get("role").is_some_and(|role| role == "workstation")

@@ -22,6 +22,7 @@ use patchtide_model::{
     object::SiteObjects,
     policy::LinePolicy,
     search::DetectionCounts,
+    shared::Shared,
     state::Detection,
 };
 use patchtide_planner::{
@@ -156,7 +157,7 @@ fn id(position: usize) -> ClientId {
     format!("00000000-0000-4000-8000-{:012}", position + 1).parse().unwrap()
 }
 
-fn clients(taken: Timestamp) -> Vec<Client> {
+fn clients(taken: Timestamp) -> Vec<Shared<Client>> {
     let client = |(position, (name, zone, tier, _)): (usize, &Machine)| Client {
         id: id(position),
         name: (*name).to_owned(),
@@ -174,7 +175,7 @@ fn clients(taken: Timestamp) -> Vec<Client> {
         address: None,
         last_contact: Some(taken),
     };
-    MACHINES.iter().enumerate().map(client).collect()
+    MACHINES.iter().enumerate().map(client).map(Shared::new).collect()
 }
 
 /// The last machine never reported.

@@ -1,6 +1,9 @@
 //! Which policies are new, and their signatures.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use patchtide_model::{
@@ -10,58 +13,56 @@ use patchtide_model::{
 use patchtide_planner::site::{self, SitePlan, Verdict};
 use patchtide_store::clients::StoredPolicy;
 
-use super::CompileError;
-use crate::context::Context;
+use super::{
+    CompileError,
+    keep::{Ground, Numbers},
+};
 
 /// A policy to be signed.
-pub(super) struct Next<'a> {
-    client: ClientId,
-    number: u64,
-    body: &'a Arc<PolicyBody>,
-    digest: Digest,
+pub(super) struct Next {
+    pub(super) client: ClientId,
+    pub(super) number: u64,
+    body: Arc<PolicyBody>,
+    pub(super) digest: Digest,
 }
 
-/// The policies whose body is not the one the client has.
-pub(super) fn changed<'a>(
-    plan: &'a SitePlan,
-    known: &BTreeMap<ClientId, (u64, u64, Digest)>,
-    epoch: u64,
-) -> Vec<Next<'a>> {
+/// The policies of `open` clients whose body is not the one the client has.
+pub(super) fn changed(plan: &SitePlan, open: &BTreeSet<ClientId>, known: &Numbers) -> Vec<Next> {
     // Clients share bodies; each is hashed once.
     let mut digests: BTreeMap<*const PolicyBody, Digest> = BTreeMap::new();
     let mut new = Vec::new();
-    for (client, verdict) in &plan.policies {
-        let Verdict::Policy(body) = verdict else {
+    for client in open {
+        let Some(Verdict::Policy(body)) = plan.policies.get(client) else {
             continue;
         };
         let digest = *digests.entry(Arc::as_ptr(body)).or_insert_with(|| site::body_digest(body));
         let number = match known.get(client) {
-            Some((of, _, old)) if *of == epoch && *old == digest => continue,
-            Some((of, number, _)) if *of == epoch => number + 1,
-            _ => 1,
+            Some((_, old)) if *old == digest => continue,
+            Some((number, _)) => number + 1,
+            None => 1,
         };
-        new.push(Next { client: *client, number, body, digest });
+        new.push(Next { client: *client, number, body: Arc::clone(body), digest });
     }
     new
 }
 
 /// Signs one.
 pub(super) fn sign(
-    ctx: &Context,
-    next: &Next<'_>,
+    ground: Ground<'_>,
+    next: &Next,
     epoch: u64,
     now: Timestamp,
 ) -> Result<StoredPolicy, CompileError> {
     let policy = Policy {
         version: POLICY_VERSION,
-        site: ctx.site.clone(),
+        site: ground.site.clone(),
         client: next.client,
         epoch,
         number: next.number,
         issued_at: now,
         body: next.body.as_ref().clone(),
     };
-    let envelope = ctx
+    let envelope = ground
         .signer
         .sign_policy(&policy)
         .map_err(|source| CompileError::Sign { client: next.client, source })?;
@@ -105,22 +106,20 @@ mod tests {
     fn only_another_body_gets_a_number_and_numbers_only_rise() {
         let plan = plan(3);
         let id = |n| ClientId(Uuid::from_u128(n));
-        let first = changed(&plan, &BTreeMap::new(), 1);
+        let all: BTreeSet<ClientId> = plan.policies.keys().copied().collect();
+        let first = changed(&plan, &all, &Numbers::new());
         assert_eq!(
             first.iter().map(|next| next.number).collect::<Vec<_>>(),
             [1, 1, 1],
             "the held one gets none"
         );
         let same = first[0].digest;
-        let known = BTreeMap::from([
-            (id(1), (1, 7, same)),
-            (id(2), (1, 7, Digest::of(b"another body"))),
-            (id(3), (1, 7, same)),
-        ]);
-        let next: Vec<_> = changed(&plan, &known, 1).iter().map(|next| (next.client, next.number)).collect();
+        let other = Digest::of(b"another body");
+        let known = Numbers::from([(id(1), (7, same)), (id(2), (7, other)), (id(3), (7, same))]);
+        let next: Vec<_> =
+            changed(&plan, &all, &known).iter().map(|next| (next.client, next.number)).collect();
         assert_eq!(next, [(id(2), 8)]);
-        // A restored site has another epoch: everybody is told again, from the beginning.
-        let next: Vec<_> = changed(&plan, &known, 2).iter().map(|next| next.number).collect();
-        assert_eq!(next, [1, 1, 1]);
+        let some = BTreeSet::from([id(1), id(3)]);
+        assert!(changed(&plan, &some, &known).is_empty(), "nobody else was proved");
     }
 }

@@ -11,6 +11,7 @@ use patchtide_model::{
     deployment::{Deadline, Deployment, DeploymentSettings},
     object::{ClientSettings, Collection, DistributionPoint, FactOperator, FactRequirement, SiteObjects},
     policy::LinePolicy,
+    shared::Shared,
     window::{AppliesTo, Recurrence, Window, WindowAction, Zone},
 };
 use patchtide_planner::site::SiteInput;
@@ -86,11 +87,11 @@ fn requirement(key: &str, operator: FactOperator, values: &[&str]) -> FactRequir
     FactRequirement { key: key.to_owned(), operator, values }
 }
 
-fn is(key: &str, value: &str) -> FactRequirement {
+pub(crate) fn is(key: &str, value: &str) -> FactRequirement {
     requirement(key, FactOperator::In, &[value])
 }
 
-fn collection(title: &str, selector: Vec<FactRequirement>) -> Collection {
+pub(crate) fn collection(title: &str, selector: Vec<FactRequirement>) -> Collection {
     Collection {
         name: name(title),
         all: false,
@@ -104,7 +105,7 @@ fn collection(title: &str, selector: Vec<FactRequirement>) -> Collection {
 }
 
 /// 200 collections: by one fact, by several, limited, of included and excluded ones, by name.
-fn collections(clients: &[Client]) -> Vec<Collection> {
+fn collections(clients: &[Shared<Client>]) -> Vec<Collection> {
     let mut all = vec![Collection { all: true, ..collection("everyone", vec![]) }];
     for ring in 0..RINGS {
         all.push(collection(&format!("ring-{ring}"), vec![is("label/ring", &ring.to_string())]));
@@ -257,7 +258,7 @@ fn deployment(n: u64, updates: &[UpdateId], numbers: &mut Numbers) -> Deployment
 /// A site with so many clients, 200 collections, 100 windows, 5 client settings and 50 deployments of 100 updates.
 pub(crate) fn site(count: u64) -> SiteInput {
     let mut numbers = Numbers(1);
-    let clients: Vec<Client> = (0..count).map(|n| client(n, &mut numbers)).collect();
+    let clients: Vec<Shared<Client>> = (0..count).map(|n| client(n, &mut numbers).into()).collect();
     let lines: Vec<LineId> = RELEASES
         .iter()
         .map(|(codename, _)| format!("debian/{codename}-security/main").parse().expect("a line"))

@@ -9,11 +9,12 @@ use std::{collections::BTreeSet, fs, hint::black_box, sync::Arc, time::Instant};
 
 use patchtide_model::{ClientId, object::FactOperator};
 use patchtide_planner::{
-    check::check,
+    check::{check, check_clients},
     site::{Changes, Compiler, SiteInput, Verdict, body_digest, compile},
 };
 
 mod fleet;
+mod plan;
 
 use fleet::{Numbers, name};
 
@@ -58,14 +59,20 @@ fn measure(count: u64) {
     for (what, change) in CHANGES {
         let changes = changes(&mut compiler, change);
         let (delta, _, time) = timed(|| compiler.apply(changes));
+        let find = |id| compiler.client(id);
+        let (violations, _, proved) =
+            timed(|| check_clients(compiler.input(), compiler.plan(), &delta.verdicts, find));
+        assert_eq!(violations, [], "what is told is not proved");
         println!(
-            "  {what:36} {:6} clients told, {time:9.3} ms, 1/{:.0} of full",
+            "  {what:36} {:6} clients told, {time:9.3} ms, 1/{:.0} of full; proof {proved:9.3} ms",
             delta.verdicts.len(),
             full / time
         );
     }
     assert_eq!(check(compiler.input(), compiler.plan()), [], "the plan is not proved any more");
     assert!(compile(compiler.input()) == *compiler.plan(), "not the plan of a full compilation");
+    drop(compiler);
+    plan::measure(fleet::site(count));
 }
 
 type Change = fn(&mut SiteInput, &mut Changes);
@@ -100,7 +107,7 @@ const CHANGES: [(&str, Change); 6] = [
     ("a client comes", |_, changes| {
         let mut client = fleet::client(999_999, &mut Numbers(5));
         client.id = ClientId(uuid::Uuid::from_u128(5));
-        changes.clients.insert(client.id, Some(client));
+        changes.clients.insert(client.id, Some(client.into()));
     }),
 ];
 

@@ -17,10 +17,12 @@ use crate::site::{SiteInput, SitePlan};
 /// For each active client whether something is so.
 pub(super) type Table = Vec<bool>;
 
-/// The active clients and the members that the plan gives each collection.
+/// The active clients that are looked at and the members that the plan gives each collection.
 pub(super) struct Claims<'a> {
     /// Sorted by identity.
     pub(super) active: Vec<&'a Client>,
+    /// Whether these are all there are, so that any other is a stranger.
+    whole: bool,
     members: BTreeMap<&'a ObjectName, Table>,
     nobody: Table,
     names: HashMap<&'a str, Vec<usize>>,
@@ -41,10 +43,12 @@ impl<'a> Claims<'a> {
     pub(super) fn new(
         input: &'a SiteInput,
         plan: &'a SitePlan,
+        clients: impl IntoIterator<Item = &'a Client>,
+        whole: bool,
         mut stranger: impl FnMut(&'a ObjectName, ClientId),
     ) -> Self {
         let mut active: Vec<&Client> =
-            input.clients.iter().filter(|client| client.state == ClientState::Active).collect();
+            clients.into_iter().filter(|client| client.state == ClientState::Active).collect();
         active.sort_by_key(|client| client.id);
         active.dedup_by_key(|client| client.id);
         let collections = input.objects.collections.values();
@@ -56,7 +60,7 @@ impl<'a> Claims<'a> {
         for (n, client) in active.iter().enumerate() {
             names.entry(&client.name).or_default().push(n);
         }
-        let mut claims = Self { active, members: BTreeMap::new(), nobody, names, columns };
+        let mut claims = Self { active, whole, members: BTreeMap::new(), nobody, names, columns };
         for (name, members) in &plan.membership {
             let table = claims.table(members, |client| stranger(name, client));
             claims.members.insert(name, table);
@@ -66,6 +70,9 @@ impl<'a> Claims<'a> {
 
     /// A set of clients as a table.
     pub(super) fn table(&self, set: &BTreeSet<ClientId>, mut stranger: impl FnMut(ClientId)) -> Table {
+        if !self.whole {
+            return self.active.iter().map(|client| set.contains(&client.id)).collect();
+        }
         let mut table = vec![false; self.active.len()];
         let mut at = 0;
         for client in set {

@@ -1,7 +1,7 @@
 //! The plan checker: does every policy of a plan keep what the objects of its site demand? It is asked of each plan before
 //! anything of it is signed, and it does not follow the compiler's way: membership is not computed again but checked to be
 //! the one solution of its definitions, subcollections are walked upwards, and each policy is compared with the objects.
-//! It shares no code with the compiler but the list of what is wrong with references, and it always looks at the whole.
+//! It shares no code with the compiler but the list of what is wrong with references, and it looks at the whole, or at all that is said of some clients.
 //! A defect of the compiler then withholds policy instead of lifting a window.
 
 mod body;
@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchtide_model::{ClientId, ObjectName, object::Collection};
+use patchtide_model::{ClientId, ObjectName, client::Client, object::Collection};
 
 use self::claims::{Claims, Table};
 use crate::site::{CollectionProblem, SiteInput, SitePlan, Verdict, check_collections};
@@ -64,16 +64,51 @@ pub fn check(input: &SiteInput, plan: &SitePlan) -> Vec<Violation> {
     let stranger = |collection: &ObjectName, client| {
         found.insert(Violation::Members { collection: collection.clone(), client });
     };
-    let claims = Claims::new(input, plan, stranger);
+    let clients = input.clients.iter().map(|client| &**client);
+    let claims = Claims::new(input, plan, clients, true, stranger);
     let with_verdict: BTreeSet<ClientId> = plan.policies.keys().copied().collect();
     let expected: BTreeSet<ClientId> = claims.active.iter().map(|client| client.id).collect();
     found.extend(with_verdict.symmetric_difference(&expected).map(|id| Violation::Clients(*id)));
+    prove(input, plan, &claims, found)
+}
 
+/// [`check`] for the clients `asked` alone: everything that is wrong with what `plan` says of them; empty: their policies may
+/// go out. `find` gives them as they are in `input`. What a client gets depends on the objects and on itself, so this is the
+/// whole proof for it, in time that does not grow with the site. That nobody else was forgotten, [`check`] alone shows.
+pub fn check_clients<'a>(
+    input: &'a SiteInput,
+    plan: &'a SitePlan,
+    asked: &BTreeSet<ClientId>,
+    find: impl Fn(ClientId) -> Option<&'a Client>,
+) -> Vec<Violation> {
+    let claims = Claims::new(input, plan, asked.iter().filter_map(|id| find(*id)), false, |_, _| {});
+    let active: BTreeSet<ClientId> = claims.active.iter().map(|client| client.id).collect();
+    let mut found = BTreeSet::new();
+    for id in asked {
+        if active.contains(id) != plan.policies.contains_key(id) {
+            found.insert(Violation::Clients(*id));
+        }
+    }
+    for id in asked.difference(&active) {
+        let strange = plan.membership.iter().filter(|(_, members)| members.contains(id));
+        found.extend(strange.map(|(name, _)| Violation::Members { collection: name.clone(), client: *id }));
+        let strange = plan.targets.iter().filter(|(_, reached)| reached.contains(id));
+        found.extend(strange.map(|(name, _)| Violation::Targets { deployment: name.clone() }));
+    }
+    prove(input, plan, &claims, found)
+}
+
+fn prove(
+    input: &SiteInput,
+    plan: &SitePlan,
+    claims: &Claims<'_>,
+    mut found: BTreeSet<Violation>,
+) -> Vec<Violation> {
     let unknown = undetermined(&input.objects.collections);
-    members(input, &claims, &unknown, &mut found);
-    targets(input, plan, &claims, &unknown, &mut found);
-    withheld(input, plan, &claims, &unknown, &mut found);
-    body::compare(input, plan, &claims, &mut found);
+    members(input, claims, &unknown, &mut found);
+    targets(input, plan, claims, &unknown, &mut found);
+    withheld(input, plan, claims, &unknown, &mut found);
+    body::compare(input, plan, claims, &mut found);
     found.into_iter().collect()
 }
 

@@ -9,25 +9,26 @@ use patchtide_model::{
     client::{Client, ClientState},
     object::{Blocked, ClientSettings, Collection, FactOperator, FactRequirement},
     policy::PolicyBody,
+    shared::Shared,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Violation, check};
+use super::{Violation, check, check_clients};
 use crate::{
     fixtures::*,
     site::{SiteInput, SitePlan, Verdict, compile},
 };
 
-fn client(number: u128, role: &str) -> Client {
-    Client {
+fn client(number: u128, role: &str) -> Shared<Client> {
+    Shared::new(Client {
         id: ClientId(Uuid::from_u128(number)),
         name: format!("host-{number}"),
         state: ClientState::Active,
         facts: BTreeMap::from([("role".to_owned(), role.to_owned())]),
         address: None,
         last_contact: None,
-    }
+    })
 }
 
 /// Web and db machines; the web ones have a window, settings and a deployment of their own.
@@ -37,7 +38,9 @@ fn setting() -> SiteInput {
         site.required_leaves.insert(id(source, 2), [leaf(source, 2).reference()].into());
     }
     site.clients = vec![client(1, "web-a"), client(2, "web-b"), client(3, "db")];
-    site.clients.push(Client { state: ClientState::Pending, ..client(4, "web-c") });
+    let mut pending = client(4, "web-c");
+    pending.state = ClientState::Pending;
+    site.clients.push(pending);
     let web = FactRequirement {
         key: "role".to_owned(),
         operator: FactOperator::Glob,
@@ -72,7 +75,21 @@ fn tampered(input: &SiteInput, number: u128, change: impl FnOnce(&mut PolicyBody
     let mut body = body.as_ref().clone();
     change(&mut body);
     plan.policies.insert(client, Verdict::Policy(Arc::new(body)));
-    check(input, &plan)
+    let others = input.clients.iter().map(|client| client.id).filter(|id| *id != client).collect();
+    assert_eq!(of_clients(input, &plan, &others), [], "nobody else is concerned");
+    whole(input, &plan)
+}
+
+fn of_clients(input: &SiteInput, plan: &SitePlan, asked: &BTreeSet<ClientId>) -> Vec<Violation> {
+    let find = |id| input.clients.iter().map(|client| &**client).find(|client| client.id == id);
+    check_clients(input, plan, asked, find)
+}
+
+/// What is wrong with the whole; asked about each client, the answer is the same.
+fn whole(input: &SiteInput, plan: &SitePlan) -> Vec<Violation> {
+    let found = check(input, plan);
+    assert_eq!(of_clients(input, plan, &input.clients.iter().map(|client| client.id).collect()), found);
+    found
 }
 
 #[test]
@@ -124,7 +141,7 @@ fn members_targets_and_verdicts_are_proved() {
     let find = |change: &dyn Fn(&mut SitePlan)| {
         let mut plan = compile(&input);
         change(&mut plan);
-        check(&input, &plan)
+        whole(&input, &plan)
     };
     let id = |number| ClientId(Uuid::from_u128(number));
     let members = find(&|plan| {
@@ -147,7 +164,7 @@ fn members_targets_and_verdicts_are_proved() {
     blocked.objects.blocked.insert("MaintenanceWindow/mars".to_owned(), why);
     assert_eq!(check(&blocked, &compile(&blocked)), []);
     let object = "MaintenanceWindow/mars".to_owned();
-    assert!(check(&blocked, &free).contains(&Violation::NotWithheld { client: id(2), object }));
+    assert!(whole(&blocked, &free).contains(&Violation::NotWithheld { client: id(2), object }));
 }
 
 proptest! {

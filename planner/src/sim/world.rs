@@ -101,6 +101,7 @@ impl World {
                 address: machine.address,
                 last_contact: None,
             })
+            .map(Into::into)
             .collect();
         let nodes = machines.into_iter().enumerate().map(|(number, (id, mut machine))| {
             machine.chance = Chance::new(seed, number as u64 + 1);
@@ -318,6 +319,9 @@ impl World {
             targeted,
             states: &states,
             windows: &windows,
+            plan: Some(&self.plan),
+            clients: &self.site.clients,
+            heard: &BTreeMap::new(),
             now: self.now,
         }))
     }

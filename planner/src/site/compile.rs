@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use patchtide_model::{
     ClientId, Digest, ObjectName, UpdateId, catalogue::Update, client::Client, object::SiteObjects,
-    policy::PolicyBody,
+    policy::PolicyBody, shared::Shared,
 };
 
 use super::{
@@ -38,7 +38,7 @@ impl Engine {
             holders: true,
         };
         let mut clients: Vec<(ClientId, Option<&Client>)> =
-            input.clients.iter().map(|client| (client.id, Some(client))).collect();
+            input.clients.iter().map(|client| (client.id, Some(&**client))).collect();
         // In this order the plan's sets are written from front to end.
         clients.sort_by_key(|(id, _)| *id);
         let mut engine = Self::default();
@@ -73,8 +73,8 @@ pub struct Delta {
 pub struct Changes {
     /// All objects as they are now; they are compared one by one. None: they are as they were.
     pub objects: Option<SiteObjects>,
-    /// Clients as they are now; none: gone.
-    pub clients: BTreeMap<ClientId, Option<Client>>,
+    /// Clients as they are now; none: gone. When a client was last heard of is nobody's concern here.
+    pub clients: BTreeMap<ClientId, Option<Shared<Client>>>,
     /// Updates as they are now; none: nobody names or knows them any more.
     pub updates: BTreeMap<UpdateId, Option<Update>>,
     /// Required leaves as they are now, per update.
@@ -93,22 +93,43 @@ pub type RequiredLeaves = Option<BTreeSet<patchtide_model::catalogue::LeafRef>>;
 pub type Holders = Option<BTreeMap<Digest, BTreeSet<ObjectName>>>;
 
 impl Changes {
-    /// What leads from `old` to `new`. Reads both as a whole.
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.is_clients_only() && self.clients.is_empty()
+    }
+
+    /// Whether nothing but clients changed.
+    pub fn is_clients_only(&self) -> bool {
+        self.objects.is_none()
+            && self.updates.is_empty()
+            && self.required_leaves.is_empty()
+            && self.lines.is_none()
+            && self.dependencies.is_none()
+            && self.holders.is_none()
+    }
+
+    /// What leads from `old` to `new`. Reads both as a whole. When clients were last heard of is not compared: no policy
+    /// depends on it.
     pub fn between(old: &SiteInput, new: SiteInput) -> Self {
-        let by_id: HashMap<ClientId, &Client> =
+        let by_id: HashMap<ClientId, &Shared<Client>> =
             old.clients.iter().map(|client| (client.id, client)).collect();
         let mut gone: BTreeSet<ClientId> = by_id.keys().copied().collect();
         let mut clients = BTreeMap::new();
         for client in new.clients {
             gone.remove(&client.id);
-            if by_id.get(&client.id) != Some(&&client) {
+            let same = |known: &&Shared<Client>| known.is(&client) || known.is_same_but_for_contact(&client);
+            if !by_id.get(&client.id).is_some_and(same) {
                 clients.insert(client.id, Some(client));
             }
         }
         clients.extend(gone.into_iter().map(|id| (id, None)));
+        Self { clients, ..Self::beside_clients(old, SiteInput { clients: Vec::new(), ..new }) }
+    }
+
+    fn beside_clients(old: &SiteInput, new: SiteInput) -> Self {
         Self {
             objects: (old.objects != new.objects).then_some(new.objects),
-            clients,
+            clients: BTreeMap::new(),
             updates: differing(&old.updates, new.updates),
             required_leaves: differing(&old.required_leaves, new.required_leaves),
             lines: (old.lines != new.lines).then_some(new.lines),
@@ -134,6 +155,21 @@ impl Compiler {
     /// The plan.
     pub const fn plan(&self) -> &SitePlan {
         &self.engine.plan
+    }
+
+    /// What leads to `new`, which has no clients but those that may be other than they are here; none goes.
+    pub fn changes_to(&self, mut new: SiteInput) -> Changes {
+        let may_differ = std::mem::take(&mut new.clients);
+        let differs = |client: &Shared<Client>| {
+            !self.client(client.id).is_some_and(|known| known.is_same_but_for_contact(client))
+        };
+        let clients = may_differ.into_iter().filter(differs).map(|client| (client.id, Some(client)));
+        Changes { clients: clients.collect(), ..Changes::beside_clients(&self.input, new) }
+    }
+
+    /// A client, as it is in the input.
+    pub fn client(&self, id: ClientId) -> Option<&Client> {
+        self.input.clients.get(*self.places.get(&id)?).map(|client| &**client)
     }
 
     /// Takes over changes, in time proportional to the clients whose policy, collections or deployments they touch.
@@ -169,12 +205,12 @@ impl Compiler {
         if let Some(holders) = changes.holders {
             self.input.holders = holders;
         }
-        let client = |id: ClientId| self.input.clients.get(*self.places.get(&id)?);
+        let client = |id: ClientId| self.input.clients.get(*self.places.get(&id)?).map(|client| &**client);
         let clients: Vec<(ClientId, Option<&Client>)> = ids.into_iter().map(|id| (id, client(id))).collect();
         self.engine.run(&self.input, &dirty, &clients)
     }
 
-    fn put_client(&mut self, id: ClientId, client: Option<Client>) {
+    fn put_client(&mut self, id: ClientId, client: Option<Shared<Client>>) {
         let clients = &mut self.input.clients;
         match (client, self.places.get(&id).copied()) {
             (Some(client), Some(at)) => clients[at] = client,

@@ -255,7 +255,7 @@ impl Engine {
             }
         };
         if other {
-            input.clients.iter().for_each(&mut tell);
+            input.clients.iter().map(|client| &**client).for_each(&mut tell);
         } else {
             changed.iter().filter_map(|(_, client)| *client).for_each(&mut tell);
         }

@@ -7,6 +7,7 @@ use patchtide_model::{
     client::{Client, ClientState},
     glob::Pattern,
     object::{Collection, FactOperator, FactRequirement},
+    shared::Shared,
 };
 
 use super::bits::Bits;
@@ -144,7 +145,11 @@ impl Clients {
     }
 
     /// Makes the columns of these keys from all clients, where they are not there yet; keys that nobody asks for have none.
-    pub(super) fn read_columns<'a>(&mut self, keys: BTreeSet<&str>, clients: impl Fn() -> &'a [Client]) {
+    pub(super) fn read_columns<'a>(
+        &mut self,
+        keys: BTreeSet<&str>,
+        clients: impl Fn() -> &'a [Shared<Client>],
+    ) {
         let keys = keys.into_iter().filter(|key| !self.columns.contains_key(*key));
         let mut columns: Vec<(&str, Column)> = keys.map(|key| (key, Column::default())).collect();
         if columns.is_empty() {

@@ -10,6 +10,7 @@ use patchtide_model::{
     ObjectName, UpdateId,
     client::Client,
     policy::{DeploymentPolicy, PolicyBody, UpdatePolicy},
+    shared::Shared,
     window::{Calendar, NextOpening, Purpose, time_zone},
 };
 
@@ -31,7 +32,7 @@ pub struct NeverFits {
 /// windows together, its settings, its deployments.
 pub fn never_fitting(
     plan: &SitePlan,
-    clients: &[Client],
+    clients: &[Shared<Client>],
     window: &ObjectName,
     now: Timestamp,
 ) -> Vec<NeverFits> {

@@ -6,6 +6,7 @@ use patchtide_model::{
     ClientId, ObjectName,
     client::{Client, ClientState},
     object::Collection,
+    shared::Shared,
 };
 
 use super::{
@@ -62,7 +63,7 @@ impl Memberships {
         &mut self,
         collections: &BTreeMap<ObjectName, Collection>,
         other: &BTreeSet<ObjectName>,
-        all: impl Fn() -> &'a [Client],
+        all: impl Fn() -> &'a [Shared<Client>],
         changed: &[(ClientId, Option<&'a Client>)],
     ) -> Moved {
         let mut moved = Moved::default();

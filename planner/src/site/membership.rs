@@ -8,6 +8,7 @@ use patchtide_model::{
     deployment::Deployment,
     glob::glob,
     object::{Collection, FactOperator, FactRequirement, Membership},
+    shared::Shared,
 };
 
 use super::members::Memberships;
@@ -144,9 +145,9 @@ pub(super) fn undetermined(
 /// Members of every collection, among the active clients:
 /// (all or selected by facts or direct or members of included) and not members of excluded and members of limiting.
 /// A collection whose members cannot be told has none here.
-pub fn membership(collections: &Collections, clients: &[Client]) -> Membership {
+pub fn membership(collections: &Collections, clients: &[Shared<Client>]) -> Membership {
     let mut memberships = Memberships::default();
-    let changed: Vec<_> = clients.iter().map(|client| (client.id, Some(client))).collect();
+    let changed: Vec<_> = clients.iter().map(|client| (client.id, Some(&**client))).collect();
     let other = collections.keys().cloned().collect();
     memberships.update(collections, &other, || clients, &changed);
     let members = |name| memberships.of(name).map(|members| memberships.clients.ids(members));

@@ -46,8 +46,9 @@ pub struct SiteInput {
     pub site: SiteName,
     /// Its objects.
     pub objects: SiteObjects,
-    /// Its clients, in any order. Only active ones are members of anything and get policy.
-    pub clients: Vec<Client>,
+    /// Its clients, in any order. Only active ones are members of anything and get policy. Each is shared: whoever keeps an
+    /// earlier state of a site has one copy of those that did not change.
+    pub clients: Vec<Shared<Client>>,
     /// Lines to scan against.
     pub lines: Vec<LinePolicy>,
     /// At least every update that a deployment names; one that is missing here is left out and told.

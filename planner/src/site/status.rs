@@ -1,13 +1,18 @@
 //! Reported states -> the numbers of a deployment's status. The counts always add up to the clients targeted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use patchtide_model::{
     ClientId, ObjectName,
     client::Client,
     deployment::{Available, Deadline, Deployment, DeploymentSettings},
-    state::{Compliance, DeploymentEnforcement, StateError},
+    object::ClientSettings,
+    shared::Shared,
+    state::{Compliance, DeploymentEnforcement, Leased as _, Overdue, StateError, Told, overdue},
     window::{Calendar, NextOpening, Purpose, Window, time_zone},
 };
 
@@ -44,6 +49,12 @@ pub struct StatusInput<'a> {
     pub states: &'a [ReportedState],
     /// Windows of the targeted clients ([`windows_of`]); a set may repeat.
     pub windows: &'a [ClientWindows<'a>],
+    /// The plan in force: by whose settings a client waits.
+    pub plan: Option<&'a SitePlan>,
+    /// Clients by identity: in whose zone a deadline is.
+    pub clients: &'a [Shared<Client>],
+    /// When clients were last heard of, as far as that is known.
+    pub heard: &'a BTreeMap<ClientId, Timestamp>,
     /// Now.
     pub now: Timestamp,
 }
@@ -72,25 +83,50 @@ pub struct DeploymentNumbers {
     pub compliant_percent: Option<u8>,
     /// Errors, most frequent first.
     pub errors: Vec<ErrorCount>,
-    /// Waiting states whose *until* passed long ago.
-    pub overdue: u64,
+    /// States that are older than their lease allows.
+    pub overdue: OverdueNumbers,
+    /// Clients that are not compliant although the deadline is past for them, their share of its spread included.
+    pub past_deadline: u64,
     /// Available time.
     pub available: Moment,
     /// Deadline.
     pub deadline: Moment,
     /// The next time a targeted client's window opens.
     pub next_window: NextWindow,
-    /// Some targeted client has no window between the available time and a deadline that is yet to come.
-    pub missed: Option<Missed>,
 }
 
-/// Windows that open too late for a deadline (reliability.md #103).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missed {
-    /// The deadline.
-    pub deadline: Timestamp,
-    /// The first opening after the available time; none: there is none at all.
-    pub opens: Option<Timestamp>,
+/// Clients whose enforcement state is older than its lease allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OverdueNumbers {
+    /// Those that are heard of and say nothing else.
+    pub late: u64,
+    /// Those that were not heard of for so long that what they said may be long past.
+    pub silent: u64,
+    /// One of them, one that is heard of if there is any.
+    pub example: Option<(ClientId, DeploymentEnforcement, Overdue)>,
+}
+
+impl OverdueNumbers {
+    /// Both.
+    pub const fn total(&self) -> u64 {
+        self.late + self.silent
+    }
+
+    fn add(&mut self, client: ClientId, state: DeploymentEnforcement, overdue: Overdue) {
+        let is_first = match overdue {
+            Overdue::Late { .. } => {
+                self.late += 1;
+                self.late == 1
+            }
+            Overdue::Silent { .. } => {
+                self.silent += 1;
+                self.total() == 1
+            }
+        };
+        if is_first {
+            self.example = Some((client, state, overdue));
+        }
+    }
 }
 
 /// An error and how often it is met.
@@ -144,15 +180,22 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
         .collect();
     let mut states: BTreeMap<DeploymentEnforcement, u64> =
         DeploymentEnforcement::ALL.iter().map(|state| (*state, 0)).collect();
-    let (mut compliant, mut never_reported, mut overdue) = (0_u64, 0_u64, 0_u64);
+    let (mut compliant, mut never_reported, mut past_deadline) = (0_u64, 0_u64, 0_u64);
+    let mut overdue = OverdueNumbers::default();
     let mut errors: BTreeMap<(u32, &str), ErrorCount> = BTreeMap::new();
     for client in input.targeted {
-        match classify(latest.get(client).copied()) {
+        let standing = classify(latest.get(client).copied());
+        if !matches!(standing, Standing::Compliant) {
+            past_deadline += u64::from(is_past_deadline(input, *client));
+        }
+        match standing {
             Standing::NeverReported => never_reported += 1,
             Standing::Compliant => compliant += 1,
             Standing::In(enforcement, state) => {
                 *states.entry(enforcement).or_default() += 1;
-                overdue += u64::from(is_overdue(enforcement, state, input.now));
+                if let Some(found) = lease(input, enforcement, state) {
+                    overdue.add(*client, enforcement, found);
+                }
                 if let Some(error) = &state.error {
                     let count = errors.entry((error.code, &error.symbol)).or_insert_with(|| ErrorCount {
                         symbol: error.symbol.clone(),
@@ -183,6 +226,7 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
         compliant_percent: percent.and_then(|percent| u8::try_from(percent).ok()),
         errors,
         overdue,
+        past_deadline,
         available: moment(
             input.deployment,
             times::available,
@@ -193,7 +237,6 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
         ),
         deadline: deadline_moment(input.deployment),
         next_window: next_window(input.windows, input.now),
-        missed: missed(input),
     }
 }
 
@@ -216,12 +259,45 @@ fn classify(state: Option<&ReportedState>) -> Standing<'_> {
     }
 }
 
-/// How long after its *until* a waiting client may stay silent: two cycles of state messages.
-const GRACE: SignedDuration = SignedDuration::from_mins(30);
+/// Whether the lease of a state is over, by the settings of its client.
+fn lease(
+    input: &StatusInput<'_>,
+    enforcement: DeploymentEnforcement,
+    state: &ReportedState,
+) -> Option<Overdue> {
+    enforcement.lease_rule()?;
+    let told = Told {
+        state: enforcement,
+        since: state.changed_at,
+        until: state.until,
+        heard: input.heard.get(&state.client).copied(),
+    };
+    overdue(&told, &settings(input, state.client), input.now)
+}
 
-fn is_overdue(enforcement: DeploymentEnforcement, state: &ReportedState, now: Timestamp) -> bool {
-    !enforcement.is_final()
-        && state.until.and_then(|until| until.checked_add(GRACE).ok()).is_some_and(|late| late < now)
+/// What a client was told to do by; the defaults while it has been told nothing.
+fn settings<'a>(input: &StatusInput<'a>, client: ClientId) -> Cow<'a, ClientSettings> {
+    match input.plan.and_then(|plan| plan.policies.get(&client)) {
+        Some(Verdict::Policy(body)) => Cow::Borrowed(&body.settings),
+        _ => Cow::Owned(ClientSettings::default()),
+    }
+}
+
+fn is_past_deadline(input: &StatusInput<'_>, client: ClientId) -> bool {
+    let deployment = input.deployment;
+    let of = &deployment.settings;
+    let zone = || {
+        let at = input.clients.binary_search_by_key(&client, |client| client.id).ok()?;
+        time_zone(input.clients.get(at)?.facts.get("timezone")?)
+    };
+    let zone = of.client_local_time.then(zone).flatten().unwrap_or(TimeZone::UTC);
+    let Some(deadline) = times::deadline(of, deployment.anchor, &zone).filter(|at| *at < input.now) else {
+        return false;
+    };
+    let spread = !settings(input, client).no_deadline_spread;
+    let share =
+        if spread { times::share(client, &deployment.uid, of.deadline_spread) } else { SignedDuration::ZERO };
+    deadline.checked_add(share).is_ok_and(|at| at < input.now)
 }
 
 type Resolve = fn(&DeploymentSettings, Timestamp, &TimeZone) -> Option<Timestamp>;
@@ -247,29 +323,6 @@ fn deadline_moment(deployment: &Deployment) -> Moment {
         _ => None,
     };
     moment(deployment, times::deadline, civil)
-}
-
-/// The worst of the clients that have time before the deadline and no window in it.
-fn missed(input: &StatusInput<'_>) -> Option<Missed> {
-    let (settings, anchor) = (&input.deployment.settings, input.deployment.anchor);
-    if settings.install_outside_windows {
-        return None;
-    }
-    let late = input.windows.iter().filter_map(|client| {
-        let available = times::available(settings, anchor, &client.zone)?;
-        let deadline = times::deadline(settings, anchor, &client.zone)?;
-        let calendar = Calendar::new(client.windows, Purpose::Install, &client.zone);
-        if deadline <= available || deadline < input.now || calendar.is_free() {
-            return None;
-        }
-        let opens = match calendar.next_opening(available, SignedDuration::from_nanos(1)) {
-            NextOpening::Now { .. } => return None,
-            NextOpening::At(span) => Some(span.start),
-            NextOpening::Never { .. } => None,
-        };
-        opens.is_none_or(|opens| opens > deadline).then_some(Missed { deadline, opens })
-    });
-    late.max_by_key(|missed| missed.opens.unwrap_or(Timestamp::MAX))
 }
 
 /// The earliest of the clients' openings: one that is open now, then the next, then never.
@@ -301,7 +354,7 @@ pub fn next_window(clients: &[ClientWindows<'_>], now: Timestamp) -> NextWindow 
 /// that does not say is taken as UTC.
 pub fn windows_of<'a>(
     plan: &'a SitePlan,
-    clients: &'a [Client],
+    clients: &'a [Shared<Client>],
     targeted: &BTreeSet<ClientId>,
 ) -> Vec<ClientWindows<'a>> {
     let mut distinct: BTreeMap<(Vec<&ObjectName>, &str), ClientWindows<'a>> = BTreeMap::new();

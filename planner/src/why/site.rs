@@ -73,7 +73,7 @@ fn only(input: &SiteInput, client: &Client) -> SiteInput {
     SiteInput {
         site: input.site.clone(),
         objects: input.objects.clone(),
-        clients: vec![client.clone()],
+        clients: vec![client.clone().into()],
         lines: input.lines.clone(),
         updates: input.updates.clone(),
         required_leaves: input.required_leaves.clone(),

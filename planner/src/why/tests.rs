@@ -9,6 +9,7 @@ use patchtide_model::{
     client::{Client, ClientState, Facts},
     deployment::Deadline,
     object::{Blocked, FactOperator, FactRequirement},
+    shared::Shared,
     state::{Detection, UpdateEnforcement},
     window::{AppliesTo, WindowAction},
 };
@@ -162,15 +163,15 @@ fn leases(told: &Explanation) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn client(facts: &[(&str, &str)]) -> Client {
-    Client {
+fn client(facts: &[(&str, &str)]) -> Shared<Client> {
+    Shared::new(Client {
         id: host(),
         name: "web-1".to_owned(),
         state: ClientState::Active,
         facts: facts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Facts>(),
         address: None,
         last_contact: Some(at("2026-11-21T09:59:00Z")),
-    }
+    })
 }
 
 /// One deployment `march` to the collection `web`, and the targeted gate that its client is shown.

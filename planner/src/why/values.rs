@@ -197,14 +197,17 @@ mod tests {
     fn explained() -> Explanation {
         let mut input = site(vec![update("a", 2)]);
         let host = ClientId(Uuid::from_u128(1));
-        input.clients = vec![Client {
-            id: host,
-            name: "web-1".to_owned(),
-            state: ClientState::Active,
-            facts: BTreeMap::new(),
-            address: None,
-            last_contact: Some(at(NOW)),
-        }];
+        input.clients = vec![
+            Client {
+                id: host,
+                name: "web-1".to_owned(),
+                state: ClientState::Active,
+                facts: BTreeMap::new(),
+                address: None,
+                last_contact: Some(at(NOW)),
+            }
+            .into(),
+        ];
         input.required_leaves.insert(id("a", 2), [leaf("a", 2).reference()].into());
         let template = || "DeploymentTemplate/monthly@sha256:0123456789abcdef".to_owned();
         let mut march = deployment("march", &[id("a", 2)], at("2026-11-21T09:00:00Z"));

@@ -118,12 +118,13 @@ impl SiteStore {
 
     /// What clients reported about a deployment, by client.
     pub async fn deployment_clients(&self, uid: &str) -> Result<Vec<DeploymentClientState>> {
-        let query =
-            sql("SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at \
+        let query = sql(
+            "SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at, c.last_contact \
                          FROM deployment_client d JOIN client c ON c.id = d.client \
-                         WHERE d.uid = $1 AND c.site = $2 ORDER BY c.uuid");
+                         WHERE d.uid = $1 AND c.site = $2 ORDER BY c.uuid",
+        );
         let rows = self.rows("a deployment", query.bind(uid).bind(self.site.as_str())).await?;
-        rows.iter().map(deployment_state).collect()
+        rows.iter().map(|row| deployment_state(row, row.time_option(7)?)).collect()
     }
 }
 
@@ -146,7 +147,7 @@ pub(super) fn report(row: &Row) -> Result<ClientReport> {
 }
 
 /// A client's uuid and `deployment_client`.
-pub(super) fn deployment_state(row: &Row) -> Result<DeploymentClientState> {
+pub(super) fn deployment_state(row: &Row, heard: Option<Timestamp>) -> Result<DeploymentClientState> {
     let enforcement = code(row, 1)?.and_then(DeploymentEnforcement::from_id);
     let compliance = code(row, 2)?.and_then(Compliance::from_id);
     let evaluation = code(row, 3)?.and_then(Evaluation::from_id);
@@ -158,6 +159,7 @@ pub(super) fn deployment_state(row: &Row) -> Result<DeploymentClientState> {
         until: row.time_option(4)?,
         error: row.json_option(5, "error")?,
         changed_at: row.time(6)?,
+        heard,
     })
 }
 

@@ -32,6 +32,8 @@ pub struct DeploymentClientState {
     pub error: Option<StateError>,
     /// When any of it changed last, by the site's clock.
     pub changed_at: Timestamp,
+    /// When the client was heard of last.
+    pub heard: Option<Timestamp>,
 }
 
 /// A client and an update.

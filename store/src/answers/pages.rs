@@ -85,7 +85,7 @@ const REPORTS: Many = of("SELECT c.uuid, q.reported_at, q.skew, s.policy_epoch, 
                           JOIN client_sequence q ON q.client = c.id JOIN client_session s ON s.client = c.id \
                           WHERE c.id IN (VALUES ");
 const DEPLOYMENTS: Many = of("SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, \
-                              d.changed_at, d.uid, c.id FROM deployment_client d JOIN client c ON c.id = d.client \
+                              d.changed_at, d.uid, c.id, c.last_contact FROM deployment_client d JOIN client c ON c.id = d.client \
                               WHERE d.client IN (VALUES ");
 const POLICIES: Many = of("SELECT client, epoch, number, issued_at FROM policy WHERE client IN (VALUES ");
 
@@ -246,7 +246,7 @@ impl SiteStore {
             }
         }
         for row in self.rows_many(what, DEPLOYMENTS, numbers.to_vec()).await? {
-            let (uid, state) = (row.text(7)?, deployment_state(&row)?);
+            let (uid, state) = (row.text(7)?, deployment_state(&row, row.time_option(9)?)?);
             if let Some(page) = filling.page(row.int(8)?) {
                 page.deployments.insert(uid, state);
             }

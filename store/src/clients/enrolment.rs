@@ -184,7 +184,8 @@ impl SiteStore {
             let number = last.map_or(Ok(0), |row| row.int(0))? + 1;
             let put = sql(
                 "INSERT INTO client (id, site, uuid, name, state, facts, address, last_contact, certificate, \
-                           not_after) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9)",
+                           not_after, changed) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9, \
+                           (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE site = $2 AND kind = 'site'))",
             )
             .bind(number)
             .bind(self.site.as_str())
@@ -197,9 +198,9 @@ impl SiteStore {
             .bind(not_after);
             tx.execute(put).await?;
         } else {
-            let put = sql(
-                "UPDATE client SET name = $3, certificate = $4, not_after = $5 WHERE site = $1 AND uuid = $2",
-            );
+            let put = sql("UPDATE client SET name = $3, certificate = $4, not_after = $5, changed = \
+                 (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE site = $1 AND kind = 'site') \
+                 WHERE site = $1 AND uuid = $2");
             let put = put.bind(self.site.as_str()).bind(client).bind(request.name);
             tx.execute(put.bind(certificate_pem).bind(not_after)).await?;
             self.change_state(&mut tx, client, ClientState::Active).await?;

@@ -12,7 +12,7 @@ use crate::{
     Result, SiteStore, StoreError,
     core::{Signal, lock},
     intake::{apply::Apply, batch, cache::SiteCache, counts::Deltas, dirty::Dirty, load},
-    sql::{Row, parse, sql},
+    sql::{Row, int, parse, sql},
     writer::Tx,
 };
 
@@ -28,6 +28,24 @@ impl SiteStore {
             "SELECT uuid, name, state, facts, address, last_contact FROM client WHERE site = $1 ORDER BY uuid",
         );
         self.rows("the clients", query.bind(self.site.as_str())).await?.iter().map(client).collect()
+    }
+
+    /// Clients that became other than they were when [`Self::change_number`] was `after`, by identity; a mere contact is no
+    /// change, and no client ever disappears. Some may be as they were. Ask for the number first: what is written in between
+    /// comes again the next time, and nothing is missed, because all writes of all processes come one after the other.
+    pub async fn clients_changed_after(&self, after: u64) -> Result<Vec<Client>> {
+        let query = sql("SELECT uuid, name, state, facts, address, last_contact FROM client \
+                         WHERE site = $1 AND changed > $2 ORDER BY uuid");
+        let query = query.bind(self.site.as_str()).bind(int(after));
+        self.rows("the changed clients", query).await?.iter().map(client).collect()
+    }
+
+    /// Active clients that were not heard of after `since`.
+    pub async fn silent_since(&self, since: Timestamp) -> Result<BTreeSet<ClientId>> {
+        let query = sql("SELECT uuid FROM client WHERE site = $1 AND state = 1 \
+                         AND (last_contact IS NULL OR last_contact <= $2)");
+        let query = query.bind(self.site.as_str()).bind(since);
+        self.rows("the silent clients", query).await?.iter().map(|row| row.parse(0, "client id")).collect()
     }
 
     /// One client.
@@ -95,9 +113,9 @@ impl SiteStore {
         let mut tx = self.begin("a contact").await?;
         // Where a client is decides from which distribution point it loads.
         if moved {
-            let put = sql(
-                "UPDATE client SET address = $3 WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)",
-            );
+            let put = sql("UPDATE client SET address = $3, changed = \
+                 (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE site = $1 AND kind = 'site') \
+                 WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)");
             if tx.execute(put.bind(self.site.as_str()).bind(id).bind(address.to_string())).await? > 0 {
                 tx.raise(&self.site, Signal::Site);
             }

@@ -115,7 +115,9 @@ const SESSION: Many = Many {
             scan_error = excluded.scan_error",
 };
 const CLIENT: Many = Many {
-    head: "UPDATE client SET state = v.column2, facts = v.column3 FROM (VALUES ",
+    head: "UPDATE client SET state = v.column2, facts = v.column3, changed = \
+           (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE change.site = client.site AND change.kind = 'site') \
+           FROM (VALUES ",
     columns: 3,
     tail: ") AS v WHERE client.id = v.column1",
 };

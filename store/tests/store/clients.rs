@@ -4,6 +4,7 @@ use patchtide_model::{ClientId, Digest, client::ClientState, site::SiteLimits, s
 use patchtide_store::{
     StoreError,
     clients::{EnrolmentRow, EnrolmentState, StoredPolicy},
+    intake::IntakeBody,
 };
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ on_both!(
     policy_numbers_only_rise,
     contacts_are_kept_once_a_minute,
     certificates_are_renewed,
+    a_client_that_changes_is_told_from_its_number_on,
 );
 
 async fn a_request_waits_and_becomes_a_client(db: Db) {
@@ -148,6 +150,43 @@ async fn policy_numbers_only_rise(db: Db) {
     assert_eq!(site.policy_digests().await.unwrap()[&one], (2, 1, Digest::of(b"e")));
     let nobody = StoredPolicy { client: ClientId(Uuid::from_u128(9)), ..policy(1, 1, "x") };
     assert_eq!(site.put_policies(vec![nobody]).await.unwrap(), 0);
+}
+
+async fn a_client_that_changes_is_told_from_its_number_on(db: Db) {
+    let site = &db.site;
+    let (one, two) = (client(site, 1).await, client(site, 2).await);
+    let number = async || site.change_number().await.unwrap();
+    let after = async |number: u64| {
+        let changed = site.clients_changed_after(number).await.unwrap();
+        changed.into_iter().map(|client| client.id).collect::<Vec<_>>()
+    };
+    assert_eq!(after(0).await, [one, two], "enrolled");
+    let seen = number().await;
+    assert_eq!(after(seen).await, []);
+    // A contact and other reports change nothing about a client.
+    let home = "192.0.2.1".parse().unwrap();
+    site.touch_client(one, home, at(1)).await.unwrap();
+    assert_eq!(after(seen).await, [one], "it has an address now");
+    let seen = number().await;
+    site.touch_client(one, home, at(1_000)).await.unwrap();
+    site.intake(report(one, 1, vec![IntakeBody::Heartbeat])).await.unwrap();
+    site.renew_client(one, "pem", at(2_000)).await.unwrap();
+    assert_eq!((after(seen).await, number().await > seen), (vec![], true));
+    // What policies depend on does: facts, standing, address.
+    let facts = |value: &str| IntakeBody::Facts([("role".to_owned(), value.to_owned())].into());
+    site.intake(report(two, 1, vec![facts("server")])).await.unwrap();
+    assert_eq!(after(seen).await, [two]);
+    let seen = number().await;
+    site.intake(report(two, 2, vec![facts("server")])).await.unwrap();
+    assert_eq!(after(seen).await, [], "the same facts again");
+    site.set_client_state(one, ClientState::Revoked).await.unwrap();
+    site.intake(report(two, 3, vec![facts("workstation")])).await.unwrap();
+    assert_eq!(after(seen).await, [one, two]);
+    let seen = number().await;
+    site.touch_client(two, "192.0.2.7".parse().unwrap(), at(3_000)).await.unwrap();
+    assert_eq!(after(seen).await, [two]);
+    assert_eq!(site.silent_since(at(2_999)).await.unwrap(), [].into());
+    assert_eq!(site.silent_since(at(3_000)).await.unwrap(), [two].into(), "a revoked one is not waited for");
 }
 
 async fn contacts_are_kept_once_a_minute(db: Db) {

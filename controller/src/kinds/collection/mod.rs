@@ -67,7 +67,7 @@ impl Reconciler for Collections {
             }
         };
         kinds::keep(ctx, COLLECTION, object, &valid).await?;
-        count(ctx, object, &name, &others, status);
+        count(ctx, object, &name, &others, status).await?;
         let members = status.members.unwrap_or_default();
         Ok(Outcome::ready(format!("{members} members")))
     }
@@ -131,38 +131,37 @@ fn problems(name: &ObjectName, all: &BTreeMap<ObjectName, object::Collection>) -
     (!missing.is_empty()).then(|| Failure::wait(reason::REFERENCE_NOT_FOUND, missing.join("; ")))
 }
 
-fn count(
+async fn count(
     ctx: &Context,
     object: &Collection,
     name: &ObjectName,
     all: &BTreeMap<ObjectName, object::Collection>,
     status: &mut CollectionStatus,
-) {
+) -> Result<(), Failure> {
     let compiled = ctx.compiled.borrow().clone();
     let now = ctx.clock.now();
     let inactive_after = site::in_force(ctx)
         .map_or(DurationText("30d".to_owned()), |site| site.spec.retention.inactive_after.clone());
     let horizon = inactive_after.seconds().unwrap_or(30 * 86_400);
+    let silent = ctx.silent_for(horizon).await.map_err(|error| kinds::database(&error))?;
     if let Some(plan) = &compiled.plan {
         let members = plan.membership.get(name);
         let total = members.map_or(0, |members| members.len()) as u64;
-        let active = members.into_iter().flatten().filter(|id| {
-            compiled
-                .client(**id)
-                .and_then(|client| client.last_contact)
-                .is_some_and(|last| now.duration_since(last).as_secs() < horizon)
-        });
-        let active = active.count() as u64;
+        let active = members.into_iter().flatten().filter(|id| !silent.contains(*id)).count() as u64;
         if status.members != Some(total) {
             status.changed_time = Some(time(now));
         }
         status.members = Some(total);
         status.active = Some(active);
-        let known = |member: &String| {
-            compiled.clients.iter().any(|client| client.name == *member || client.id.to_string() == *member)
-        };
-        status.unknown_direct_members =
-            Some(object.spec.direct_members.iter().filter(|member| !known(member)).count() as u64);
+        let mut unknown: BTreeSet<&str> = object.spec.direct_members.iter().map(String::as_str).collect();
+        unknown.retain(|member| member.parse().ok().and_then(|id| compiled.client(id)).is_none());
+        if !unknown.is_empty() {
+            unknown = compiled.clients.iter().fold(unknown, |mut unknown, client| {
+                unknown.remove(client.name.as_str());
+                unknown
+            });
+        }
+        status.unknown_direct_members = Some(unknown.len() as u64);
     }
     let under = ancestors(name, all);
     let deployments = ctx.caches.update_deployments.all();
@@ -183,6 +182,7 @@ fn count(
     let windows = ctx.caches.maintenance_windows.all();
     status.windows =
         Some(windows.iter().filter(|window| window.spec.collection == name.as_str()).count() as u64);
+    Ok(())
 }
 
 /// The collections above `name`.

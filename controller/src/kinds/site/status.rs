@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use patchtide_crds::{
     Site, SiteStatus,
+    conditions::CLIENTS_QUARANTINED,
     site::{Backlog, ClientCounts, KeyStatus, RoleHealth},
 };
 use patchtide_model::{
@@ -17,7 +18,7 @@ use patchtide_store::roles::RoleBeat;
 use crate::{
     context::Context,
     error::Failure,
-    kinds::{database, time},
+    kinds::{database, flag, time},
 };
 
 /// Clients become inactive without any event.
@@ -26,6 +27,8 @@ pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
 const SILENT: SignedDuration = SignedDuration::from_mins(2);
 /// An instance that was not heard of for this long, while another one works, is gone.
 const GONE: SignedDuration = SignedDuration::from_hours(24);
+/// Clients that a message names.
+const NAMED: usize = 5;
 /// Roles that a status holds.
 const ROLES: usize = 64;
 
@@ -35,6 +38,10 @@ pub async fn fill(ctx: &Context, status: &mut SiteStatus, object: &Site) -> Resu
     let pending = ctx.store.open_enrolments().await.map_err(|error| database(&error))?.len() as u64;
     let inactive_after = object.spec.retention.inactive_after.seconds().unwrap_or(30 * 86_400);
     let now = ctx.clock.now();
+    let quarantined = quarantined(&clients);
+    let told = quarantined.as_ref().map(|text| (true, "SharedIdentity", text.as_str()));
+    let generation = object.metadata.generation.unwrap_or_default();
+    flag(status, CLIENTS_QUARANTINED, generation, &ctx.clock.time(), told);
     status.clients = Some(count(&clients, pending, SignedDuration::from_secs(inactive_after), now));
     let compiled = ctx.compiled.borrow().clone();
     let withheld = compiled.plan.as_ref().map_or(0, |plan| {
@@ -90,6 +97,23 @@ fn count(clients: &[Client], pending: u64, inactive_after: SignedDuration, now: 
         quarantined,
         inactive: inactive.count() as u64,
     }
+}
+
+/// Whom nobody can tell from another machine, and what to do.
+fn quarantined(clients: &[Client]) -> Option<String> {
+    let locked = clients.iter().filter(|client| client.state == ClientState::Quarantined);
+    let names: Vec<String> = locked.map(|client| format!("{} ({})", client.name, client.id)).collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} clients get nothing, because two machines seem to share the identity of each (a cloned disk, a restored snapshot): {}{more}; remove the agent's state on these machines, so that each enrols as one of its own",
+            names.len(),
+            names[..names.len().min(NAMED)].join(", ")
+        )
+    })
 }
 
 /// Signs of life by role and instance.
@@ -153,6 +177,10 @@ mod tests {
         ];
         let counts = count(&clients, 4, SignedDuration::from_hours(30 * 24), now);
         assert_eq!((counts.total, counts.active, counts.pending, counts.inactive), (7, 2, 4, 1));
+        assert_eq!(quarantined(&clients), None);
+        let cloned = client(4, ClientState::Quarantined, None);
+        let told = quarantined(&[clients[0].clone(), cloned]).unwrap();
+        assert!(told.starts_with("1 clients get nothing") && told.contains("c (00000000-"), "{told}");
     }
 
     #[test]

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchtide_crds::{
     UpdateDeploymentStatus,
-    conditions::{CONTENT_MISSING, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, reason},
+    conditions::{CONTENT_MISSING, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, STATES_OVERDUE, reason},
     update_deployment::{RankedError, StateCount},
 };
 use patchtide_model::{
     ClientId, UpdateId,
     deployment::Deployment,
     object::DeploymentPackage,
-    state::{Compliance, DeploymentEnforcement},
+    state::{Compliance, DeploymentEnforcement, Leased as _, Overdue},
 };
 use patchtide_planner::site::{
     Verdict,
@@ -53,6 +53,8 @@ pub async fn fill(
         compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
     let clients = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
     let requiring = requiring(ctx, deployment).await?;
+    let heard: BTreeMap<ClientId, Timestamp> =
+        clients.iter().filter_map(|state| Some((state.client, state.heard?))).collect();
     let reports: Vec<ReportedState> = clients
         .into_iter()
         .map(|state| ReportedState {
@@ -76,7 +78,16 @@ pub async fn fill(
     let windows =
         compiled.plan.as_ref().map(|plan| windows_of(plan, &compiled.clients, bound)).unwrap_or_default();
     let now = ctx.clock.now();
-    let input = StatusInput { deployment, targeted, states: &reports, windows: &windows, now };
+    let input = StatusInput {
+        deployment,
+        targeted,
+        states: &reports,
+        windows: &windows,
+        plan: compiled.plan.as_deref(),
+        clients: &compiled.clients,
+        heard: &heard,
+        now,
+    };
     let numbers = deployment_status(&input);
     let before = counts(status);
     write(status, &numbers, &reports, targeted, compiled);
@@ -91,6 +102,9 @@ pub async fn fill(
     let told = told.or_else(|| awaited.as_ref().map(|text| (true, "NotDistributed", text.as_str())));
     flag(status, CONTENT_MISSING, generation, &ctx.clock.time(), told);
     rollout(status, generation, &ctx.clock.time(), &numbers, missing.as_deref());
+    let text = overdue(&numbers, |id| compiled.name_of(id));
+    let told = text.as_ref().map(|text| (true, "LeaseOver", text.as_str()));
+    flag(status, STATES_OVERDUE, generation, &ctx.clock.time(), told);
     Ok(())
 }
 
@@ -154,9 +168,40 @@ pub fn withheld(deployment: &Deployment, compiled: &Compiled) -> Option<(usize, 
     Some((1 + reasons.count(), first))
 }
 
+/// Counts of clients.
+type Counts = (Option<u64>, Vec<StateCount>, Vec<StateCount>, [Option<u64>; 3]);
+
 /// What a change of counts is recognised by.
-fn counts(status: &UpdateDeploymentStatus) -> (Option<u64>, Vec<StateCount>, Vec<StateCount>) {
-    (status.targeted, status.compliance.clone(), status.enforcement.clone())
+fn counts(status: &UpdateDeploymentStatus) -> Counts {
+    let late = [status.past_deadline, status.overdue, status.silent];
+    (status.targeted, status.compliance.clone(), status.enforcement.clone(), late)
+}
+
+/// Who does not move, in words: how many, one of them, and what should have happened.
+fn overdue(numbers: &DeploymentNumbers, name: impl Fn(ClientId) -> String) -> Option<String> {
+    let overdue = &numbers.overdue;
+    let (client, state, why) = overdue.example?;
+    let then = state.lease_rule().map_or("", |rule| rule.then);
+    let (name, state) = (name(client), state.name());
+    let example = match why {
+        Overdue::Late { by } => {
+            format!("{name} is heard of and should have left {state:?} by {}: {then}", seconds(by))
+        }
+        Overdue::Silent { since: Some(since) } => {
+            format!("{name} said {state:?} and was last heard of {}", seconds(since))
+        }
+        Overdue::Silent { since: None } => format!("{name} said {state:?} and was not heard of since"),
+    };
+    let (late, silent) = (overdue.late, overdue.silent);
+    let what = match (late, silent) {
+        (_, 0) => "they hang, or a message was lost: ask kubectl patchtide why",
+        (0, _) => "they are off or cut off, and go on when they are back",
+        _ => "those that are heard of hang, or a message was lost; the others are off or cut off",
+    };
+    Some(format!(
+        "{} clients are in a state that should have moved by now, {silent} of them silent for a day or more; {what}. For example {example}",
+        overdue.total()
+    ))
 }
 
 fn write(
@@ -172,6 +217,9 @@ fn write(
     let of = |state: DeploymentEnforcement| numbers.states.get(&state).copied().unwrap_or_default();
     status.failed =
         Some(of(DeploymentEnforcement::InstallFailed) + of(DeploymentEnforcement::DownloadFailed));
+    status.past_deadline = Some(numbers.past_deadline);
+    status.overdue = Some(numbers.overdue.total());
+    status.silent = Some(numbers.overdue.silent);
     status.waiting_for_window = Some(of(DeploymentEnforcement::WaitingForWindow));
     // Never reported is *unknown* to whoever reads the published states.
     status.enforcement = DeploymentEnforcement::ALL
@@ -325,6 +373,9 @@ mod tests {
             targeted: &BTreeSet::from([client]),
             states: &[state],
             windows: &[],
+            plan: None,
+            clients: &[],
+            heard: &BTreeMap::new(),
             now: Timestamp::UNIX_EPOCH,
         });
         let mut status = UpdateDeploymentStatus { updates: Some(1), ..UpdateDeploymentStatus::default() };

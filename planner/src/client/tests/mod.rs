@@ -33,14 +33,17 @@ fn setting(change: impl FnOnce(&mut SiteInput)) -> (Policy, ClientView) {
     for source in ["a", "b"] {
         site.required_leaves.insert(id(source, 2), [leaf(source, 2).reference()].into());
     }
-    site.clients = vec![patchtide_model::client::Client {
-        id: ClientId(Uuid::from_u128(1)),
-        name: "host".to_owned(),
-        state: patchtide_model::client::ClientState::Active,
-        facts: BTreeMap::new(),
-        address: None,
-        last_contact: None,
-    }];
+    site.clients = vec![
+        patchtide_model::client::Client {
+            id: ClientId(Uuid::from_u128(1)),
+            name: "host".to_owned(),
+            state: patchtide_model::client::ClientState::Active,
+            facts: BTreeMap::new(),
+            address: None,
+            last_contact: None,
+        }
+        .into(),
+    ];
     add_deployment(&mut site, deployment("all", &[id("a", 2), id("b", 2)], at("2026-11-21T09:00:00Z")));
     change(&mut site);
     let plan = compile(&site);

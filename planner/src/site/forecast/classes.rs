@@ -10,6 +10,7 @@ use patchtide_model::{
     ClientId,
     client::{Client, ClientState},
     policy::PolicyBody,
+    shared::Shared,
     window::time_zone,
 };
 
@@ -46,13 +47,16 @@ pub(super) struct Side<'a> {
 impl<'a> Side<'a> {
     pub(super) fn new(
         input: &'a SiteInput,
-        clients: &'a [Client],
+        clients: &'a [Shared<Client>],
         plan: &'a SitePlan,
         reports: &'a BTreeMap<ClientId, ClientReport>,
         at: Timestamp,
     ) -> Self {
-        let mut clients: Vec<&Client> =
-            clients.iter().filter(|client| client.state == ClientState::Active).collect();
+        let mut clients: Vec<&Client> = clients
+            .iter()
+            .map(|client| &**client)
+            .filter(|client| client.state == ClientState::Active)
+            .collect();
         clients.sort_by_key(|client| client.id);
         clients.dedup_by_key(|client| client.id);
         let mut known: BTreeMap<(*const PolicyBody, &str, bool), usize> = BTreeMap::new();

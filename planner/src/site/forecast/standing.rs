@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use patchtide_model::{Digest, ObjectName, UpdateId, client::Client, deployment::Deployment};
+use patchtide_model::{Digest, ObjectName, UpdateId, client::Client, deployment::Deployment, shared::Shared};
 
 use super::{
     classes::Side,
@@ -33,7 +33,11 @@ impl Standing {
 }
 
 /// All deployments of a compiled site. `clients` stand in place of those of `input`.
-pub fn standing(input: &SiteInput, clients: &[Client], plan: &SitePlan) -> BTreeMap<ObjectName, Standing> {
+pub fn standing(
+    input: &SiteInput,
+    clients: &[Shared<Client>],
+    plan: &SitePlan,
+) -> BTreeMap<ObjectName, Standing> {
     let unasked = BTreeMap::new();
     let side = Side::new(input, clients, plan, &unasked, Timestamp::UNIX_EPOCH);
     let work = side.work();

@@ -10,6 +10,7 @@ use patchtide_model::{
     deployment::{Available, Deadline},
     object::{Blocked, ClientSettings, DeploymentPackage, DistributionPoint},
     search::DetectionCounts,
+    shared::Shared,
     state::Detection,
     window::{AppliesTo, WindowAction, Zone},
 };
@@ -30,15 +31,15 @@ fn now() -> Timestamp {
     at(NOW)
 }
 
-fn client(number: u128, zone: &str) -> Client {
-    Client {
+fn client(number: u128, zone: &str) -> Shared<Client> {
+    Shared::new(Client {
         id: ClientId(Uuid::from_u128(number)),
         name: format!("host-{number}"),
         state: ClientState::Active,
         facts: [("timezone".to_owned(), zone.to_owned())].into(),
         address: None,
         last_contact: None,
-    }
+    })
 }
 
 /// Three machines, one distribution point with one package, one deployment that is due in a week.

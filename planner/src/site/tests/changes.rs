@@ -128,7 +128,7 @@ fn apply(input: &mut SiteInput, edit: &Edit) {
                 }
                 // In no order that means anything.
                 let at = usize::from(host).min(input.clients.len());
-                input.clients.insert(at, made);
+                input.clients.insert(at, made.into());
             }
         }
         Edit::Collection(n, new) => {
@@ -298,8 +298,15 @@ proptest! {
             let delta = compiler.apply(changes);
             let full = compile(&input);
             prop_assert_eq!(compiler.plan(), &full);
-            prop_assert_eq!(delta, differences(&before, &full));
+            prop_assert_eq!(&delta, &differences(&before, &full));
             prop_assert_eq!(check(&input, &full), []);
+            // What can go out is proved by itself, those who are gone included.
+            let find = |id| compiler.client(id);
+            prop_assert_eq!(check_clients(compiler.input(), compiler.plan(), &delta.verdicts, find), []);
+            // A contact is no change, and what may have changed is compared.
+            for client in &mut input.clients { client.last_contact = Some(at("2026-11-21T09:00:00Z")); }
+            prop_assert!(Changes::between(compiler.input(), input.clone()).is_empty());
+            prop_assert!(compiler.changes_to(input.clone()).is_empty());
         }
     }
 

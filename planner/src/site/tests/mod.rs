@@ -12,11 +12,12 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use patchtide_model::{
     ClientId, ObjectName,
     client::{Client, ClientState, Facts},
+    deployment::Deployment,
     deployment::{Available, Deadline},
     object::{
         Blocked, Boundary, ClientSettings, Collection, DistributionPoint, FactOperator, FactRequirement,
     },
-    state::{Compliance, DeploymentEnforcement, StateError},
+    state::{Compliance, DeploymentEnforcement, Overdue, StateError},
     window::Zone,
 };
 use proptest::prelude::*;
@@ -29,7 +30,10 @@ use super::{
 };
 use patchtide_model::state::{Compliance as C, DeploymentEnforcement as D};
 
-use crate::{check::check, fixtures::*};
+use crate::{
+    check::{check, check_clients},
+    fixtures::*,
+};
 
 fn client(number: u128, facts: &[(&str, &str)]) -> Client {
     Client {
@@ -60,7 +64,7 @@ fn numbers(members: &BTreeSet<ClientId>) -> Vec<u128> {
 
 #[test]
 fn members_by_facts_name_include_exclude_and_limit() {
-    let clients = vec![
+    let clients = [
         client(1, &[("label/tier", "web"), ("os.id", "debian")]),
         client(2, &[("label/tier", "db")]),
         client(3, &[]),
@@ -82,7 +86,7 @@ fn members_by_facts_name_include_exclude_and_limit() {
         Collection { all: true, exclude: [name("web")].into(), ..collection("rest") },
         Collection { all: true, limiting: Some(name("tiered")), ..collection("limited") },
     ]);
-    let membership = membership(&all, &clients);
+    let membership = membership(&all, &clients.map(Into::into));
     let of = |title: &str| numbers(&membership[&name(title)]);
     assert_eq!(of("all"), [1, 2, 3]);
     assert_eq!(of("nobody"), [0_u128; 0]);
@@ -109,7 +113,7 @@ fn cycles_and_missing_references_are_named() {
     assert!(problems.contains(&CollectionProblem::Cycle(vec![name("x"), name("y"), name("x")])));
     assert!(problems[0].to_string().contains("refers to gone in spec.include"), "{}", problems[0]);
     assert!(problems[1].to_string().contains("a -> b -> c -> a"), "{}", problems[1]);
-    let membership = membership(&all, &[client(1, &[])]);
+    let membership = membership(&all, &[client(1, &[]).into()]);
     assert_eq!(numbers(&membership[&name("depends")]), [0_u128; 0], "nobody knows who is excluded");
 }
 
@@ -128,7 +132,7 @@ fn subcollections_are_reached_only_when_asked_for() {
             ..collection("c")
         },
     ]);
-    let members = membership(&all, &[client(1, &[]), client(2, &[]), client(3, &[])]);
+    let members = membership(&all, &[client(1, &[]), client(2, &[]), client(3, &[])].map(Into::into));
     let mut deployment = deployment("d", &[], Timestamp::UNIX_EPOCH);
     assert_eq!(numbers(&targeted(&deployment, &all, &members)), [1]);
     deployment.include_subcollections = true;
@@ -138,7 +142,8 @@ fn subcollections_are_reached_only_when_asked_for() {
 fn two_groups() -> SiteInput {
     let mut input = site(vec![update("a", 2), update("b", 2), update("old", 1)]);
     input.updates.get_mut(&id("old", 1)).unwrap().expired = true;
-    input.clients = vec![client(2, &[]), client(1, &[("label/tier", "web")]), client(3, &[])];
+    input.clients =
+        [client(2, &[]), client(1, &[("label/tier", "web")]), client(3, &[])].map(Into::into).into();
     let web = Collection {
         selector: vec![requirement("label/tier", FactOperator::In, &["web"])],
         ..collection("web")

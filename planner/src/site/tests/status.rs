@@ -8,6 +8,9 @@ fn status(targeted: &BTreeSet<ClientId>, states: &[ReportedState]) -> crate::sit
         targeted,
         states,
         windows: &[],
+        plan: None,
+        clients: &[],
+        heard: &BTreeMap::new(),
         now: at("2026-02-01T00:00:00Z"),
     })
 }
@@ -56,7 +59,7 @@ fn errors_are_ranked_and_compliant_beats_a_stale_state() {
     ];
     let targeted = (1..=6).map(|number| ClientId(Uuid::from_u128(number))).collect();
     let numbers = status(&targeted, &states);
-    assert_eq!((numbers.compliant, numbers.never_reported, numbers.overdue), (1, 1, 1));
+    assert_eq!((numbers.compliant, numbers.never_reported, numbers.overdue.total()), (1, 1, 1));
     assert_eq!(numbers.states[&D::InstallFailed], 2);
     assert_eq!(numbers.compliant_percent, Some(16));
     let ranked: Vec<(&str, u64)> =
@@ -74,6 +77,9 @@ fn times_of_a_deployment() {
             targeted: &BTreeSet::new(),
             states: &[],
             windows: &[],
+            plan: None,
+            clients: &[],
+            heard: &BTreeMap::new(),
             now: Timestamp::UNIX_EPOCH,
         });
         (numbers.available, numbers.deadline)
@@ -164,34 +170,102 @@ fn an_update_that_never_fits_is_named_with_what_it_needs() {
     assert_eq!(never(&input), []);
 }
 
-/// reliability.md #103: no opening before the deadline.
+/// R-ENFD-14: whose state is older than its lease, by the client's own settings; who sleeps is told apart from who hangs, and
+/// what is final does not age.
 #[test]
-fn a_deadline_before_every_window_is_told_with_the_dates() {
-    use crate::site::status::Missed;
-    let missed = |deadline: Deadline, windows: &[patchtide_model::window::Window], now: &str| {
-        let mut deployment = deployment("d", &[], at("2026-01-01T13:00:00Z"));
-        deployment.settings.deadline = deadline;
-        let windows = [ClientWindows { windows, zone: TimeZone::UTC }];
-        let input = StatusInput {
+fn states_past_their_lease_are_counted() {
+    let mut input = two_groups();
+    let now = at("2026-02-01T00:00:00Z");
+    let state = |number: u128, enforcement, compliance, until: Option<&str>| ReportedState {
+        client: ClientId(Uuid::from_u128(number)),
+        enforcement: Some(enforcement),
+        compliance: Some(compliance),
+        until: until.map(at),
+        error: None,
+        changed_at: at("2026-01-01T00:00:00Z"),
+    };
+    let states = [
+        state(1, D::Installing, C::NonCompliant, Some("2026-01-31T23:00:00Z")),
+        state(2, D::WaitingForWindow, C::NonCompliant, Some("2026-02-02T00:00:00Z")),
+        state(3, D::WaitingForWindow, C::NonCompliant, Some("2026-02-02T00:00:00Z")),
+        state(4, D::InstallFailed, C::NonCompliant, Some("2026-01-02T00:00:00Z")),
+        state(5, D::Installing, C::Compliant, Some("2026-01-02T00:00:00Z")),
+    ];
+    let id = |number: u128| ClientId(Uuid::from_u128(number));
+    let targeted = (1..=6).map(id).collect();
+    let heard = BTreeMap::from([
+        (id(1), at("2026-01-31T23:59:00Z")),
+        (id(2), at("2026-01-31T23:59:00Z")),
+        (id(3), at("2026-01-30T00:00:00Z")),
+    ]);
+    let count = |input: &SiteInput| {
+        let deployment = deployment("d", &[], at("2026-01-01T00:00:00Z"));
+        let plan = compile(input);
+        let status = StatusInput {
             deployment: &deployment,
-            targeted: &BTreeSet::new(),
-            states: &[],
-            windows: &windows,
+            targeted: &targeted,
+            states: &states,
+            windows: &[],
+            plan: Some(&plan),
+            clients: &input.clients,
+            heard: &heard,
+            now,
+        };
+        deployment_status(&status).overdue
+    };
+    let found = count(&input);
+    assert_eq!((found.late, found.silent), (1, 1));
+    assert_eq!(found.example, Some((id(1), D::Installing, Overdue::Late { by: at("2026-01-31T23:00:00Z") })));
+    // A client that tells its states once in two hours may be so late.
+    let mut slow = ClientSettings { name: "slow".to_owned(), ..ClientSettings::default() };
+    slow.state_message_cycle = minutes(120);
+    input.objects.client_settings.insert(name("slow"), slow);
+    let found = count(&input);
+    assert_eq!((found.late, found.silent), (0, 1));
+    assert!(matches!(found.example, Some((_, D::WaitingForWindow, Overdue::Silent { .. }))), "{found:?}");
+}
+
+/// A deadline is past in the zone of the client, and with its share of the spread; compliant is compliant.
+#[test]
+fn clients_past_the_deadline_are_counted() {
+    let mut input = two_groups();
+    input.clients.sort_by_key(|client| client.id);
+    let ids: Vec<ClientId> = input.clients.iter().map(|client| client.id).collect();
+    input.clients[0].facts.insert("timezone".to_owned(), "Pacific/Kiritimati".to_owned());
+    let targeted: BTreeSet<ClientId> = ids.iter().copied().collect();
+    let plan = compile(&input);
+    let past = |deployment: &Deployment, states: &[ReportedState], now: &str| {
+        let status = StatusInput {
+            deployment,
+            targeted: &targeted,
+            states,
+            windows: &[],
+            plan: Some(&plan),
+            clients: &input.clients,
+            heard: &BTreeMap::new(),
             now: at(now),
         };
-        deployment_status(&input).missed
+        deployment_status(&status).past_deadline
     };
-    let noon = [daily("noon", 12, minutes(60))];
-    let after = |hours| Deadline::After(SignedDuration::from_hours(hours));
-    let late = missed(after(6), &noon, "2026-01-01T14:00:00Z").unwrap();
-    assert_eq!(late.deadline, at("2026-01-01T19:00:00Z"));
-    assert_eq!(late.opens, Some(at("2026-01-02T12:00:00Z")));
-    assert_eq!(missed(after(24), &noon, "2026-01-01T14:00:00Z"), None);
-    assert_eq!(missed(after(0), &noon, "2026-01-01T13:00:00Z"), None, "at once means: as soon as one opens");
-    assert_eq!(missed(after(6), &noon, "2026-01-01T20:00:00Z"), None, "it is past");
-    assert_eq!(missed(after(6), &[], "2026-01-01T14:00:00Z"), None, "no window binds");
-    let mut gone = daily("gone", 12, minutes(60));
-    gone.effective_until = Some(civil::date(2025, 12, 1));
-    let never = missed(after(6), &[gone], "2026-01-01T14:00:00Z");
-    assert!(matches!(never, Some(Missed { opens: None, .. })), "{never:?}");
+    let all = ids.len() as u64;
+    let mut one = deployment("d", &[], at("2026-01-01T00:00:00Z"));
+    one.settings.deadline = Deadline::At(civil::date(2026, 3, 1).at(0, 0, 0, 0));
+    one.settings.deadline_spread = SignedDuration::ZERO;
+    assert_eq!(past(&one, &[], "2026-03-01T00:00:00Z"), 0);
+    assert_eq!(past(&one, &[], "2026-03-01T00:00:01Z"), all);
+    let done = ReportedState {
+        client: ids[1],
+        enforcement: None,
+        compliance: Some(C::Compliant),
+        until: None,
+        error: None,
+        changed_at: Timestamp::UNIX_EPOCH,
+    };
+    assert_eq!(past(&one, &[done], "2026-03-01T00:00:01Z"), all - 1);
+    one.settings.client_local_time = true;
+    assert_eq!(past(&one, &[], "2026-02-28T12:00:00Z"), 1, "14 hours earlier there");
+    one.settings.deadline_spread = SignedDuration::from_hours(1);
+    assert_eq!(past(&one, &[], "2026-03-01T01:00:01Z"), all);
+    one.settings.deadline = Deadline::None;
+    assert_eq!(past(&one, &[], "2030-01-01T00:00:00Z"), 0);
 }
