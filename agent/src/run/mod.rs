@@ -72,7 +72,7 @@ pub enum RunError {
     #[error("the site took this machine in as another client: starting anew as that one")]
     OtherClient,
     /// Another agent runs.
-    #[error("another agent works on {0}: stop it first")]
+    #[error("another agent works on {0}: stop it first, for example with `systemctl stop patchtide-agent`")]
     Busy(PathBuf),
     /// The control socket.
     #[error("the control socket {path} cannot be opened")]

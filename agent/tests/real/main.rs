@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests and their helpers")]
 
+mod asleep;
 mod commands;
 mod download;
 mod fixture;
@@ -22,4 +23,5 @@ mod semantics;
 mod server;
 mod site;
 mod stage;
+mod two;
 mod updaters;

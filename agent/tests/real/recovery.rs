@@ -14,23 +14,33 @@ use patchtide_agent::{
 
 use crate::ground::Ground;
 
+/// What runs below the root: the supervisor, apt, dpkg, scripts; and the agent that looks after it.
+pub(crate) fn processes(ground: &Ground) -> (Vec<i32>, Vec<i32>) {
+    let root = ground.site.root.folder().to_owned();
+    let (mut working, mut agents) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let below = fs::read_link(entry.path().join("root")).is_ok_and(|at| at == root);
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let ours = line.contains(root.to_str().unwrap());
+        if below || ours && line.contains("supervise") {
+            working.push(pid);
+        } else if ours && line.contains("patchtide-agent") {
+            agents.push(pid);
+        }
+    }
+    (working, agents)
+}
+
 /// Ends everything that runs below the root at once, as a power cut would: the supervisor, apt, dpkg, scripts.
 pub(crate) fn cut_power(ground: &Ground) {
-    let root = ground.site.root.folder().to_owned();
     for _ in 0..5 {
-        let mut any = false;
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-            let below = fs::read_link(entry.path().join("root")).is_ok_and(|at| at == root);
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let supervisor = line.contains("supervise") && line.contains(root.to_str().unwrap());
-            if below || supervisor {
-                any = true;
-                let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-            }
+        let (working, _) = processes(ground);
+        for pid in &working {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
-        if !any {
+        if working.is_empty() {
             return;
         }
         std::thread::sleep(Duration::from_millis(50));

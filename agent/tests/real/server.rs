@@ -1,6 +1,16 @@
 //! A small HTTPS server whose every byte the tests decide.
 
-use std::{collections::BTreeMap, fmt::Write as _, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use patchtide_model::ClientId;
 use patchtide_protocol::identity::client_uri;
@@ -92,6 +102,8 @@ pub(crate) struct Reply {
     pub(crate) stall: Option<usize>,
     /// After so many bytes of the body the rest comes byte by byte, ten a second.
     pub(crate) drip: Option<usize>,
+    /// Whoever sets it ends the dripping: the rest comes at once.
+    pub(crate) hurry: Arc<AtomicBool>,
     /// The head comes like that.
     pub(crate) slow_head: bool,
 }
@@ -172,12 +184,16 @@ where
     Server { url }
 }
 
-/// Byte by byte, ten a second.
+/// Byte by byte, ten a second, until somebody is in a hurry.
 async fn drip(
     stream: &mut tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
     bytes: &[u8],
+    hurry: &AtomicBool,
 ) -> std::io::Result<()> {
-    for byte in bytes {
+    for (at, byte) in bytes.iter().enumerate() {
+        if hurry.load(Ordering::SeqCst) {
+            return stream.write_all(&bytes[at..]).await;
+        }
         stream.write_all(&[*byte]).await?;
         stream.flush().await?;
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -221,7 +237,7 @@ async fn answer(
     out.push_str("\r\n");
     let fast = if reply.slow_head { 0 } else { out.len() };
     stream.write_all(&out.as_bytes()[..fast]).await?;
-    drip(&mut stream, &out.as_bytes()[fast..]).await?;
+    drip(&mut stream, &out.as_bytes()[fast..], &reply.hurry).await?;
     if let Some(stall) = reply.stall {
         stream.write_all(&reply.body[..stall]).await?;
         stream.flush().await?;
@@ -229,7 +245,7 @@ async fn answer(
     }
     if let Some(at) = reply.drip {
         stream.write_all(&reply.body[..at]).await?;
-        drip(&mut stream, &reply.body[at..]).await?;
+        drip(&mut stream, &reply.body[at..], &reply.hurry).await?;
     }
     if let Some(cut) = reply.cut {
         stream.write_all(&reply.body[..cut.min(reply.body.len())]).await?;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,8 +37,8 @@ struct State {
     messages: Vec<StateMessage>,
     resync: bool,
     files: BTreeMap<String, Vec<u8>>,
-    /// Served byte by byte.
-    dripping: BTreeSet<String>,
+    /// Served byte by byte until somebody is in a hurry.
+    dripping: BTreeMap<String, Arc<AtomicBool>>,
     asked_for: BTreeSet<String>,
     renewals: usize,
 }
@@ -104,13 +107,13 @@ impl Site {
         digest
     }
 
-    /// Serves a file byte by byte from now on, or no longer.
+    /// Serves a file byte by byte from now on, or no longer: what is on its way then comes at once.
     pub(crate) fn drip(&self, file: Digest, slow: bool) {
         let mut state = self.state.lock().unwrap();
         if slow {
-            state.dripping.insert(file.to_string());
-        } else {
-            state.dripping.remove(&file.to_string());
+            state.dripping.insert(file.to_string(), Arc::default());
+        } else if let Some(hurry) = state.dripping.remove(&file.to_string()) {
+            hurry.store(true, Ordering::SeqCst);
         }
     }
 
@@ -228,9 +231,12 @@ impl Context {
                 let name = path.rsplit('/').next().unwrap_or_default();
                 let mut state = self.state.lock().unwrap();
                 state.asked_for.insert(name.to_owned());
-                let slow = state.dripping.contains(name).then_some(0);
+                let slow = state.dripping.get(name).cloned();
                 match state.files.get(name) {
-                    Some(bytes) => Reply { drip: slow, ..Reply::file(&request, bytes) },
+                    Some(bytes) => {
+                        let reply = Reply::file(&request, bytes);
+                        Reply { drip: slow.as_ref().map(|_| 0), hurry: slow.unwrap_or_default(), ..reply }
+                    }
                     None => Reply::status(404),
                 }
             }
