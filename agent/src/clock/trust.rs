@@ -100,6 +100,12 @@ impl Running {
         let (time, running) = self.0;
         time.checked_add(reading.running.saturating_sub(running)).unwrap_or(time)
     }
+
+    /// [`Reading::running`] when it is that time.
+    pub fn when(self, at: Timestamp) -> SignedDuration {
+        let (time, running) = self.0;
+        running.saturating_add(at.duration_since(time))
+    }
 }
 
 impl Clock {

@@ -76,7 +76,8 @@ pub fn leaves_of(batch: &InstallBatch, view: &ClientView) -> LeavesOf {
         .collect()
 }
 
-/// Checks a batch to the last detail and starts it, if `allowed` still says yes at the last moment. Blocks for seconds.
+/// Checks a batch to the last detail and starts it, if `allowed` still says yes at the last moment, and `not_after` is not past
+/// by the clock that counts since the boot. Blocks for seconds.
 pub fn prepare(
     site: &Site,
     body: &PolicyBody,
@@ -84,6 +85,7 @@ pub fn prepare(
     leaves_of: LeavesOf,
     now: Timestamp,
     allowed: &dyn Fn() -> bool,
+    not_after: Option<SignedDuration>,
 ) -> Result<Prepared, InstallError> {
     if let Some(holder) = lock::holder(&site.root)? {
         return Ok(Prepared::Locked(LockFact { at: now, holder }));
@@ -120,7 +122,7 @@ pub fn prepare(
     if !allowed() {
         return Ok(Prepared::Withdrawn);
     }
-    operation::start(site, &record, &Plan { steps, script_limit })?;
+    operation::start(site, &record, &Plan { steps, script_limit, not_after })?;
     Ok(Prepared::Started)
 }
 

@@ -71,6 +71,10 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// A maintainer script or hook that alone runs longer is ended.
     pub script_limit: SignedDuration,
+    /// By the clock that counts since the boot: from then on nothing of it is started any more. The machine may have slept
+    /// between the decision and this.
+    #[serde(default)]
+    pub not_after: Option<SignedDuration>,
 }
 
 /// One program run.
@@ -92,6 +96,9 @@ pub struct Ended {
     /// Maintainer scripts and hooks that ran too long and were ended.
     #[serde(default)]
     pub overran: Vec<String>,
+    /// It was too late to start: nothing was done.
+    #[serde(default)]
+    pub withdrawn: bool,
 }
 
 /// Where an operation stands.

@@ -42,10 +42,15 @@ pub enum Verdict {
     Done(BTreeMap<UpdateId, StateError>),
     /// apt found the lock taken: nothing happened.
     Locked,
+    /// It was too late to start: nothing happened.
+    Withdrawn,
 }
 
 /// Judges an ended transaction.
 pub fn judge(machine: &Machine, leaves_of: &LeavesOf, ended: &Ended, output: &[u8]) -> Verdict {
+    if ended.withdrawn {
+        return Verdict::Withdrawn;
+    }
     let lacking: BTreeMap<&UpdateId, Vec<&LeafRef>> = leaves_of
         .iter()
         .map(|(id, leaves)| (id, leaves.iter().filter(|leaf| !has(machine, leaf)).collect::<Vec<_>>()))

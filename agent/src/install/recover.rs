@@ -63,7 +63,11 @@ pub fn start(site: &Site, body: Option<&PolicyBody>, now: Timestamp) -> Result<P
     let mut arguments: Vec<String> = OPTIONS.map(str::to_owned).to_vec();
     arguments.extend(["--configure".to_owned(), "-a".to_owned()]);
     steps.push(Step { arguments: site.root_arguments("dpkg", &arguments), required: true });
-    operation::start(site, &Record::recovery(now), &Plan { steps, script_limit: site.script_limit })?;
+    operation::start(
+        site,
+        &Record::recovery(now),
+        &Plan { steps, script_limit: site.script_limit, not_after: None },
+    )?;
     Ok(Prepared::Started)
 }
 

@@ -18,6 +18,7 @@ use super::{
     stuck::Watch,
 };
 use crate::{
+    clock,
     root::clean_command,
     state::{StateError, read_json, write_json},
 };
@@ -31,7 +32,12 @@ pub fn supervise(folder: &Path) -> Result<(), StateError> {
         read_json(&path)?.ok_or_else(|| StateError::Read { path, source: io::ErrorKind::NotFound.into() })?;
     let log = folder.join(operation::OUTPUT);
     let limit = Duration::try_from(plan.script_limit).unwrap_or(Duration::MAX);
-    let mut ended = Ended { success: true, status: "done".to_owned(), overran: Vec::new() };
+    let mut ended = Ended { success: true, status: "done".to_owned(), overran: Vec::new(), withdrawn: false };
+    if plan.not_after.is_some_and(|latest| clock::read().running > latest) {
+        "too late: the window is too short now".clone_into(&mut ended.status);
+        (ended.success, ended.withdrawn) = (false, true);
+        return write_json(&folder.join(operation::RESULT), &ended);
+    }
     for step in &plan.steps {
         let (success, words) = match run(&step.arguments, &log, limit, &mut ended.overran) {
             Ok(status) => (status.success(), status.to_string()),

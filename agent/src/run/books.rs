@@ -173,6 +173,10 @@ impl Engine {
                         lock::holder(&self.site.root)?.unwrap_or_else(|| "another process".to_owned());
                     self.view.lock = Some(LockFact { at: now, holder });
                 }
+                outcome::Verdict::Withdrawn => {
+                    tracing::info!(status = %ended.status, "the batch was withdrawn at the last moment");
+                    self.view.running.install = None;
+                }
                 outcome::Verdict::Done(failed) => {
                     tracing::info!(updates = batch.updates.len(), failed = failed.len(), status = %ended.status,
                         "transaction ended");

@@ -200,7 +200,9 @@ impl Engine {
                 })
             };
             let allowed = || !withdrawn.load(Ordering::SeqCst) && fits();
-            let result = install::prepare(&site, &policy.body, &batch, leaves_of, now, &allowed);
+            let latest = batch.window_end.and_then(|end| end.checked_sub(batch.expected).ok());
+            let not_after = latest.map(|at| time.when(at));
+            let result = install::prepare(&site, &policy.body, &batch, leaves_of, now, &allowed, not_after);
             let _ = events.blocking_send(Event::Prepared(result));
         });
     }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::SignedDuration;
 use patchtide_agent::{
     download::Cache,
     install::{self, InstallError, LeavesOf, Prepared, Site, operation, outcome},
@@ -161,9 +162,19 @@ impl Ground {
     }
 
     pub(crate) fn prepare(&self, batch: &InstallBatch) -> Result<Prepared, InstallError> {
+        self.prepare_until(batch, None)
+    }
+
+    /// The same, not to be started after this on the clock that counts since the boot.
+    pub(crate) fn prepare_until(
+        &self,
+        batch: &InstallBatch,
+        not_after: Option<SignedDuration>,
+    ) -> Result<Prepared, InstallError> {
         let mut body = body(&self.updates, self.dependencies.clone());
         body.lines = self.lines.clone().into();
-        install::prepare(&self.site, &body, batch, self.leaves_of(), jiff::Timestamp::UNIX_EPOCH, &|| true)
+        let (leaves_of, then) = (self.leaves_of(), jiff::Timestamp::UNIX_EPOCH);
+        install::prepare(&self.site, &body, batch, leaves_of, then, &|| true, not_after)
     }
 
     /// Waits for the operation's end.

@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
 
-use patchtide_agent::install::{
-    InstallError, Prepared,
-    outcome::{Verdict, refused},
+use patchtide_agent::{
+    install::{
+        InstallError, Prepared,
+        operation::Standing,
+        outcome::{Verdict, judge, refused},
+    },
+    scan::Machine,
 };
 use patchtide_model::Digest;
 
@@ -29,6 +33,31 @@ fn approved_content_is_installed_and_nothing_else() {
     assert_eq!(ground.run(&["dpkg-query", "-W", "-f", "${Package}\\n"]).lines().count(), count);
     assert_eq!(ground.run(&["dpkg", "--audit"]), "");
     assert!(fixture().pending.len() > 3);
+}
+
+/// reliability.md 4 #108: the machine slept between the last check and the supervisor's start. Nothing is touched, and it is no
+/// failure of the updates.
+#[test]
+fn bad_input_108_a_supervisor_that_comes_too_late_starts_nothing() {
+    let mut ground = Ground::new();
+    ground.install_by_hand(&ground.package("demo-a", "1", "", &[]));
+    ground.approve(ground.package("demo-a", "2", "", &[]));
+    let before = fs::read(ground.site.root.path("/var/lib/dpkg/status")).unwrap();
+    let now = patchtide_agent::clock::read().running;
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(matches!(ground.prepare_until(&ground.batch(), Some(now - second)).unwrap(), Prepared::Started));
+    let Standing::Ended(record, ended) = ground.wait() else { panic!("lost") };
+    assert!(ended.withdrawn && !ended.success, "{ended:?}");
+    let machine = Machine::read(&ground.site.root).unwrap();
+    let output = patchtide_agent::install::operation::output(&ground.site);
+    assert_eq!(judge(&machine, &record.leaves_of, &ended, &output), Verdict::Withdrawn);
+    assert_eq!(fs::read(ground.site.root.path("/var/lib/dpkg/status")).unwrap(), before);
+    assert!(matches!(
+        ground.prepare_until(&ground.batch(), Some(now + second * 600)).unwrap(),
+        Prepared::Started
+    ));
+    assert!(matches!(ground.wait(), Standing::Ended(_, ended) if ended.success && !ended.withdrawn));
+    assert_eq!(ground.version("demo-a"), "installed 2");
 }
 
 #[test]
@@ -248,9 +277,16 @@ fn what_is_withdrawn_at_the_last_moment_does_not_start() {
     let body = crate::fixture::body(&ground.updates, vec![]);
     let leaves_of = ground.leaves_of();
     let now = jiff::Timestamp::UNIX_EPOCH;
-    let prepared =
-        patchtide_agent::install::prepare(&ground.site, &body, &ground.batch(), leaves_of, now, &|| false)
-            .unwrap();
+    let prepared = patchtide_agent::install::prepare(
+        &ground.site,
+        &body,
+        &ground.batch(),
+        leaves_of,
+        now,
+        &|| false,
+        None,
+    )
+    .unwrap();
     assert!(matches!(prepared, Prepared::Withdrawn));
     assert_eq!(patchtide_agent::install::operation::look(&ground.site).unwrap(), None);
     assert_eq!(ground.version("demo-a"), "installed 1");
