@@ -33,7 +33,7 @@ impl Engine {
                 view: &self.view,
                 decision: &self.decision,
                 contact: self.contact.last,
-                contact_error: self.contact.error.as_deref(),
+                contact_error: self.contact.error.as_deref().or(self.sending.refused.as_deref()),
                 waiting: self.outbox.waiting(),
                 acknowledged: self.outbox.acknowledged(),
                 scores: self.sources.scores(),

@@ -147,6 +147,8 @@ pub(super) struct Sending {
     /// Messages in the next report, at most: halved when the site refuses one.
     pub(super) limit: usize,
     pub(super) sent: usize,
+    /// Why the last one was not taken.
+    pub(super) refused: Option<String>,
 }
 
 impl Engine {
@@ -206,6 +208,7 @@ impl Engine {
                 backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(5)),
                 limit: patchtide_protocol::limits::STATE_ITEMS,
                 sent: 0,
+                refused: None,
             },
             restart_asked: None,
             withdraw: None,

@@ -48,6 +48,7 @@ impl Engine {
         match result {
             Ok(answer) => {
                 sending.backoff.reset();
+                sending.refused = None;
                 sending.limit = patchtide_protocol::limits::STATE_ITEMS;
                 sending.last_at = now;
                 self.contact.last = Some(now);
@@ -65,7 +66,9 @@ impl Engine {
                     ReportError::Encoding(_) => (None, None),
                 };
                 let mut wait = sending.backoff.next(retry_after, dice());
-                tracing::warn!(error = %chain(&error), ?wait, "report not taken");
+                let words = chain(&error);
+                tracing::warn!(error = %words, ?wait, "report not taken");
+                sending.refused = Some(format!("reports are not taken: {words}"));
                 if matches!(status, Some(400 | 413 | 422)) {
                     // One bad message must not keep back all others: it is narrowed down, and dropped at last.
                     if sending.sent == 1 {

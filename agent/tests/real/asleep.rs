@@ -19,7 +19,7 @@ use patchtide_protocol::state::StateBody;
 
 use crate::{
     recovery::processes,
-    stage::{Stage, deadline_in, deployment, id, window},
+    stage::{Stage, deadline_in, deployment, id, now, window},
 };
 
 /// The window that is open closes so many seconds from now.
@@ -50,8 +50,8 @@ impl Sleep {
         for pid in &still {
             // One that ended before it was stopped is no obstacle.
             let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-            let state = text.rsplit(')').next().unwrap().split_whitespace().next().unwrap().to_owned();
-            assert!("TZ".contains(&state), "{pid} is {state}");
+            let how = text.rsplit(')').next().unwrap().split_whitespace().next().unwrap().to_owned();
+            assert!("TZ".contains(&how), "{pid} is {how}");
         }
         Self(still)
     }
@@ -59,7 +59,7 @@ impl Sleep {
     /// Sleeps until `at` is past by a second, with nothing done meanwhile.
     async fn until(self, stage: &Stage, at: Timestamp) {
         let before = stage.transactions();
-        let rest = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+        let rest = Duration::try_from(at.duration_since(now())).unwrap_or_default();
         tokio::time::sleep(rest + Duration::from_secs(1)).await;
         assert_eq!(stage.transactions(), before, "it does not sleep");
     }
@@ -90,8 +90,9 @@ fn opening(name: &str, opens: Timestamp, minutes: i64) -> Window {
 
 /// Two windows: one that closes soon, and the next. When the one closes and the other opens.
 fn two_windows(policy: &mut PolicyBody) -> (Timestamp, Timestamp) {
-    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
-    let (closes, opens) = (now + SignedDuration::from_secs(CLOSES), now + SignedDuration::from_secs(OPENS));
+    let second = Timestamp::from_second(now().as_second()).unwrap();
+    let (closes, opens) =
+        (second + SignedDuration::from_secs(CLOSES), second + SignedDuration::from_secs(OPENS));
     let minutes = 5;
     let first = closes - SignedDuration::from_mins(minutes);
     policy.windows = vec![opening("this", first, minutes), opening("next", opens, 60)];
@@ -133,7 +134,7 @@ fn told(stage: &Stage, package: &str, want: UpdateEnforcement) -> usize {
 fn soon(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        assert!(start.elapsed() < Duration::from_mins(1), "{what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -157,7 +158,7 @@ async fn bad_input_108_a_download_that_slept_over_its_window_waits_for_the_next(
     stage.site.set_policy(2, policy);
     stage.machine.until("the download runs", |_| stage.site.asked_for(&file)).await;
     let asleep = Sleep::of(&stage);
-    assert!(Timestamp::now() < closes, "this machine is too slow for a window of {CLOSES} s");
+    assert!(now() < closes, "this machine is too slow for a window of {CLOSES} s");
     stage.site.drip(file, false);
     asleep.until(&stage, closes).await;
 
@@ -191,7 +192,7 @@ async fn bad_input_108_a_batch_that_slept_over_its_window_does_not_start_and_one
     stage.site.set_policy(2, policy.clone());
     soon("the batch is checked", || stage.machine.path("/run/checked").exists());
     let asleep = Sleep::of(&stage);
-    assert!(Timestamp::now() < closes, "this machine is too slow for a window of {CLOSES} s");
+    assert!(now() < closes, "this machine is too slow for a window of {CLOSES} s");
     assert_eq!(stage.transactions(), 0);
     fs::remove_file(&hook).unwrap();
     asleep.until(&stage, closes).await;
@@ -237,24 +238,24 @@ async fn bad_input_108_a_deadline_that_passed_asleep_is_due_once_and_within_wind
     let mut policy = stage.policy();
     let base = policy.deployments.remove(0);
     policy.deployments = vec![deployment(&base, "free", &["demo-a"], deadline_in(10))].into();
-    let deadline = Timestamp::now() + SignedDuration::from_secs(10);
+    let deadline = now() + SignedDuration::from_secs(10);
     stage.site.set_policy(1, policy.clone());
     stage.machine.start();
     stage.state("free", State::Downloaded, 0).await;
     let asleep = Sleep::of(&stage);
-    assert!(Timestamp::now() < deadline, "this machine is too slow for a deadline in 10 s");
+    assert!(now() < deadline, "this machine is too slow for a deadline in 10 s");
     asleep.until(&stage, deadline).await;
     stage.state("free", State::Installed, 0).await;
     assert!(begun(&stage, "demo-a") > deadline);
 
     short(&mut policy);
-    let deadline = Timestamp::now() + SignedDuration::from_secs(6);
+    let deadline = now() + SignedDuration::from_secs(6);
     policy.deployments.push(deployment(&base, "windowed", &["demo-z"], deadline_in(6)));
     let (closes, opens) = two_windows(&mut policy);
     stage.site.set_policy(2, policy);
     stage.state("windowed", State::Downloaded, 0).await;
     let asleep = Sleep::of(&stage);
-    assert!(Timestamp::now() < deadline, "this machine is too slow for a deadline in 6 s");
+    assert!(now() < deadline, "this machine is too slow for a deadline in 6 s");
     asleep.until(&stage, closes).await;
     let (seq, until) = stage.state("windowed", State::WaitingForWindow, 0).await;
     assert_eq!(until, Some(opens));
