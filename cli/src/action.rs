@@ -25,6 +25,7 @@ pub(crate) async fn reconcile(
     wait: u64,
 ) -> anyhow::Result<()> {
     let (api, kind) = kind::api(client, namespace, typed)?;
+    kind::get(&api, namespace, &kind, name).await?;
     let token = clock::now().to_string();
     let mut annotations = json!({ annotations::REQUESTED_AT: token });
     if let Some(sync) = sync {
@@ -65,7 +66,7 @@ pub(crate) async fn suspend(
     hold: bool,
 ) -> anyhow::Result<()> {
     let (api, kind) = kind::api(client, namespace, typed)?;
-    let object = api.get(name).await.with_context(|| format!("{kind} {name} cannot be read"))?;
+    let object = kind::get(&api, namespace, &kind, name).await?;
     if !matches!(kind.as_str(), "UpdateDeployment" | "GitSource") {
         bail!("{kind} has no spec.suspend; deployments and Git sources do");
     }

@@ -1,11 +1,41 @@
 //! Kinds as people type them.
 
-use anyhow::bail;
+use std::fmt::Debug;
+
+use anyhow::{Context as _, bail};
 use kube::{
     Api, Client,
-    api::DynamicObject,
+    api::{DynamicObject, ListParams},
     core::{ApiResource, GroupVersionKind},
 };
+use serde::de::DeserializeOwned;
+
+use crate::why::hint;
+
+/// The object of that name. Where there is none, names like it are told.
+pub(crate) async fn get<K>(api: &Api<K>, namespace: &str, kind: &str, name: &str) -> anyhow::Result<K>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let found = api.get_opt(name).await.with_context(|| format!("{kind} {name} cannot be read"))?;
+    if let Some(object) = found {
+        return Ok(object);
+    }
+    let names: Vec<String> = match api.list_metadata(&ListParams::default()).await {
+        Ok(list) => list.items.into_iter().filter_map(|object| object.metadata.name).collect(),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            bail!(
+                "the cluster knows no kind {kind}: apply manifests/ of Patchtide, or install its Helm chart"
+            )
+        }
+        // Who may read one object need not be allowed to list them.
+        Err(_) => Vec::new(),
+    };
+    bail!(
+        "there is no {kind} {name:?} in namespace {namespace}{}",
+        hint(name, names.iter().map(String::as_str))
+    )
+}
 
 /// The API of a kind given by its name, plural or short name in any case.
 pub(crate) fn api(

@@ -10,7 +10,7 @@ mod status;
 mod why;
 mod windows;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::OnceLock};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -121,6 +121,9 @@ enum Command {
     },
 }
 
+/// Where the cluster is that was asked.
+static CLUSTER: OnceLock<String> = OnceLock::new();
+
 /// The cluster and the namespace of the site, for commands that need them.
 async fn connect(context: Option<String>, namespace: Option<String>) -> anyhow::Result<(Client, String)> {
     // Fails only when a provider is there already.
@@ -128,13 +131,42 @@ async fn connect(context: Option<String>, namespace: Option<String>) -> anyhow::
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = match Config::from_kubeconfig(&options).await {
         Ok(config) => config,
-        Err(error) => {
-            Config::incluster().map_err(|_| error).context("no cluster: set KUBECONFIG or --context")?
-        }
+        Err(error) => Config::incluster().map_err(|_| error).with_context(no_cluster)?,
     };
+    // Set once: a run of this program asks one cluster.
+    let _ = CLUSTER.set(config.cluster_url.to_string());
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).context("the cluster's address or certificates cannot be used")?;
     Ok((client, namespace))
+}
+
+/// Which kubeconfig was looked at, and what can be done.
+fn no_cluster() -> String {
+    let place = match std::env::var("KUBECONFIG") {
+        Ok(path) if !path.is_empty() => format!("KUBECONFIG is {path}"),
+        _ => "KUBECONFIG is not set, so it is ~/.kube/config".to_owned(),
+    };
+    format!("no cluster is known ({place}; set it to a kubeconfig, and --context to one of its contexts)")
+}
+
+/// An error with its causes on one line. Many of them say their cause themselves already.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = error.chain().map(ToString::to_string).fold(String::new(), |mut words, cause| {
+        if !words.contains(&cause) {
+            if !words.is_empty() {
+                words.push_str(": ");
+            }
+            words.push_str(&cause);
+        }
+        words
+    });
+    let silent = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)))
+    };
+    if let Some(url) = CLUSTER.get().filter(|_| error.chain().any(silent)) {
+        words = format!("{words}; the cluster is at {url}: can it be reached from here?");
+    }
+    words
 }
 
 /// Every failure has exit status 1, also wrong arguments: 2 is an answer of `plan` and `simulate`.
@@ -149,16 +181,8 @@ async fn main() -> ExitCode {
         }
     };
     run(arguments).await.unwrap_or_else(|error| {
-        eprintln!("error: {}", told(&error));
+        eprintln!("error: {}", in_words(&error));
         ExitCode::FAILURE
-    })
-}
-
-/// The error and its causes; libraries repeat a cause in their own text, which is said once here.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().skip(1).fold(error.to_string(), |told, cause| {
-        let cause = cause.to_string();
-        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
     })
 }
 

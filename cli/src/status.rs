@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use patchtide_crds::{UpdateDeployment, conditions::StatusContract as _};
 
-use crate::action::say;
+use crate::{action::say, kind};
 
 /// Form of the output.
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -29,7 +29,7 @@ pub(crate) async fn print(
     let api: Api<UpdateDeployment> = Api::namespaced(client.clone(), namespace);
     let deployments = match name {
         Some(name) => {
-            vec![api.get(name).await.with_context(|| format!("UpdateDeployment {name} cannot be read"))?]
+            vec![kind::get(&api, namespace, "UpdateDeployment", name).await?]
         }
         None => api.list(&ListParams::default()).await.context("deployments cannot be listed")?.items,
     };

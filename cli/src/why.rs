@@ -43,8 +43,15 @@ pub(crate) async fn live(
     asked: Option<&str>,
     output: Output,
 ) -> anyhow::Result<()> {
-    let wanted = Wanted { client: Some(client.to_owned()), catalogue: false, resources: false };
-    print(&snapshot::live(cluster, namespace, &wanted).await?, client, asked, output)
+    let of = |client: Option<String>| Wanted { client, catalogue: false, resources: false };
+    let site = match snapshot::live(cluster, namespace, &of(Some(client.to_owned()))).await {
+        // Perhaps it was typed a little differently: the whole site knows.
+        Err(error) if error.is::<snapshot::NoClient>() => {
+            snapshot::live(cluster, namespace, &of(None)).await?
+        }
+        site => site?,
+    };
+    print(&site, client, asked, output)
 }
 
 fn print(snapshot: &Snapshot, client: &str, asked: Option<&str>, output: Output) -> anyhow::Result<()> {
@@ -98,7 +105,7 @@ fn find(clients: &[Shared<Client>], asked: &str) -> anyhow::Result<ClientId> {
 }
 
 /// Names like the one that was typed.
-fn hint<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn hint<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> String {
     let alike = |name: &str| {
         let close = strsim::jaro_winkler(asked, name);
         if name.contains(asked) { close.max(0.9) } else { close }

@@ -41,7 +41,11 @@ impl Incoming {
             {
                 text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             }
-            bail!(refusal(parts.status, &text, namespace));
+            let words = refusal(parts.status, &text, namespace);
+            if wanted.client.is_some() && is_no_client(parts.status, &text) {
+                return Err(NoClient(words).into());
+            }
+            bail!(words);
         }
         let encoding = parts.headers.get(http::header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
         let decoder = match encoding {
@@ -78,6 +82,24 @@ impl Incoming {
     }
 }
 
+/// The site is there, and has no client of that name or id.
+#[derive(Debug)]
+pub(crate) struct NoClient(String);
+
+impl std::fmt::Display for NoClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoClient {}
+
+fn is_no_client(status: http::StatusCode, text: &[u8]) -> bool {
+    let object: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+    status == http::StatusCode::NOT_FOUND
+        && object["message"].as_str().is_some_and(|said| said.contains("no client of the site"))
+}
+
 /// Why there is no snapshot, in words, and what can be done.
 fn refusal(status: http::StatusCode, text: &[u8], namespace: &str) -> String {
     let object: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
@@ -85,7 +107,11 @@ fn refusal(status: http::StatusCode, text: &[u8], namespace: &str) -> String {
     let remedy = match status.as_u16() {
         403 => format!("ask for a role in namespace {namespace} that may get snapshots of reports.patchtide.dev (view has it)"),
         404 if object["details"]["name"].is_null() => {
-            "the cluster has no reporting point: apply manifests/reports".to_owned()
+            return "the cluster has no reporting point: kubectl apply --server-side -k manifests/reports".to_owned()
+        }
+        // Somebody who is new has forgotten -n.
+        404 if said.contains("no site of this name") => {
+            format!("namespace {namespace} holds no site; name the site's namespace with -n")
         }
         503 => "the reporting point cannot be reached: kubectl describe apiservice v1alpha1.reports.patchtide.dev \
                 says why"
@@ -104,7 +130,12 @@ mod tests {
         let status = |code| http::StatusCode::from_u16(code).unwrap();
         let body = br#"{"message":"no","details":{"name":"current"}}"#;
         assert_eq!(refusal(status(404), body, "lab"), "no");
-        assert!(refusal(status(404), br#"{"message":"no"}"#, "lab").ends_with("apply manifests/reports"));
+        assert!(refusal(status(404), br#"{"message":"no"}"#, "lab").ends_with("-k manifests/reports"));
+        let none = br#"{"message":"not found: no site of this name is here","details":{"name":"current"}}"#;
+        assert!(
+            refusal(status(404), none, "lab")
+                .ends_with("namespace lab holds no site; name the site's namespace with -n")
+        );
         assert!(refusal(status(403), body, "lab").contains("namespace lab"));
         assert!(refusal(status(503), b"service unavailable", "lab").starts_with("the answer is 503"));
     }

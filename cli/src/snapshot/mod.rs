@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use kube::Client;
 use patchtide_planner::snapshot::Snapshot;
 
+pub(crate) use fetch::NoClient;
 pub(crate) use read::read;
 
 /// What of the site is wanted.

@@ -120,7 +120,7 @@ pub(super) async fn from_cluster(
     } else {
         let mut objects = Vec::new();
         for name in names {
-            objects.push(api.get(name).await.with_context(|| format!("{KIND} {name} cannot be read"))?);
+            objects.push(crate::kind::get(&api, namespace, KIND, name).await?);
         }
         objects
     };
