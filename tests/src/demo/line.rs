@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::quickstart::{self, Ground};
 use crate::archive::{Archive, Upgrade, pending_upgrades};
-use crate::clock::{next_minute, unix_now};
+use crate::clock::{next_minute, time_of_day, unix_now};
 use crate::control_plane::ControlPlane;
 use crate::git::Repository;
 use crate::host::{ClientRoot, Host, HostOptions, Network};
@@ -30,6 +30,10 @@ const HOSTS: [(&str, u8, bool); 3] = [("web-1", 11, false), ("web-2", 12, false)
 /// From the commit to the opening of the maintenance window at least: everybody else is at work by then, the windowed host
 /// has learned that it has to wait.
 const WINDOW_AFTER: u64 = 75;
+
+/// The server's configuration and its data, in the line's folder.
+const KUBECONFIG: &str = "server.kubeconfig";
+const DATA: &str = "data";
 
 /// Runs a command on a host of the running demo.
 const ON: &str = r#"#!/bin/bash
@@ -57,6 +61,7 @@ pub struct Line {
     /// What the steps before the commit took.
     pub(super) times: Vec<(&'static str, Duration)>,
     server_log: PathBuf,
+    folder: PathBuf,
     _ports: [PortLease; 2],
 }
 
@@ -121,7 +126,7 @@ impl Line {
             NAMESPACE,
             &format!("--from-literal=token={token}"),
         ])?;
-        let kubeconfig = folder.join("server.kubeconfig");
+        let kubeconfig = folder.join(KUBECONFIG);
         plane.service_account_kubeconfig(NAMESPACE, "patchtide", &kubeconfig)?;
         times.push(("cluster", step.done("ready")));
 
@@ -160,6 +165,7 @@ impl Line {
             window,
             times,
             server_log,
+            folder: folder.to_owned(),
             _ports: [metrics, reports],
         };
         line.boot(&kubeconfig)?;
@@ -190,6 +196,28 @@ impl Line {
     pub fn host(&self, name: &str) -> Result<&Host> {
         let host = self.hosts.iter().find(|host| host.host.name() == name);
         host.map(|host| &host.host).with_context(|| format!("no host is called {name}"))
+    }
+
+    /// Where the server keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join(DATA)
+    }
+
+    /// What gives the rights of the server's service account.
+    pub fn server_kubeconfig(&self) -> PathBuf {
+        self.folder.join(KUBECONFIG)
+    }
+
+    /// The time of day, in UTC, at which the maintenance window opens.
+    pub fn window_opens(&self) -> String {
+        time_of_day(self.window)
+    }
+
+    /// One more host beside those of the line, from the same root and with the same services; it is not started yet, and
+    /// knows of no site. It ends with the value that is returned: drop that before the line.
+    pub fn another_host(&self, name: &str, number: u8) -> Result<Host> {
+        let root = ClientRoot::build(&self.archive, &[])?;
+        make_host(&self.folder, &self.network, &root, name, number)
     }
 
     /// How many updates (source packages) the hosts miss by apt's word.
@@ -270,18 +298,11 @@ fn make_hosts(
 ) -> Result<(Vec<LineHost>, Option<String>)> {
     let root = ClientRoot::build(archive, &[])?;
     let pending = pending_upgrades(&archive.security, root.path())?;
-    let agent = paths::program("patchtide-agent", "patchtide-agent")?;
     let mut held_back = None;
     let hosts = HOSTS
         .iter()
         .map(|&(name, number, windowed)| {
-            let options = HostOptions {
-                name: name.to_owned(),
-                number,
-                services: vec![("patchtide-agent".to_owned(), "/usr/bin/patchtide-agent run".to_owned())],
-            };
-            let host = Host::create(network, &folder.join("hosts"), &root, &options)?;
-            host.copy_in(&agent, "/usr/bin/patchtide-agent", 0o755)?;
+            let host = make_host(folder, network, &root, name, number)?;
             if windowed {
                 host.write("/etc/patchtide/labels.d/demo", "role=windowed\n")?;
             }
@@ -303,6 +324,17 @@ fn make_hosts(
     Ok((hosts, held_back))
 }
 
+fn make_host(folder: &Path, network: &Network, root: &ClientRoot, name: &str, number: u8) -> Result<Host> {
+    let options = HostOptions {
+        name: name.to_owned(),
+        number,
+        services: vec![("patchtide-agent".to_owned(), "/usr/bin/patchtide-agent run".to_owned())],
+    };
+    let host = Host::create(network, &folder.join("hosts"), root, &options)?;
+    host.copy_in(&paths::program("patchtide-agent", "patchtide-agent")?, "/usr/bin/patchtide-agent", 0o755)?;
+    Ok(host)
+}
+
 fn start_server(
     folder: &Path,
     network: &Network,
@@ -315,7 +347,7 @@ fn start_server(
     command
         .args(["all", "--allow-local-git", "--namespace", NAMESPACE])
         .arg("--data")
-        .arg(folder.join("data"))
+        .arg(folder.join(DATA))
         .args(["--advertise", &format!("https://{address}")])
         .args(["--mp-listen", &format!("{address}:8443"), "--dp-listen", &format!("{address}:8444")])
         .args(["--sup-listen", &format!("{address}:8445")])

@@ -110,6 +110,7 @@ impl Host {
         let hosts =
             format!("127.0.0.1 localhost\n{} {name}\n{} site.example\n", self.address, network.gateway());
         self.write("/etc/hostname", &format!("{name}\n"))?;
+        self.write("/etc/machine-id", &machine_id()?)?;
         self.write("/etc/hosts", &hosts)?;
         self.write("/etc/resolv.conf", "")?;
         self.set_services(&options.services)
@@ -303,6 +304,12 @@ impl Host {
         let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
         name.ends_with("init\0").then_some(pid)
     }
+}
+
+/// What the first boot of a machine makes: 32 digits that nobody else has.
+fn machine_id() -> Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("the kernel gives no random id")?;
+    Ok(id.replace('-', ""))
 }
 
 impl Drop for Host {

@@ -1,11 +1,18 @@
-//! The demo's path as a test, and what comes after it: one more update, a suspended deployment, a revert.
+//! The demo's path as a test, and what comes after it: one more update, a suspended deployment, a revert; questions to the
+//! running site, clients whose disk is a copy, the reporting point apart. One line for all of it: it takes minutes to make.
 
+mod apart;
+mod copies;
+mod questions;
+
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use patchtide_tests::archive::{Archive, pending_upgrades};
 use patchtide_tests::demo::{Line, NAMESPACE, exclusion};
-use patchtide_tests::wait;
+use patchtide_tests::{paths, wait};
 use serde_json::Value;
 
 /// The GitSource looks every 10 s (5 percent more or less). What is carried out says how long it took; the limit only
@@ -57,10 +64,78 @@ fn missing(line: &Line, archive: &Archive) -> Result<usize> {
     Ok(count)
 }
 
+/// `kubectl patchtide` with this configuration and nothing of whoever runs the test.
+fn program(kubeconfig: &Path) -> Result<Command> {
+    let mut command = Command::new(paths::program("patchtide-cli", "kubectl-patchtide")?);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("KUBECONFIG", kubeconfig);
+    Ok(command)
+}
+
+/// Exit status, standard output, standard error.
+fn ended(command: &mut Command) -> Result<(i32, String, String)> {
+    let output = command.output().context("cannot start kubectl-patchtide")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+}
+
+/// Asks the site of the line.
+fn ask(line: &Line, words: &[&str]) -> Result<(i32, String, String)> {
+    ended(program(line.plane().kubeconfig())?.args(["-n", NAMESPACE]).args(words))
+}
+
+/// Asks as somebody else.
+fn ask_as(kubeconfig: &Path, words: &[&str]) -> Result<(i32, String, String)> {
+    ended(program(kubeconfig)?.args(words))
+}
+
+/// The site at this moment, without its catalogue.
+fn snapshot(line: &Line) -> Result<Value> {
+    let path = "/apis/reports.patchtide.dev/v1alpha1/namespaces/patchtide/snapshots/current";
+    let text = line.plane().kubectl(&["get", "--raw", path])?;
+    serde_json::from_str(&text).context("the snapshot is no JSON")
+}
+
+/// The YAML of a folder, in another one.
+fn copy_yaml(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for path in std::fs::read_dir(from)?.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            std::fs::copy(&path, to.join(path.file_name().context("no name")?))?;
+        }
+    }
+    Ok(())
+}
+
+/// Parts that failed: the others go on, so that one run of minutes tells everything that is broken.
+#[derive(Default)]
+struct Parts(Vec<String>);
+
+impl Parts {
+    /// Does a part, and says how long it took.
+    fn part(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+        let start = Instant::now();
+        let result = work();
+        println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+        if let Err(error) = result {
+            println!("{name} FAILED: {error:#}");
+            self.0.push(format!("{name}: {error:#}"));
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        ensure!(self.0.is_empty(), "{}", self.0.join("\n\n"));
+        Ok(())
+    }
+}
+
 fn the_line(line: &mut Line) -> Result<()> {
     let archive = Archive::detect()?;
+    let folder = tempfile::tempdir()?;
+    let mut parts = Parts::default();
     let followed = line.follow(Duration::from_mins(8))?;
     line.verify(&followed)?;
+    parts.part("windows", || questions::windows(line));
+    parts.part("mistakes", || questions::mistakes(line, folder.path()));
     let held = line.held_back().context("nothing was held back")?.to_owned();
     let before = updates_in_force(&deployment(line)?);
     let repository = line.repository().clone();
@@ -88,6 +163,13 @@ fn the_line(line: &mut Line) -> Result<()> {
         if now == gap { Ok(()) } else { Err(format!("{now} instead of {gap} packages are missing")) }
     })?;
 
+    parts.part("why", || questions::why(line, &held));
+    parts.part("plan", || questions::plan(line, &[("update-deployment.yaml", &plain)]));
+    parts.part("database", || questions::database(line));
+    let start = Instant::now();
+    let earlier = copies::Earlier::take(line)?;
+    println!("copies taken: {:.1} s", start.elapsed().as_secs_f64());
+
     // Let go: it is installed everywhere.
     repository.commit("Go on", &[("update-deployment.yaml", &plain)])?;
     deployment_until(line, "suspend gone", CARRIED_OUT, |object| object["spec"]["suspend"] != true)?;
@@ -99,6 +181,8 @@ fn the_line(line: &mut Line) -> Result<()> {
         object["status"]["compliant"] == "3/3"
     })?;
 
+    parts.part("restored copies", || copies::restored(line, &earlier));
+
     // Reverted: out of the desired state within one interval, still on the disks, and status says so.
     repository.git(&["revert", "--no-edit", &more])?;
     deployment_until(line, "the revert", CARRIED_OUT, |object| updates_in_force(object) == before)?;
@@ -106,7 +190,10 @@ fn the_line(line: &mut Line) -> Result<()> {
     deployment_until(line, "a word on what cannot be undone", CARRIED_OUT, |object| {
         object["status"]["conditions"].to_string().contains("stays installed")
     })?;
-    Ok(())
+    parts.part("clones", || copies::cloned(line));
+    // Afterwards nobody answers for the reports.
+    parts.part("the reporting point apart", || apart::reporting_point(line, folder.path()));
+    parts.end()
 }
 
 #[test]
