@@ -151,15 +151,22 @@ fn no_cluster() -> String {
 
 /// An error with its causes on one line. Many of them say their cause themselves already.
 fn in_words(error: &anyhow::Error) -> String {
-    let mut words = error.chain().map(ToString::to_string).fold(String::new(), |mut words, cause| {
-        if !words.contains(&cause) {
-            if !words.is_empty() {
-                words.push_str(": ");
-            }
-            words.push_str(&cause);
+    let mut words = String::new();
+    for cause in error.chain() {
+        // What the API server says is for people; the rest of its answer is not.
+        let refused = match cause.downcast_ref() {
+            Some(kube::Error::Api(status)) => Some(status.message.clone()),
+            _ => None,
+        };
+        let last = refused.is_some();
+        let text = refused.unwrap_or_else(|| cause.to_string());
+        if !words.contains(&text) {
+            words = if words.is_empty() { text } else { format!("{words}: {text}") };
         }
-        words
-    });
+        if last {
+            break;
+        }
+    }
     let silent = |cause: &(dyn std::error::Error + 'static)| {
         matches!(cause.downcast_ref(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)))
     };
