@@ -17,6 +17,7 @@ mod intake;
 mod leaf_sets;
 mod moment;
 mod numbered;
+mod order;
 mod property;
 mod schema;
 mod small;
