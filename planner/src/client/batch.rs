@@ -1,6 +1,6 @@
 //! What goes into the next transaction, and what everything else that is due waits for.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, cell::OnceCell, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
@@ -46,6 +46,9 @@ struct Held<'a> {
     content: Content<'a>,
     /// The update with every required update that has to come with it.
     closure: Set,
+    /// What the closure needs of a window, and where it fits; both are asked for more than once.
+    need: OnceCell<SignedDuration>,
+    fit: OnceCell<Fit>,
 }
 
 impl<'a> Stock<'a> {
@@ -54,7 +57,8 @@ impl<'a> Stock<'a> {
             (item.detection == Detection::Required && item.covered_by.is_none()).then(|| {
                 let parts = parts(context, item);
                 let content = content(context, item, &parts);
-                Held { parts, content, closure: Set::from([item.index]) }
+                let (need, fit) = (OnceCell::new(), OnceCell::new());
+                Held { parts, content, closure: Set::from([item.index]), need, fit }
             })
         });
         let mut stock = Self { held: held.collect() };
@@ -116,6 +120,21 @@ impl<'a> Stock<'a> {
         self.of(item.index).map_or_else(alone, |held| Cow::Borrowed(&held.closure))
     }
 
+    /// What a transaction of the update and all that comes with it needs of a window.
+    pub(super) fn need(&self, context: &Context<'a>, item: &Item<'a>) -> SignedDuration {
+        let reckon = || need(context, &self.closure(item));
+        self.of(item.index).map_or_else(reckon, |held| *held.need.get_or_init(reckon))
+    }
+
+    /// Where that fits, from the time on at which the update is installed.
+    pub(super) fn fit(&self, context: &Context<'a>, item: &Item<'a>) -> Fit {
+        let reckon = || {
+            let need = || self.need(context, item);
+            fit_in(context, &self.closure(item), need, context.install_from(item))
+        };
+        self.of(item.index).map_or_else(reckon, |held| *held.fit.get_or_init(reckon))
+    }
+
     /// Whether every file of an update is here.
     pub(super) fn is_ready(&self, index: usize) -> bool {
         self.content(index).is_some_and(Content::is_ready)
@@ -148,10 +167,14 @@ pub(super) fn need(context: &Context<'_>, set: &Set) -> SignedDuration {
 
 /// Whether and when `set` fits, from `from` on.
 pub(super) fn fit(context: &Context<'_>, set: &Set, from: Timestamp) -> Fit {
+    fit_in(context, set, || need(context, set), from)
+}
+
+fn fit_in(context: &Context<'_>, set: &Set, need: impl Fn() -> SignedDuration, from: Timestamp) -> Fit {
     if is_free(context, set, from) {
         return Fit::Free;
     }
-    let need = need(context, set);
+    let need = need();
     match context.opening(from, need) {
         // What ran in this opening before counts with all that was reserved for it.
         NextOpening::Now { until: Some(until) }
@@ -238,7 +261,7 @@ pub(super) fn coming<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<Tim
         .filter(|item| is_ready(context, stock, item))
         .filter_map(|item| {
             let from = context.install_from(item);
-            match fit(context, &stock.closure(item), from) {
+            match stock.fit(context, item) {
                 Fit::Free | Fit::Now { .. } => Some(from),
                 Fit::At(span) => Some(span.start),
                 Fit::Never { .. } => None,
@@ -251,8 +274,7 @@ pub(super) fn coming<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<Tim
 /// Exclusive updates, and those that failed repeatedly, go in a transaction of their own.
 fn goes_alone(context: &Context<'_>, set: &Set) -> bool {
     members(context, set).any(|item| {
-        item.policy.exclusive
-            || context.view.failed.get(item.id).is_some_and(|attempt| attempt.count >= limits::ALONE_AFTER)
+        item.policy.exclusive || item.attempt.is_some_and(|attempt| attempt.count >= limits::ALONE_AFTER)
     })
 }
 

@@ -1,6 +1,12 @@
 //! What a decision is made from, put in order: deployments with their times, updates with what reaches them.
 
-use std::{cell::RefCell, collections::BTreeSet, fmt};
+use std::{
+    cell::RefCell,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, btree_map},
+    fmt,
+    iter::Peekable,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
@@ -14,7 +20,7 @@ use patchtide_model::{
 use super::{
     allowance, limits,
     prepared::{Place, Prepared},
-    view::{Attempt, ClientView, Detected},
+    view::{Attempt, ClientView, Detected, InstalledRecord},
 };
 
 /// Updates, as positions in [`Context::items`], which is the order of their names.
@@ -89,12 +95,35 @@ pub(super) struct Item<'a> {
     pub policy: &'a UpdatePolicy,
     pub detection: Detection,
     pub found: Option<&'a Detected>,
+    /// What this client installed of it.
+    pub record: Option<&'a InstalledRecord>,
+    /// Its last failed attempt.
+    pub attempt: Option<&'a Attempt>,
     /// What the policy says of it.
     pub place: &'a Place,
     /// Why it is due now; none: it is not.
     pub due: Option<Due<'a>>,
     /// The newer update that is installed instead of it, when that one goes at least as early.
     pub covered_by: Option<usize>,
+}
+
+/// What another map has of the same names, asked for in their order.
+struct Beside<'a, T>(Peekable<btree_map::Iter<'a, UpdateId, T>>);
+
+impl<'a, T> Beside<'a, T> {
+    fn new(map: &'a BTreeMap<UpdateId, T>) -> Self {
+        Self(map.iter().peekable())
+    }
+
+    fn get(&mut self, id: &UpdateId) -> Option<&'a T> {
+        loop {
+            match self.0.peek()?.0.cmp(id) {
+                Ordering::Less => drop(self.0.next()),
+                Ordering::Equal => return self.0.next().map(|(_, found)| found),
+                Ordering::Greater => return None,
+            }
+        }
+    }
 }
 
 /// Whether reasons are put into words. Who only asks what happens next does without: nothing else differs.
@@ -155,10 +184,12 @@ impl<'a> Context<'a> {
             members: &times.members,
         });
         let items = body.updates.iter().zip(&common.places).enumerate();
+        let (mut detected, mut installed, mut failed) =
+            (Beside::new(&view.detected), Beside::new(&view.installed), Beside::new(&view.failed));
         let items = items.map(|(index, ((id, policy), place))| {
-            let found = view.detected.get(id);
+            let (found, record, attempt) = (detected.get(id), installed.get(id), failed.get(id));
             let detection = found.map_or(Detection::Unknown, |found| found.state);
-            Item { index, id, policy, detection, found, place, due: None, covered_by: None }
+            Item { index, id, policy, detection, found, record, attempt, place, due: None, covered_by: None }
         });
         let mut context = Self {
             policy,
@@ -381,7 +412,7 @@ impl<'a> Context<'a> {
     /// Until when a failed update is left alone; none: it may be tried. A changed offer, a person's word and a
     /// re-evaluation all mean: at once.
     pub(super) fn backing_off(&self, item: &Item<'a>) -> Option<(Timestamp, &'a Attempt)> {
-        let attempt = self.view.failed.get(item.id)?;
+        let attempt = item.attempt?;
         let again = |at: Option<Timestamp>| at.is_some_and(|at| at > attempt.at);
         let until = attempt.at.checked_add(limits::install_retry(attempt.count)).ok()?;
         let waits = until > self.now
@@ -394,7 +425,7 @@ impl<'a> Context<'a> {
     /// Since when an update that this client installed is required again; none: it may be installed. The re-evaluation
     /// heals it, and so does a person's word; a changed offer is installed at once.
     pub(super) fn fell_below(&self, item: &Item<'a>) -> Option<Timestamp> {
-        let record = self.view.installed.get(item.id)?;
+        let record = item.record?;
         let since = record.missing_since?;
         let again = |at: Option<Timestamp>| at.is_some_and(|at| at >= since);
         let waits = item.detection == Detection::Required

@@ -8,7 +8,7 @@ use patchtide_model::{catalogue::LeafRef, state::Detection, window::Span};
 use super::{
     batch::{self, Fit},
     content::{Content, asked_all_the_same, barred_by},
-    context::{Context, Item, Reach, say},
+    context::{Context, Item, Reach, Words, say},
     decide::Machine,
     decision::{Event, Gate, GateKind, Holder, Opens},
     merging::Say,
@@ -27,20 +27,33 @@ impl<F: Fn() -> Vec<String>> fmt::Display for Lazy<F> {
     }
 }
 
+/// The gates of an update; without words only the closed ones, which are all that anything follows from.
+struct Chain {
+    gates: Vec<Gate>,
+    words: Words,
+}
+
+impl Chain {
+    fn push(&mut self, gate: Gate) {
+        if self.words.0 || !gate.is_open() {
+            self.gates.push(gate);
+        }
+    }
+}
+
 /// The chain of an update, in the order in which the gates are passed.
 pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Vec<Gate> {
-    let mut chain = Vec::with_capacity(8);
-    chain.extend([targeted(context, item), applicable(context, item)]);
+    let mut chain = Chain { gates: Vec::new(), words: context.words };
+    chain.push(targeted(context, item));
+    chain.push(applicable(context, item));
     if item.detection != Detection::Required {
-        return chain;
+        return chain.gates;
     }
     if let Some(by) = item.covered_by.and_then(|by| context.at(by)) {
         let by = by.id;
-        chain.push(Gate::open(
-            GateKind::Content,
-            say!(context, "{by} supersedes it and is installed instead"),
-        ));
-        return chain;
+        let reason = say!(context, "{by} supersedes it and is installed instead");
+        chain.push(Gate::open(GateKind::Content, reason));
+        return chain.gates;
     }
     chain.push(content(context, machine, item));
     chain.push(available(context, item));
@@ -48,7 +61,7 @@ pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Ite
     chain.push(window(context, machine, item));
     chain.push(restart(context, machine));
     chain.push(hold(context, machine, item));
-    chain
+    chain.gates
 }
 
 /// The same gate, set by `field` of a deployment.
@@ -203,7 +216,7 @@ pub(super) fn fits<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item
         let waiting = waiting.filter(|other| sequence::is_one(context, other)).collect();
         return sequence::fit_in_turn(context, &unit, waiting);
     }
-    batch::fit(context, &unit, from)
+    machine.stock.fit(context, item)
 }
 
 fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Gate {

@@ -58,7 +58,12 @@ impl Outcome {
             actions: self.actions,
             wanted: self.wanted,
             updates: body.updates.keys().cloned().zip(self.updates).collect(),
-            deployments: body.deployments.iter().map(|d| d.uid.clone()).zip(self.deployments).collect(),
+            deployments: body
+                .deployments
+                .iter()
+                .zip(self.deployments)
+                .map(|(d, verdict)| (d.uid.clone(), DeploymentVerdict { name: d.name.clone(), ..verdict }))
+                .collect(),
             machine: self.machine,
             notices: self.notices,
             offers: offers.filter_map(|(index, offer)| Some(((*ids.get(index)?).clone(), offer))).collect(),

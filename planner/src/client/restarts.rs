@@ -51,7 +51,7 @@ pub(super) struct Cause<'a> {
 
 /// Whether an update installed in this boot asks for a restart.
 pub(super) fn calls_for_restart(context: &Context<'_>, item: &Item<'_>) -> bool {
-    context.view.installed.get(item.id).is_some_and(|record| {
+    item.record.is_some_and(|record| {
         record.boot == context.view.boot
             && match record.restart {
                 RestartRule::Always => true,

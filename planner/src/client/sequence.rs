@@ -26,7 +26,7 @@ pub(super) fn room(context: &Context<'_>, until: Timestamp) -> SignedDuration {
         .items
         .iter()
         .filter(|item| !item.policy.installer.is_apt())
-        .filter_map(|item| Some((item, context.view.installed.get(item.id)?.at)))
+        .filter_map(|item| Some((item, item.record?.at)))
         .filter(|(_, at)| *at > opening.start && *at <= context.now)
         .collect();
     let Some((first, ended)) = ran.iter().min_by_key(|(_, at)| *at) else { return real };

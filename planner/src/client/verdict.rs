@@ -16,7 +16,7 @@ use super::{
     content::Content,
     context::{Context, Item, Reach},
     decide::{Machine, recovery_retry},
-    decision::{Action, DeploymentVerdict, Gate, GateStatus, Opens, UpdateVerdict},
+    decision::{Action, DeploymentVerdict, Gate, GateKind, GateStatus, Opens, UpdateVerdict},
     earliest::Earliest,
     gates, lease, limits,
     outcome::Outcome,
@@ -37,7 +37,8 @@ pub(super) fn outcome<'a>(
         let Some(successor) = item.covered_by.and_then(|by| updates.get(by)) else { continue };
         let mut verdict = successor.clone();
         verdict.gates = gates::chain(context, machine, item);
-        verdict.gates.extend(successor.gates.iter().skip(2).cloned());
+        let behind = |gate: &&Gate| !matches!(gate.kind, GateKind::Targeted | GateKind::Applicable);
+        verdict.gates.extend(successor.gates.iter().filter(behind).cloned());
         updates.get_mut(item.index).into_iter().for_each(|own| own.clone_from(&verdict));
     }
     let deployments =
@@ -125,7 +126,7 @@ fn state<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> S
         Detection::Installed if view.unwell.contains_key(item.id) => {
             (Some(E::GeneralFailure), view.unwell.get(item.id).cloned())
         }
-        Detection::Installed if view.installed.contains_key(item.id) => plain(E::Installed),
+        Detection::Installed if item.record.is_some() => plain(E::Installed),
         Detection::Installed | Detection::Unknown | Detection::NotRequired => (None, None),
         Detection::Required => required(context, machine, item),
     }
@@ -144,10 +145,10 @@ fn undetected<'a>(context: &Context<'a>, item: &Item<'a>) -> State {
     let fails = view.scan.failure.as_ref().filter(|failure| failure.count >= limits::SCAN_FAILED_AFTER);
     let Some(failure) = fails else { return (None, None) };
     let since = |at: Timestamp| view.scan.last.is_none_or(|last| at > last);
-    if let Some(attempt) = view.failed.get(item.id).filter(|attempt| since(attempt.at)) {
+    if let Some(attempt) = item.attempt.filter(|attempt| since(attempt.at)) {
         return (Some(E::InstallFailed), Some(attempt.error.clone()));
     }
-    if view.installed.get(item.id).is_some_and(|record| since(record.at)) {
+    if item.record.is_some_and(|record| since(record.at)) {
         let text = format!(
             "the package system said that it is installed, and that cannot be seen: the scan failed {} times, last: {}",
             failure.count, failure.error.message
@@ -333,7 +334,8 @@ fn deployment<'a>(
         }
     });
     DeploymentVerdict {
-        name: reach.policy.name.clone(),
+        // Comes with the other names.
+        name: String::new(),
         compliance,
         evaluation,
         enforcement,
@@ -390,10 +392,9 @@ fn last_chances<'b, 'a: 'b>(
     machine: &'b Machine<'a>,
 ) -> impl Iterator<Item = Timestamp> + 'b {
     context.required().filter(|item| item.due.is_some()).filter_map(|item| {
-        let set = machine.stock.closure(item);
-        let Fit::Now { until: Some(until) } = batch::fit(context, &set, context.now) else { return None };
+        let Fit::Now { until: Some(until) } = machine.stock.fit(context, item) else { return None };
         // At that instant it still fits.
-        let last = until.checked_sub(batch::need(context, &set)).ok()?;
+        let last = until.checked_sub(machine.stock.need(context, item)).ok()?;
         last.checked_add(SignedDuration::from_nanos(1)).ok()
     })
 }

@@ -133,18 +133,24 @@ impl Outbox {
     ) {
         let mut new: Vec<(Body, Option<&UpdateVerdict>)> = Vec::new();
         let current = &mut self.current;
-        let mut stays = outcome.updates(policy).filter(|(_, verdict)| verdict.state.is_some()).peekable();
-        current.updates.retain(|id, _| {
-            while stays.next_if(|(known, _)| *known < id).is_some() {}
-            stays.next_if(|(known, _)| *known == id).is_some()
-        });
-        for (id, verdict) in outcome.updates(policy) {
-            let Some(state) = verdict.state else { continue };
-            let known = current.updates.get(id);
-            if known.is_none_or(|(known, error)| *known != state || *error != verdict.error) {
-                new.push((Body::Update(id.clone(), (state, verdict.error.clone())), Some(verdict)));
+        // Both are in the order of their names. What says nothing more goes.
+        let mut verdicts = outcome.updates(policy).filter(|(_, verdict)| verdict.state.is_some()).peekable();
+        let said = |id: &UpdateId, verdict: &UpdateVerdict| {
+            verdict.state.map(|state| Body::Update(id.clone(), (state, verdict.error.clone())))
+        };
+        current.updates.retain(|id, (known, error)| {
+            while let Some((next, verdict)) = verdicts.next_if(|(next, _)| *next <= id) {
+                let same = next == id && verdict.state == Some(*known) && verdict.error == *error;
+                if !same {
+                    new.extend(said(next, verdict).map(|body| (body, Some(verdict))));
+                }
+                if next == id {
+                    return true;
+                }
             }
-        }
+            false
+        });
+        new.extend(verdicts.filter_map(|(id, verdict)| Some((said(id, verdict)?, Some(verdict)))));
         let deployment = |uid: &str| {
             outcome.deployments(policy).find(|(known, _)| known.uid == uid).map(|(_, verdict)| verdict)
         };
