@@ -12,7 +12,8 @@ use patchtide_model::{
 
 use super::{
     decide::decide,
-    decision::{Action, Decision, GateKind, GateStatus, Opens},
+    decision::{Action, Decision},
+    gate::{GateKind, GateStatus, Opens},
     people::OwnSchedule,
     view::ClientView,
 };

@@ -56,9 +56,9 @@ impl<'a> Stock<'a> {
         let held = context.items.iter().map(|item| {
             (item.detection == Detection::Required && item.covered_by.is_none()).then(|| {
                 let parts = parts(context, item);
-                let content = content(context, item, &parts);
+                let files = content(context, item, &parts);
                 let (need, fit) = (OnceCell::new(), OnceCell::new());
-                Held { parts, content, closure: Set::from([item.index]), need, fit }
+                Held { parts, content: files, closure: Set::from([item.index]), need, fit }
             })
         });
         let mut stock = Self { held: held.collect() };

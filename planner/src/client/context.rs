@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet, btree_map},
-    fmt,
     iter::Peekable,
 };
 
@@ -21,6 +20,7 @@ use super::{
     allowance, limits,
     prepared::{Place, Prepared},
     view::{Attempt, ClientView, Detected, InstalledRecord},
+    words::{Due, Puller, Words},
 };
 
 /// Updates, as positions in [`Context::items`], which is the order of their names.
@@ -53,38 +53,6 @@ impl Reach<'_> {
 
 fn object_of(deployment: &str) -> String {
     format!("UpdateDeployment/{deployment}")
-}
-
-/// Why an update is due now.
-#[derive(Clone, Copy)]
-pub(super) enum Due<'a> {
-    /// The start time of this deployment has come.
-    Started(&'a str),
-    /// A person asked for it.
-    Asked,
-    /// It comes along with what is due.
-    Pulled(Puller<'a>),
-}
-
-/// Who pulls in what is not due yet. The first one is named.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Puller<'a> {
-    /// The client settings.
-    Settings(&'a str),
-    /// A deployment.
-    Deployment(&'a str),
-}
-
-impl fmt::Display for Due<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALONG: &str = "installs what is due soon along with what is due";
-        match self {
-            Self::Started(name) => write!(f, "the deadline of UpdateDeployment/{name} has come"),
-            Self::Asked => f.write_str("a person asked for it"),
-            Self::Pulled(Puller::Settings(name)) => write!(f, "ClientSettings/{name} {ALONG}"),
-            Self::Pulled(Puller::Deployment(name)) => write!(f, "UpdateDeployment/{name} {ALONG}"),
-        }
-    }
 }
 
 /// An update of the policy.
@@ -125,28 +93,6 @@ impl<'a, T> Beside<'a, T> {
         }
     }
 }
-
-/// Whether reasons are put into words. Who only asks what happens next does without: nothing else differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Words(pub bool);
-
-impl Words {
-    /// Nothing that anybody reads.
-    pub(crate) const NONE: Self = Self(false);
-    /// All of them.
-    pub(crate) const ALL: Self = Self(true);
-
-    /// A text, when somebody reads it.
-    pub(super) fn say(self, text: fmt::Arguments<'_>) -> String {
-        if self.0 { fmt::format(text) } else { String::new() }
-    }
-}
-
-/// A reason in words, when somebody reads them.
-macro_rules! say {
-    ($context:expr, $($text:tt)*) => { $context.words.say(format_args!($($text)*)) };
-}
-pub(super) use say;
 
 /// Everything a decision looks at.
 pub(super) struct Context<'a> {
@@ -253,8 +199,8 @@ impl<'a> Context<'a> {
         for item in self.required().filter(|item| item.due.is_none()) {
             let available = self.active(item).filter(|reach| reach.is_available(self.now));
             let Some(deadline) = available.filter_map(|reach| reach.deadline).min() else { continue };
-            let puller = pulls.iter().find(|(_, until)| deadline <= *until);
-            pulled.extend(puller.map(|(puller, _)| (item.index, Due::Pulled(*puller))));
+            let first = pulls.iter().find(|(_, until)| deadline <= *until);
+            pulled.extend(first.map(|(by, _)| (item.index, Due::Pulled(*by))));
         }
         for (index, why) in pulled {
             self.items.get_mut(index).into_iter().for_each(|item| item.due = Some(why));
@@ -375,19 +321,21 @@ impl<'a> Context<'a> {
     }
 
     /// How long these updates are expected to take: one transaction, or each installer after the other.
-    pub(super) fn run_time<'b>(items: impl Iterator<Item = &'b Item<'a>> + Clone) -> SignedDuration
+    pub(super) fn run_time<'b, I>(items: I) -> SignedDuration
     where
         'a: 'b,
+        I: Iterator<Item = &'b Item<'a>> + Clone,
     {
-        let run_times = |apt: bool| {
-            let items = items.clone().filter(move |item| item.policy.installer.is_apt() == apt);
+        let run_times = |items: I, apt: bool| {
+            let items = items.filter(move |item| item.policy.installer.is_apt() == apt);
             items.map(|item| item.policy.maximum_run_time)
         };
-        let one_by_one = limits::sequence(run_times(false));
-        if run_times(true).next().is_none() && run_times(false).next().is_some() {
+        let one_by_one = limits::sequence(run_times(items.clone(), false));
+        let none = |apt: bool| run_times(items.clone(), apt).next().is_none();
+        if none(true) && !none(false) {
             return one_by_one;
         }
-        limits::transaction(run_times(true)).saturating_add(one_by_one)
+        limits::transaction(run_times(items, true)).saturating_add(one_by_one)
     }
 
     /// The next opening for installations, remembered.

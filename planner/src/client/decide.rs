@@ -8,8 +8,9 @@ use patchtide_model::{Digest, policy::Policy};
 use super::{
     batch::{self, Stock},
     content::Content,
-    context::{Context, Set, Words, say},
-    decision::{Action, Decision, Event, Fetch, Gate, GateKind, Holder, Opens},
+    context::{Context, Set},
+    decision::{Action, Decision, Fetch},
+    gate::{Event, Gate, GateKind, Holder, Opens},
     limits, notices,
     outcome::Outcome,
     prepared::Prepared,
@@ -17,6 +18,7 @@ use super::{
     scans::{self, Scans, scans},
     sequence, verdict,
     view::{ClientView, Recovery},
+    words::{Words, say},
 };
 
 /// Everything that was found out about the machine as a whole.

@@ -8,11 +8,12 @@ use patchtide_model::{catalogue::LeafRef, state::Detection, window::Span};
 use super::{
     batch::{self, Fit},
     content::{Content, asked_all_the_same, barred_by},
-    context::{Context, Item, Reach, Words, say},
+    context::{Context, Item, Reach},
     decide::Machine,
-    decision::{Event, Gate, GateKind, Holder, Opens},
+    gate::{Event, Gate, GateKind, Holder, Opens},
     merging::Say,
     sequence,
+    words::{Words, say},
 };
 
 /// The field that frees an update from windows.

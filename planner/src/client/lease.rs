@@ -5,11 +5,13 @@ use patchtide_model::state::{Detection, SCAN_PATIENCE, UpdateEnforcement};
 
 use super::{
     content,
-    context::{Context, Item, say},
+    context::{Context, Item},
     decide::{Machine, recovery_retry},
-    decision::{Action, Gate, GateKind, GateStatus, Lease, Opens},
+    decision::{Action, Lease},
+    gate::{Gate, GateKind, GateStatus, Opens},
     limits,
     verdict::overdue,
+    words::say,
 };
 
 /// The lease of an update in `state`: until its closed gate opens, what runs has to end, or the re-evaluation.

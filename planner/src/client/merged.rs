@@ -8,10 +8,11 @@ use patchtide_model::{UpdateId, deployment::DeploymentSettings, policy::Policy, 
 use serde_json::{Value, json};
 
 use super::{
-    context::{Context, Item, Reach, Words},
+    context::{Context, Item, Reach},
     merging::{Say, all_allow},
     prepared::Prepared,
     view::ClientView,
+    words::Words,
 };
 
 /// A value that several deployments decide together.

@@ -14,6 +14,8 @@ mod context;
 mod decide;
 mod decision;
 mod earliest;
+mod events;
+mod gate;
 mod gates;
 mod largest;
 mod lease;
@@ -33,19 +35,21 @@ mod sequence;
 mod tests;
 mod verdict;
 mod view;
+mod words;
 
 pub use asked::{Postponed, Refusal, ask_install, ask_restart, postpone, set_schedule};
 pub use books::{Books, DeploymentEntry, Entry, Said};
-pub(crate) use context::Words;
 pub use decide::decide;
 pub(crate) use decide::outcome;
 pub use decision::{
-    Action, Decision, DeploymentVerdict, Event, Fetch, Gate, GateKind, GateStatus, Holder, InstallBatch,
-    Lease, Opens, ScanKind, ScanPurpose, ScanRequest, UpdateVerdict,
+    Action, Decision, DeploymentVerdict, Fetch, InstallBatch, Lease, ScanKind, ScanPurpose, ScanRequest,
+    UpdateVerdict,
 };
+pub use gate::{Event, Gate, GateKind, GateStatus, Holder, Opens};
 pub use notices::{Notice, NoticeKind, Offer, Scheduled, Stage};
 pub use people::{BatchTold, OwnSchedule, People, RestartTold, Told};
 pub use view::{
     Attempt, ClientView, ContentProblem, Detected, InstalledRecord, Locality, LockFact, Recovery,
     RestartReason, Running, RunningInstall, ScanFacts, ScanFailure, StaleReason,
 };
+pub(crate) use words::Words;

@@ -9,7 +9,8 @@ use patchtide_model::{
 };
 
 use super::{
-    decision::{Action, Decision, DeploymentVerdict, Gate, UpdateVerdict},
+    decision::{Action, Decision, DeploymentVerdict, UpdateVerdict},
+    gate::Gate,
     notices::{Notice, Offer, Scheduled},
     view::RunningInstall,
 };

@@ -16,10 +16,8 @@ use uuid::Uuid;
 
 use super::{
     Action, Attempt, ClientView, ContentProblem, Decision, Detected, GateKind, GateStatus, InstallBatch,
-    InstalledRecord, Locality, LockFact, Opens, RestartReason, RunningInstall,
-    context::{Context, Words},
-    decide, limits,
-    prepared::Prepared,
+    InstalledRecord, Locality, LockFact, Opens, RestartReason, RunningInstall, context::Context, decide,
+    limits, prepared::Prepared, words::Words,
 };
 use crate::snapshot::{ClientReport, UpdateReport};
 

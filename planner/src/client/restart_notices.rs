@@ -7,8 +7,9 @@ use patchtide_model::people::Display;
 use super::{
     context::Context,
     decide::Machine,
-    decision::{Action, GateStatus, Opens},
+    decision::Action,
     earliest::Earliest,
+    gate::{GateStatus, Opens},
     notices::{Notice, NoticeKind, Stage, display_of, next_reminder},
     restarts::Restart,
 };

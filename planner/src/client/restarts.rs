@@ -7,10 +7,12 @@ use patchtide_model::{
 };
 
 use super::{
-    context::{Context, Item, Reach, say},
-    decision::{Action, Event, Gate, GateKind, Holder, Opens},
+    context::{Context, Item, Reach},
+    decision::Action,
+    gate::{Event, Gate, GateKind, Holder, Opens},
     merging::Say,
     view::{RestartReason, StaleReason},
+    words::say,
 };
 
 /// A restart that is needed.

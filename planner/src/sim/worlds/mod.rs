@@ -140,3 +140,26 @@ fn a_seed_is_a_world() {
         assert_eq!(log(seed), log(seed));
     }
 }
+
+/// A world that nobody reads along with goes the same way.
+#[test]
+fn a_quiet_world_is_the_same_world() {
+    for seed in 0..20 {
+        let go = |quiet: bool| {
+            let Made { mut world, start, events } = make(seed);
+            world.quiet = quiet;
+            let mut chance = Chance::new(seed, 99);
+            for (at, event) in &events {
+                world.run_until(*at).unwrap();
+                carry_out(&mut world, event, &mut chance);
+            }
+            world.run_until(start + SignedDuration::from_hours(24 * DAYS)).unwrap();
+            let machines: Vec<_> = world
+                .machines()
+                .map(|machine| (machine.view.clone(), machine.packages.clone(), machine.transactions.clone()))
+                .collect();
+            (machines, world.tally)
+        };
+        assert_eq!(go(true), go(false), "world {seed}");
+    }
+}

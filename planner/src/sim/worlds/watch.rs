@@ -178,7 +178,7 @@ impl Watch {
     }
 }
 
-/// A decision without words says and does the same.
+/// A decision without words says and does the same; of its gates it has the closed ones.
 fn without_words(
     client: ClientId,
     policy: &patchtide_model::policy::Policy,
@@ -192,6 +192,7 @@ fn without_words(
     };
     told.machine.iter_mut().for_each(silenced);
     for verdict in told.updates.values_mut() {
+        verdict.gates.retain(|gate| !gate.is_open());
         verdict.gates.iter_mut().for_each(silenced);
         verdict.lease.iter_mut().for_each(|lease| lease.then.clear());
     }
