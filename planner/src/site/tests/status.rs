@@ -201,7 +201,7 @@ fn states_past_their_lease_are_counted() {
     let count = |input: &SiteInput| {
         let deployment = deployment("d", &[], at("2026-01-01T00:00:00Z"));
         let plan = compile(input);
-        let status = StatusInput {
+        let question = StatusInput {
             deployment: &deployment,
             targeted: &targeted,
             states: &states,
@@ -211,7 +211,7 @@ fn states_past_their_lease_are_counted() {
             heard: &heard,
             now,
         };
-        deployment_status(&status).overdue
+        deployment_status(&question).overdue
     };
     let found = count(&input);
     assert_eq!((found.late, found.silent), (1, 1));
@@ -235,7 +235,7 @@ fn clients_past_the_deadline_are_counted() {
     let targeted: BTreeSet<ClientId> = ids.iter().copied().collect();
     let plan = compile(&input);
     let past = |deployment: &Deployment, states: &[ReportedState], now: &str| {
-        let status = StatusInput {
+        let question = StatusInput {
             deployment,
             targeted: &targeted,
             states,
@@ -245,7 +245,7 @@ fn clients_past_the_deadline_are_counted() {
             heard: &BTreeMap::new(),
             now: at(now),
         };
-        deployment_status(&status).past_deadline
+        deployment_status(&question).past_deadline
     };
     let all = ids.len() as u64;
     let mut one = deployment("d", &[], at("2026-01-01T00:00:00Z"));
