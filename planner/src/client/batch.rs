@@ -147,9 +147,10 @@ pub(super) fn clock_doubt<'a>(context: &Context<'a>) -> Option<(&'a str, Option<
     if let Some(doubt) = &context.view.clock_doubt {
         return Some((doubt, None));
     }
-    let issued = context.policy.issued_at;
-    (issued.duration_since(context.now) > limits::CLOCK_TOLERANCE)
-        .then_some(("the machine's clock is behind the policy; set the clock", Some(issued)))
+    // From then on the difference is no more than is tolerated.
+    let believed = context.policy.issued_at.checked_sub(limits::CLOCK_TOLERANCE).unwrap_or(Timestamp::MIN);
+    (believed > context.now)
+        .then_some(("the machine's clock is behind the policy; set the clock", Some(believed)))
 }
 
 pub(super) fn members<'b, 'a>(

@@ -174,7 +174,14 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
     if let Some(why) = &item.due {
         return by_reach(context, Gate::open(kind, say!(context, "{why}")), object, field);
     }
-    let gate = match earliest.and_then(|reach| Some((reach, reach.start?))) {
+    let earliest = earliest.and_then(|reach| Some((reach, reach.start?)));
+    let asked = context.view.requested.contains(item.id) && context.is_available(item);
+    let put_off = context.view.people.postponed(context.now).filter(|_| asked);
+    if let Some(until) = put_off.filter(|until| earliest.is_none_or(|(_, start)| *until < start)) {
+        let reason = say!(context, "a person asked for it, and put it off until {until:.0}");
+        return by_reach(context, Gate::closed(kind, Opens::At(until), reason), object, field);
+    }
+    let gate = match earliest {
         Some((reach, start)) if start > context.now => {
             let spread = if reach.deadline == Some(start) {
                 ""
@@ -308,8 +315,10 @@ fn hold<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Ga
             context,
             "it was installed and is older again: the re-evaluation heals it, a person's word at once"
         );
-        return Gate::closed(kind, Opens::At(machine.scans.evaluation), reason)
-            .held_by(Holder::FellBelow { since });
+        // A re-evaluation begins with a scan; one that failed is not tried again before its time.
+        let heals =
+            machine.scans.retry_at.map_or(machine.scans.evaluation, |at| at.max(machine.scans.evaluation));
+        return Gate::closed(kind, Opens::At(heals), reason).held_by(Holder::FellBelow { since });
     }
     if let Some(gate) = &machine.hold {
         return gate.clone();

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
-use patchtide_model::UpdateId;
+use jiff::{SignedDuration, Timestamp};
+use patchtide_model::{UpdateId, people::UserSchedule};
 
 /// How a machine behaves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub enum Happening {
     Online(bool),
     /// A person asks for these updates now; none: for all that are deployed here.
     InstallNow(BTreeSet<UpdateId>),
+    /// A person asks the agent for something that it may refuse.
+    Asks(Wish),
     /// A person asks for a scan.
     ScanNow,
     /// A person asks for an evaluation.
@@ -105,4 +107,19 @@ pub enum Happening {
     },
     /// From now on it behaves so.
     Behaves(Box<Behaviour>),
+}
+
+/// What a person asks the agent of a machine for, and what it may refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Install at this time of day, before deadlines.
+    Schedule(UserSchedule),
+    /// Install nothing before its deadline.
+    NoSchedule,
+    /// The schedule of the client settings again.
+    UsualSchedule,
+    /// Put off what waits for its deadline until then, by the clock that is right; none: as long as may be.
+    Postpone(Option<Timestamp>),
+    /// Restart now, where a restart is pending.
+    Restart,
 }

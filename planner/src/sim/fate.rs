@@ -52,7 +52,10 @@ pub(super) fn happens(
         Happening::InstallNow(updates) => {
             tell(What::Person("asks for the installation now".to_owned()));
             machine.view.requested.extend(updates);
+            machine.view.people.postponed = None;
         }
+        // Answered with the policy in force, before anything gets here.
+        Happening::Asks(_) => {}
         Happening::ScanNow => {
             machine.view.scan_requested = Some(machine.clock(now));
             tell(What::Person("asks for a scan".to_owned()));

@@ -20,11 +20,12 @@ mod queue;
 #[cfg(test)]
 mod tests;
 mod travel;
+mod wishes;
 mod world;
 #[cfg(test)]
 mod worlds;
 
-pub use behaviour::{Behaviour, Happening, Network};
+pub use behaviour::{Behaviour, Happening, Network, Wish};
 pub use chance::Chance;
 pub use log::{Entry, Outage, What};
 pub use machine::{Compare, Machine, compare_numbers};

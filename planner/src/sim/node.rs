@@ -12,6 +12,7 @@ use super::{
     log::{Entry, What},
     machine::{Doing, Given, Machine, Transaction},
     post::{Body, Intake, Message, Outbox, Required},
+    wishes,
     world::Tally,
 };
 use crate::client::{ClientView, Decision, InstallBatch, UpdateVerdict, Words, outcome, prepared::Prepared};
@@ -136,6 +137,11 @@ impl Node {
                 && let Some(given) = &self.given
             {
                 *updates = given.policy.body.updates.keys().cloned().collect();
+            }
+            if let Doing::Happens(Happening::Asks(wish)) = &doing {
+                let words = wishes::ask(&mut self.machine, self.given.as_deref(), wish, around.now);
+                log.tell(What::Person(words));
+                continue;
             }
             let outside = matches!(doing, Doing::Happens(_));
             if !outside

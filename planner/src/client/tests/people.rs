@@ -308,6 +308,10 @@ fn postponing_ends_at_the_deadline() {
     let until = "2026-11-24T20:00:00Z";
     assert_eq!(later(&mut view, Some(until)), Ok(Postponed::Until(at(until))));
     let decision = now_for(&policy, &view);
+    // What was asked for says so; the other one waits for its deadline.
+    let waits = |source: &str| decision.updates[&id(source, 2)].waits_for().unwrap().status.clone();
+    assert_eq!(waits("a"), crate::client::GateStatus::Closed(crate::client::Opens::At(at(until))));
+    assert_eq!(waits("b"), crate::client::GateStatus::Closed(crate::client::Opens::At(deadline)));
     assert_eq!(batch_of(&decision), None);
     assert_eq!(heard(&policy, &mut view, "2026-11-24T19:59:59Z"), [], "no reminder either");
     view.scan.last_online = Some(at(until));

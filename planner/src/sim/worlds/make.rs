@@ -8,10 +8,11 @@ use patchtide_model::{
     catalogue::RestartRule,
     deployment::{Available, Deadline},
     object::{ClientSettings, DistributionPoint},
+    people::UserSchedule,
     window::{AppliesTo, Recurrence, WindowAction, Zone, time_zone},
 };
 
-use super::super::{Behaviour, Chance, Happening, Machine, Network, World, compare_numbers};
+use super::super::{Behaviour, Chance, Happening, Machine, Network, Wish, World, compare_numbers};
 use crate::{fixtures::*, site::SiteInput};
 
 /// Where worlds begin. Clocks change in Berlin in the days after, in one of three of them.
@@ -193,11 +194,11 @@ fn machine(chance: &mut Chance, number_: u64) -> Machine {
     machine
 }
 
-fn happening(chance: &mut Chance) -> Vec<(i64, Happening)> {
+fn happening(chance: &mut Chance, when: Timestamp) -> Vec<(i64, Happening)> {
     let back = SignedDuration::from_secs(number(chance, 1, 900));
     let later = number(chance, 1, 60 * 14);
     let one = |happening| vec![(0, happening)];
-    match chance.below(14) {
+    match chance.below(19) {
         0 | 1 => one(Happening::AgentKilled { back }),
         2 | 3 => one(Happening::AgentKilledMidway { back }),
         4 | 5 => one(Happening::PowerCut { back }),
@@ -212,6 +213,25 @@ fn happening(chance: &mut Chance) -> Vec<(i64, Happening)> {
             let wanted = some(chance, 30).into_iter().map(|source| id(source, 2)).collect();
             one(Happening::InstallNow(wanted))
         }
+        // Asked for, and then put off: shorter than may be, longer than may be, or as long as may be.
+        14 | 15 => {
+            let wanted = some(chance, 40).into_iter().map(|source| id(source, 2)).collect();
+            let until = chance.percent(60).then(|| when + minutes(later + number(chance, -5, 60 * 72)));
+            let postponed = (number(chance, 0, 60), Happening::Asks(Wish::Postpone(until)));
+            let first = chance.percent(70).then(|| (0, Happening::InstallNow(wanted)));
+            first.into_iter().chain([postponed]).collect()
+        }
+        16 => {
+            let time = civil::time(i8::try_from(chance.below(24)).unwrap(), 30, 0, 0);
+            let weekdays = (1..=7).filter(|_| chance.percent(30)).collect();
+            let schedule = UserSchedule { time, weekdays, user_may_change: true };
+            let after = if chance.percent(50) { Wish::NoSchedule } else { Wish::UsualSchedule };
+            let mut wishes = vec![(0, Happening::Asks(Wish::Schedule(schedule)))];
+            wishes.extend(chance.percent(30).then_some((later * 3, Happening::Asks(after))));
+            wishes
+        }
+        // Most often when nothing waits for a restart; therefore several times.
+        17 => (0..4).map(|n| (n * later, Happening::Asks(Wish::Restart))).collect(),
         12 => one(if chance.percent(50) { Happening::ScanNow } else { Happening::EvaluateNow }),
         _ => {
             let version = chance.percent(70).then(|| "1".to_owned());
@@ -270,7 +290,7 @@ pub(super) fn make(seed: u64) -> Made {
         for _ in 0..chance.below(8) {
             let host = client(1 + chance.below(hosts));
             let when = start + minutes(number(chance, 0, 60 * 24 * (FAULTS - 1)));
-            for (later, happening) in happening(chance) {
+            for (later, happening) in happening(chance, when) {
                 world.happens(host, when + minutes(later), happening);
             }
         }

@@ -24,6 +24,8 @@ struct Seen {
     decision: Option<(ClientView, u64, SignedDuration, Timestamp, Decision)>,
     /// When the restart that is to come was announced, and for when, by the machine's clock.
     announced: Option<(Timestamp, Timestamp)>,
+    /// For when the last restart was announced, whatever became of the agent since: it is not put off by a kill.
+    promised: Option<Timestamp>,
     jumped: Option<Timestamp>,
     batches: usize,
     downs: usize,
@@ -69,15 +71,22 @@ impl Watch {
                     hold!(machine.power, "{client} installs while it is off");
                     install(world, client, machine, batch, clock)?;
                 }
+                // At a person's word it comes after the final warning alone.
+                What::Started(Action::Restart { at, .. }) if asked_restart(machine, clock) => {
+                    seen.announced = Some((clock, *at));
+                    seen.promised = Some(*at);
+                }
                 What::Started(Action::Restart { at, .. }) => {
                     let countdown = countdown(world, client, machine);
                     hold!(
-                        at.duration_since(clock) >= countdown,
+                        at.duration_since(clock) >= countdown || seen.promised == Some(*at),
                         "{client}: a restart is announced at {clock} for {at}, not {countdown:#} ahead"
                     );
                     seen.announced = Some((clock, *at));
+                    seen.promised = Some(*at);
                 }
-                What::CalledOff | What::AgentKilled => seen.announced = None,
+                What::AgentKilled => seen.announced = None,
+                What::CalledOff => (seen.announced, seen.promised) = (None, None),
                 What::ClockJumped { .. } => seen.jumped = Some(entry.at),
                 What::Down { why } => {
                     let announced = seen.announced.take();
@@ -234,7 +243,8 @@ fn install(
     let mut outside = true;
     for id in &own {
         let wanting = naive::wanting(policy, id, &machine.zone, clock);
-        let asked = machine.view.requested.contains(*id);
+        let postponed = machine.view.people.postponed.is_some_and(|until| until > clock);
+        let asked = machine.view.requested.contains(*id) && !postponed;
         let covering = body.updates.iter().any(|(old, update)| {
             update.superseded_by.as_ref() == Some(*id)
                 && (!naive::wanting(policy, old, &machine.zone, clock).is_empty())
@@ -276,19 +286,30 @@ fn countdown(world: &World, client: ClientId, machine: &Machine) -> SignedDurati
     naive::countdown(&world.policy(client).unwrap().body, causes(world, client, machine).into_iter())
 }
 
+/// Whether a person's word for a restart counts: for an hour.
+fn asked_restart(machine: &Machine, clock: Timestamp) -> bool {
+    let asked = machine.view.people.restart_requested;
+    asked.is_some_and(|at| clock.duration_since(at) < SignedDuration::from_hours(1))
+}
+
 /// Promises about a restart that happens.
 fn restart(world: &World, client: ClientId, machine: &Machine, clock: Timestamp) -> Result<(), Broken> {
     let Some(policy) = world.policy(client) else { return Err(format!("{client} has no policy")) };
     let causes = causes(world, client, machine);
-    hold!(!causes.is_empty(), "{client} restarts at {clock} because of nothing that was deployed");
+    // A person's word opens suppression and the deadline, and restarts for what others need; neither windows nor suspension.
+    let asked = asked_restart(machine, clock);
+    let others = asked && !machine.view.restart_reasons.is_empty();
+    hold!(!causes.is_empty() || others, "{client} restarts at {clock} because of nothing that was deployed");
     let holding =
         || policy.body.deployments.iter().filter(|d| causes.iter().any(|id| d.updates.contains(*id)));
     let suppressed = holding().any(|d| d.settings.suppresses_restart(machine.view.workstation));
-    hold!(!suppressed, "{client} restarts at {clock} although that is suppressed");
+    hold!(asked || !suppressed, "{client} restarts at {clock} although that is suppressed");
+    let held = !causes.is_empty() && holding().all(|d| d.suspend);
+    hold!(!held, "{client} restarts at {clock} because of what is suspended");
     let wanting: Vec<_> =
         causes.iter().flat_map(|id| naive::wanting(policy, id, &machine.zone, clock)).collect();
-    hold!(!wanting.is_empty(), "{client} restarts at {clock} before a deadline, or suspended");
-    let outside = wanting.iter().any(|d| d.settings.restart_outside_windows);
+    hold!(asked || !wanting.is_empty(), "{client} restarts at {clock} before a deadline, or suspended");
+    let outside = !asked && wanting.iter().any(|d| d.settings.restart_outside_windows);
     let need = policy.body.settings.restart_turnaround;
     hold!(
         outside || naive::is_open(&policy.body.windows, true, &machine.zone, clock, need),
