@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil};
 use patchtide_intent::yaml::{document::Node, schema::Schemas};
-use patchtide_model::{UpdateId, catalogue::Leaf, glob::glob};
-use patchtide_planner::sim::Happening;
+use patchtide_model::{UpdateId, catalogue::Leaf, glob::glob, people::UserSchedule};
+use patchtide_planner::sim::{Happening, Wish};
 
 use super::{
     fields::{Fault, Fields, Read, Times, duration, flag, list, text},
@@ -86,7 +86,7 @@ pub(crate) fn event(node: &Node, context: &Context<'_>) -> Read<(Timestamp, Even
             }
             Event::Facts { clients, facts }
         } else {
-            Event::Clients { clients, happening: happening(&fields)? }
+            Event::Clients { clients, happening: happening(&fields, at, context.times)? }
         }
     } else {
         return Err(Fault::at(
@@ -106,7 +106,7 @@ fn reference(node: &Node) -> Read<(String, String)> {
         .ok_or_else(|| Fault::at(node, "write Kind/name, for example UpdateDeployment/pilot"))
 }
 
-fn happening(fields: &Fields<'_>) -> Read<Happening> {
+fn happening(fields: &Fields<'_>, at: Timestamp, times: &Times) -> Read<Happening> {
     let node = fields.need("does")?;
     let back = scenario::back(fields)?;
     Ok(match text(node)? {
@@ -122,6 +122,14 @@ fn happening(fields: &Fields<'_>) -> Read<Happening> {
             let ids = fields.list("updates", 200)?.into_iter().map(scenario::identity);
             Happening::InstallNow(ids.collect::<Read<_>>()?)
         }
+        "schedule" => Happening::Asks(schedule(fields)?),
+        "postpone" => Happening::Asks(Wish::Postpone(match fields.duration("for")? {
+            Some(length) => Some(
+                at.checked_add(length).map_err(|_| Fault::at(node, "is put off beyond the end of time"))?,
+            ),
+            None => fields.time("until", times)?,
+        })),
+        "restart-now" => Happening::Asks(Wish::Restart),
         "scan" => Happening::ScanNow,
         "evaluate" => Happening::EvaluateNow,
         "change-package" => Happening::PackageChanged {
@@ -132,8 +140,32 @@ fn happening(fields: &Fields<'_>) -> Read<Happening> {
         _ => {
             return Err(Fault::at(
                 node,
-                "is one of kill-agent, kill-agent-midway, power-cut, restart, close-lid, open-lid, clock-jump, network, install-now, scan, evaluate, change-package, behave",
+                "is one of kill-agent, kill-agent-midway, power-cut, restart, close-lid, open-lid, clock-jump, network, install-now, schedule, postpone, restart-now, scan, evaluate, change-package, behave",
             ));
         }
     })
+}
+
+const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// A schedule of a person's own: a `time`, perhaps `weekdays`; or `none: true`, or `usual: true`.
+fn schedule(fields: &Fields<'_>) -> Read<Wish> {
+    if fields.flag("none")?.unwrap_or_default() {
+        return Ok(Wish::NoSchedule);
+    }
+    if fields.flag("usual")?.unwrap_or_default() {
+        return Ok(Wish::UsualSchedule);
+    }
+    let node = fields.need("time")?;
+    let time: civil::Time =
+        text(node)?.parse().map_err(|_| Fault::at(node, "is no time of day: write it as \"12:30\""))?;
+    let mut weekdays = BTreeSet::new();
+    for node in fields.list("weekdays", 7)? {
+        let day = text(node)?;
+        let found = (1_u8..).zip(WEEKDAYS).find(|(_, name)| *name == day);
+        let (number, _) =
+            found.ok_or_else(|| Fault::at(node, format!("is no weekday: write {}", WEEKDAYS.join(", "))))?;
+        weekdays.insert(number);
+    }
+    Ok(Wish::Schedule(UserSchedule { time, weekdays, user_may_change: true }))
 }

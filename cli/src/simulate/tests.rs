@@ -65,6 +65,12 @@ fn servers_in_a_window_with_their_owners_consent() {
     check("servers-in-a-window");
 }
 
+/// R-UX-16, R-DEPL-33, R-UX-06: people choose, put off up to the deadline, and are forced then.
+#[test]
+fn a_user_postpones_up_to_the_deadline() {
+    check("a-user-postpones");
+}
+
 #[test]
 fn what_goes_wrong_comes_right() {
     check("everything-goes-wrong");
@@ -114,6 +120,11 @@ fn mistakes_are_told_with_their_place() {
         ("events:\n  - at: tomorrow\n    expire: x\n", "6:9: is no time: write an instant"),
         ("events:\n  - at: +1h\n    client: b\n    does: scan\n", "7:13: there is no client b"),
         ("events:\n  - at: +1h\n    client: a\n    does: explode\n", "8:11: is one of kill-agent"),
+        ("events:\n  - { at: +1h, client: a, does: schedule, time: noon }\n", "is no time of day"),
+        (
+            "events:\n  - { at: +1h, client: a, does: schedule, time: \"12:30\", weekdays: [Someday] }\n",
+            "is no weekday",
+        ),
         ("events:\n  - at: +1h\n", "6:5: an event says what happens"),
         ("expect:\n  - at: +1h\n", "6:5: an expectation is about a client"),
         (

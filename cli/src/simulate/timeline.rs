@@ -162,8 +162,61 @@ pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     words.join(", ")
 }
 
+/// So often is something told in full before it is only counted.
+const TOLD: usize = 3;
+/// Steps of what repeats itself: begun, failed, waits again.
+const STEPS: usize = 4;
+
+/// Lines without what the same clients do again and again: it is told once, and then counted.
+fn collapse(lines: &[Line], zone: &TimeZone) -> Vec<Line> {
+    let mut by_clients: BTreeMap<&[String], Vec<usize>> = BTreeMap::new();
+    for (place, line) in lines.iter().enumerate() {
+        by_clients.entry(&line.clients).or_default().push(place);
+    }
+    // What stands in place of a line; none: nothing does.
+    let mut instead: BTreeMap<usize, Option<String>> = BTreeMap::new();
+    for places in by_clients.into_values() {
+        let texts: Vec<&str> =
+            places.iter().filter_map(|place| lines.get(*place)).map(|line| line.text.as_str()).collect();
+        let mut from = 0;
+        while from < texts.len() {
+            let times = |steps: usize| {
+                let mut rounds = texts.get(from..).unwrap_or_default().chunks_exact(steps);
+                let first = rounds.next();
+                first.map_or(0, |first| 1 + rounds.take_while(|round| *round == first).count())
+            };
+            let Some((steps, times)) =
+                (1..=STEPS).map(|steps| (steps, times(steps))).find(|(_, times)| *times > TOLD)
+            else {
+                from += 1;
+                continue;
+            };
+            let repeated = places.get(from + steps..from + steps * times).unwrap_or_default();
+            for place in repeated {
+                instead.insert(*place, None);
+            }
+            if let (Some(first), Some(last)) =
+                (repeated.first(), repeated.last().and_then(|place| lines.get(*place)))
+            {
+                let words = format!("... the same {} more times, until {}", times - 1, clock(last.at, zone));
+                instead.insert(*first, Some(words));
+            }
+            from += steps * times;
+        }
+    }
+    let kept = lines.iter().enumerate().filter_map(|(place, line)| {
+        let text = match instead.get(&place) {
+            None => line.text.clone(),
+            Some(words) => words.clone()?,
+        };
+        Some(Line { at: line.at, clients: line.clients.clone(), text })
+    });
+    kept.collect()
+}
+
 /// As text, times in `zone`.
 pub(crate) fn print(lines: &[Line], zone: &TimeZone) -> String {
+    let lines = collapse(lines, zone);
     let who: Vec<String> = lines
         .iter()
         .map(|line| {
