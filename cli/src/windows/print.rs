@@ -43,6 +43,13 @@ pub(super) fn table(listing: &Listing<'_>) -> String {
             let _ = writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
     }
+    for shown in listing.windows.iter().filter(|shown| !shown.enabled) {
+        let effect = match shown.window.action {
+            WindowAction::Allow => "it never opens, and its clients do not become free by that",
+            WindowAction::Deny => "it denies nothing",
+        };
+        let _ = writeln!(out, "{}: disabled (spec.enabled: false): {effect}", shown.window.name);
+    }
     for told in nothing(listing) {
         let _ = writeln!(out, "{told}");
     }
@@ -62,6 +69,7 @@ fn nothing(listing: &Listing<'_>) -> Vec<String> {
     listing
         .windows
         .iter()
+        .filter(|shown| shown.enabled)
         .map(|shown| &shown.window)
         .filter(|window| without(window))
         .map(|window| {
@@ -137,6 +145,20 @@ mod tests {
             super::table(&listing)
                 .contains("never opens again: the days on which the windows may open are over")
         );
+    }
+
+    #[test]
+    fn a_disabled_window_is_listed_as_disabled() {
+        let windows = file(&TWO.replacen("  start:", "  enabled: false\n  start:", 1));
+        let listing = options(&RANGE).list(&windows, Timestamp::UNIX_EPOCH).unwrap();
+        let table = table(&listing);
+        assert!(
+            table.ends_with(
+                "\nnights: disabled (spec.enabled: false): it never opens, and its clients do not become free by that\n"
+            ),
+            "{table}"
+        );
+        assert!(!table.contains("nights  ") && table.contains("freeze"), "{table}");
     }
 
     #[test]

@@ -25,6 +25,8 @@ const KIND: &str = "MaintenanceWindow";
 pub(super) struct Shown {
     pub window: Window,
     pub description: Option<String>,
+    /// False: it never opens, and still selects its clients.
+    pub enabled: bool,
     /// Where it stands: file and line, or the object's name.
     pub place: String,
     /// The site, for what has to be unique.
@@ -80,6 +82,7 @@ pub(super) fn documents(path: &str, bytes: &[u8], namespace: Option<&str>) -> an
                 Shown {
                     window,
                     description: spec.description,
+                    enabled: spec.enabled,
                     place: object.place.to_string(),
                     namespace: namespace.to_owned(),
                 },
@@ -136,6 +139,7 @@ pub(super) async fn from_cluster(
             Ok(Shown {
                 window,
                 description: object.spec.description,
+                enabled: object.spec.enabled,
                 place: format!("{KIND}/{name}"),
                 namespace: namespace.to_owned(),
             })

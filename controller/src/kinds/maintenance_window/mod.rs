@@ -51,7 +51,11 @@ impl Reconciler for MaintenanceWindows {
         let now = ctx.clock.now();
         let compiled = ctx.compiled.borrow().clone();
         let again = status::fill(status, &valid, &compiled, now);
-        let told = status::no_occurrence(&valid, now);
+        let told = if object.spec.enabled {
+            status::no_occurrence(&valid, now)
+        } else {
+            status::disable(status, &valid)
+        };
         let told = told.as_ref().map(|text| (true, "DaysLeftOut", text.as_str()));
         let generation = object.metadata.generation.unwrap_or_default();
         flag(status, NO_OCCURRENCE, generation, &ctx.clock.time(), told);

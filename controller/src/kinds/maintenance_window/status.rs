@@ -65,6 +65,18 @@ pub fn never_fitting(window: &Window, compiled: &Compiled, now: Timestamp) -> Ve
         .collect()
 }
 
+/// Says of a window that is switched off that it is. Returns what an admin may not expect of it.
+pub fn disable(status: &mut MaintenanceWindowStatus, window: &Window) -> Option<String> {
+    status.next = Some("disabled".to_owned());
+    let effect = match window.action {
+        WindowAction::Allow => "it never opens, and still keeps all time closed for its clients",
+        WindowAction::Deny => "it denies nothing",
+    };
+    Some(format!(
+        "WIN-NO-OCCURRENCE: enabled: false: {effect}; set spec.enabled to true, or delete the window to set its clients free"
+    ))
+}
+
 /// What an admin may not expect of the days (reliability.md #102).
 pub fn no_occurrence(window: &Window, now: Timestamp) -> Option<String> {
     if window.occurrences(&TimeZone::UTC, now).next().is_none() {
@@ -120,6 +132,26 @@ mod tests {
         fill(&mut status, &window, &Compiled::default(), at("2026-07-01T03:00:00Z"));
         assert_eq!(status.next.as_deref(), Some("open until 2026-07-01T04:00:00Z"));
         assert_eq!(status.next_occurrences.len(), 5);
+    }
+
+    #[test]
+    fn a_disabled_window_is_told_as_disabled() {
+        let told = |action: &str| {
+            let yaml = format!(
+                "collection: web\nstart: '02:00'\nduration: 2h\nenabled: false\naction: {action}\nrecurrence: {{daily: {{}}}}\n"
+            );
+            let window = validate("night", &serde_saphyr::from_str(&yaml).unwrap()).unwrap();
+            let mut status = MaintenanceWindowStatus::default();
+            let now = "2026-07-01T01:00:00Z".parse().unwrap();
+            assert_eq!(fill(&mut status, &window, &Compiled::default(), now), None);
+            let told = disable(&mut status, &window).unwrap();
+            assert_eq!((status.next.as_deref(), status.next_occurrences.len()), (Some("disabled"), 0));
+            told
+        };
+        let allow = told("Allow");
+        assert!(allow.contains("still keeps all time closed") && allow.contains("spec.enabled"), "{allow}");
+        assert!(!allow.contains("1970"), "{allow}");
+        assert!(told("Deny").contains("it denies nothing"));
     }
 
     /// reliability.md #101: what the clients reckon with is the union less the denied; the status shows the next five.
