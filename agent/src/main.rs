@@ -59,6 +59,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the site for policy now; a changed one comes by itself while the site can be reached.
+    Policy,
     /// Scan now.
     Scan,
     /// Evaluate all deployments now.
@@ -163,6 +165,7 @@ fn main() -> ExitCode {
             supervisor::supervise(&folder).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
         }
         Command::Status { json } => ask(&socket, &Question::Status, json),
+        Command::Policy => ask(&socket, &Question::Policy, false),
         Command::Scan => ask(&socket, &Question::Scan, false),
         Command::Evaluate => ask(&socket, &Question::Evaluate, false),
         Command::Why { update, output, json } => {

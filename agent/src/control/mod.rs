@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 pub enum Question {
     /// How things stand.
     Status,
+    /// Ask the site for policy now.
+    Policy,
     /// Scan now.
     Scan,
     /// Evaluate all deployments now.

@@ -28,8 +28,10 @@ impl Peer {
 pub(crate) fn refusal(root: &Root, peer: Peer, question: &Question, actions: UserActions) -> Option<String> {
     match question {
         Question::List => None,
-        Question::Status | Question::Scan | Question::Evaluate | Question::Why { .. } => (!peer.is_root())
-            .then(|| "this is for root alone; `patchtide-agent list` is for everybody".to_owned()),
+        Question::Status | Question::Policy | Question::Scan | Question::Evaluate | Question::Why { .. } => {
+            (!peer.is_root())
+                .then(|| "this is for root alone; `patchtide-agent list` is for everybody".to_owned())
+        }
         Question::Install { .. }
         | Question::Schedule { .. }
         | Question::Postpone { .. }

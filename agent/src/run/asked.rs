@@ -56,6 +56,11 @@ impl Engine {
                 };
                 words::why(&books, update.as_deref())
             }
+            Question::Policy => {
+                // The long poll ends and begins anew, without the pause after a failure.
+                self.woken.notify_one();
+                Answer::said("the site is asked for policy; see `patchtide-agent status`")
+            }
             Question::Scan => {
                 self.view.scan_requested = Some(now);
                 Answer::said("a scan is asked for; see `patchtide-agent status`")

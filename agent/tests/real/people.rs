@@ -206,11 +206,19 @@ async fn people_see_the_list_and_do_what_they_may() {
     assert!(code == Some(0) && said.contains("optional; not downloaded yet"), "{said}");
     assert!(!said.contains("demo-c"), "staged, and not for these eyes: {said}");
     assert!(run(0, &["list"]).1.contains("shown to root alone"));
-    for words in [&["status"][..], &["why"], &["install", "demo-a"], &["schedule", "03:00"], &["restart"]] {
+    for words in
+        [&["status"][..], &["policy"], &["why"], &["install", "demo-a"], &["schedule", "03:00"], &["restart"]]
+    {
         let (code, said) = run(NOBODY, words);
         assert_eq!(code, Some(4), "{words:?}: {said}");
     }
     assert_eq!(run(NOBODY, &["schedule", "later"]).0, Some(2));
+    // R-UX-11: the three actions of the client, by hand.
+    for words in ["policy", "scan", "evaluate"] {
+        assert_eq!(run(0, &[words]).0, Some(0), "{words}");
+    }
+    let (code, said) = run(0, &["install", "demo"]);
+    assert!(code == Some(1) && said.contains("there is demo-a, demo-b, demo-c"), "{said}");
 
     policy.settings.people.user_actions = UserActions::Everybody;
     stage.site.set_policy(2, policy.clone());
