@@ -103,7 +103,7 @@ fn definitions_are_in_force(cluster: &Cluster) {
 }
 
 fn examples_are_accepted(cluster: &Cluster) {
-    for folder in ["examples/quickstart", "examples/kinds"] {
+    for folder in ["examples/quickstart", "examples/kinds", "examples/templates"] {
         let namespace = cluster.plane.create_namespace("examples").unwrap();
         let text = cluster.apply_folder(folder, &namespace);
         assert!(!text.contains("Warning"), "{text}");
@@ -113,12 +113,13 @@ fn examples_are_accepted(cluster: &Cluster) {
             objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
         let missing: Vec<_> =
             KINDS.iter().filter(|kind| !kinds.contains(kind.kind)).map(|kind| kind.kind).collect();
-        // The quickstart's own repository is what its GitSource points at.
-        assert_eq!(
-            missing,
-            if folder.ends_with("quickstart") { vec!["GitSource"] } else { vec![] },
-            "{folder}"
-        );
+        match folder {
+            // One for each behaviour, to be named by deployments.
+            "examples/templates" => assert_eq!(kinds, ["DeploymentTemplate"].into(), "{folder}"),
+            // The quickstart's own repository is what its GitSource points at.
+            "examples/quickstart" => assert_eq!(missing, ["GitSource"], "{folder}"),
+            _ => assert_eq!(missing, [""; 0], "{folder}"),
+        }
         for object in objects {
             assert_eq!(object["status"], json!({"observedGeneration": -1}), "{}", object["kind"]);
         }

@@ -90,6 +90,59 @@ fn the_quickstart_is_resolved_without_a_cluster() {
     assert_eq!(site.resolve(&resources), first);
 }
 
+/// R-TMPL-11, R-TMPL-12: a template for each behaviour, that a deployment takes as it is.
+#[test]
+fn each_template_of_the_examples_behaves_as_its_name_says() {
+    use patchtide_model::{
+        deployment::{Deadline, DeploymentSettings},
+        people::Display,
+    };
+    type Is = fn(&DeploymentSettings) -> bool;
+    let days = |days: i64| Deadline::After(jiff::SignedDuration::from_hours(24 * days));
+    let minutes = |minutes: i64| Some(jiff::SignedDuration::from_mins(minutes));
+    let expected: [(&str, Display, Deadline, Option<jiff::SignedDuration>, Is); 9] = [
+        ("balloon-only", Display::Balloon, days(14), minutes(15), |s| !s.suppress_restart_workstations),
+        ("optional", Display::Full, Deadline::None, None, |s| s.suppress_restart_workstations),
+        ("servers", Display::Listed, days(7), None, |s| {
+            s.install_all_applicable && !s.install_outside_windows && !s.restart_outside_windows
+        }),
+        ("servers-without-restart", Display::Listed, days(7), None, |s| s.suppress_restart_servers),
+        ("silent", Display::Listed, days(7), None, |s| !s.suppress_restart_servers),
+        ("staging", Display::Hidden, days(180), None, |s| !s.install_outside_windows),
+        ("urgent", Display::Full, days(1), minutes(15), |s| {
+            s.install_outside_windows && s.restart_outside_windows && s.install_on_slow_boundary
+        }),
+        ("workstations-30-minutes", Display::Full, days(14), minutes(30), |s| s.client_local_time),
+        ("workstations-5-minutes", Display::Full, days(7), minutes(5), |s| s.client_local_time),
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/templates");
+    let mut names = std::collections::BTreeSet::new();
+    for (name, display, deadline, countdown, is) in expected {
+        let text = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+        let deployment = object(
+            "UpdateDeployment",
+            "d",
+            &format!("{{collection: all, template: {name}, updates: ['{OPENSSL}']}}"),
+        );
+        let all = object("Collection", "all", "{all: true}");
+        let resolution = Site::with(&[OPENSSL]).resolve(&read(&[&text, &deployment, &all]));
+        assert_eq!(resolution.problems, [], "{name}");
+        let settings = &resolution.objects.deployments.values().next().unwrap().settings;
+        assert_eq!(
+            (settings.display(), settings.deadline, settings.restart_countdown),
+            (display, deadline, countdown),
+            "{name}"
+        );
+        assert!(is(settings), "{name}: {settings:?}");
+        names.insert(format!("{name}.yaml"));
+    }
+    let there: std::collections::BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(there, names, "every template is in the table");
+}
+
 #[test]
 fn a_pinned_list_does_not_grow_into_the_deployment() {
     let mut site = Site::with(&[OPENSSL, PERL]);

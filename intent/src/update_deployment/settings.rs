@@ -236,6 +236,15 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
         },
         restart_left_to_people: left_to_people,
     };
+    // In one object the API server refuses it; here one of the two may be the template's.
+    if let (Available::At(available), Deadline::At(deadline)) = (settings.available, settings.deadline)
+        && deadline < available
+    {
+        let problem = format!(
+            "{deadline} is before available.at, {available}: nothing is installed before it is available; set a later deadline or an earlier available, here or in the template"
+        );
+        return Err(InvalidSettings { field: "settings.deadline.at", problem });
+    }
     Ok((settings, missing))
 }
 
@@ -329,6 +338,15 @@ mod tests {
         assert!(error.starts_with("settings.deadline.at: ") && error.contains("leave the Z out"), "{error}");
         let error = resolve(&wish("available: {at: '2026-12-01T02:00:00'}\n")).unwrap_err().to_string();
         assert!(error.contains("end it with Z"), "{error}");
+        // Issue 4, bad input: what the API server cannot see, because half of it is the template's.
+        let template = wish("available: {at: '2026-12-01T02:00:00Z'}\n");
+        let own = |at: &str| resolve(&merge(Some(&template), &wish(&format!("deadline: {{at: '{at}'}}\n"))));
+        assert!(own("2026-12-01T02:00:00Z").is_ok());
+        let error = own("2026-12-01T01:59:59Z").unwrap_err().to_string();
+        assert!(
+            error.starts_with("settings.deadline.at: ") && error.contains("or in the template"),
+            "{error}"
+        );
     }
 
     #[test]
