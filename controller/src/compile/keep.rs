@@ -62,7 +62,8 @@ struct Kept {
 }
 
 /// What is other than it was when somebody last took the news.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one part of what is told")]
 pub struct News {
     /// Everything may be other: there was nothing to compare with.
     pub all: bool,

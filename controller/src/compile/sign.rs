@@ -119,7 +119,7 @@ mod tests {
         let next: Vec<_> =
             changed(&plan, &all, &known).iter().map(|next| (next.client, next.number)).collect();
         assert_eq!(next, [(id(2), 8)]);
-        let some = BTreeSet::from([id(1), id(3)]);
-        assert!(changed(&plan, &some, &known).is_empty(), "nobody else was proved");
+        let proved = BTreeSet::from([id(1), id(3)]);
+        assert!(changed(&plan, &proved, &known).is_empty(), "nobody else was proved");
     }
 }
