@@ -60,6 +60,37 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
     let contact = s.contact.map_or("never".to_owned(), time);
     say!(out, "contact     {contact}{}", s.contact_error.map(|e| format!("; now: {e}")).unwrap_or_default());
     say!(out, "reports     {} waiting, {} acknowledged", s.waiting, s.acknowledged);
+    let standing = why::scan(s.view, s.now);
+    scanned(&mut out, s, &standing);
+    machine(&mut out, s);
+    deployments(&mut out, s);
+    updates(&mut out, s.decision);
+    if let Some(at) = s.failure.at {
+        say!(out, "last failed transaction {}; the end of its output:\n{}", time(at), s.failure.output);
+    }
+    let deployments: Vec<_> = s
+        .decision
+        .deployments
+        .iter()
+        .map(|(uid, verdict)| {
+            json!({
+                "uid": uid, "name": verdict.name, "until": verdict.until, "error": verdict.error,
+                "compliance": verdict.compliance.map(Compliance::name),
+                "enforcement": verdict.enforcement.map(DeploymentEnforcement::name), "lease": verdict.lease,
+                "evaluation": why::evaluation(verdict),
+            })
+        })
+        .collect();
+    let data = json!({
+        "client": s.client, "site": s.site, "policy": s.policy.map(|p| (p.epoch, p.number)), "contact": s.contact,
+        "contactError": s.contact_error, "scan": standing, "waiting": s.waiting, "acknowledged": s.acknowledged,
+        "deployments": deployments, "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
+        "lastFailure": s.failure.at.map(|_| &s.failure), "otherUpdaters": s.others,
+    });
+    Answer::told(plain(&out), data)
+}
+
+fn scanned(out: &mut String, s: &Status<'_>, standing: &why::StateWhy) {
     let scan = &s.view.scan;
     let last = scan.last.map_or("never".to_owned(), time);
     say!(
@@ -73,9 +104,8 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             })
             .unwrap_or_default()
     );
-    let standing = why::scan(s.view, s.now);
     if standing.state.rule.is_some() {
-        say!(out, "            {}", state_line("", &standing).trim_start());
+        say!(out, "            {}", state_line("", standing).trim_start());
     }
     for (line, version) in &scan.covered {
         say!(out, "            {line} version {version}");
@@ -87,6 +117,10 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
         count(Detection::Required),
         count(Detection::Installed)
     );
+}
+
+/// What it does, what is in its way, and what it needs.
+fn machine(out: &mut String, s: &Status<'_>) {
     say!(out, "running     {}", running(s.view));
     if let Some(lock) = &s.view.lock {
         say!(out, "lock        dpkg's lock is held by {} since {}", lock.holder, time(lock.at));
@@ -115,6 +149,9 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
     for gate in &s.decision.machine {
         say!(out, "{}", gate_line(gate, s.now));
     }
+}
+
+fn deployments(out: &mut String, s: &Status<'_>) {
     for (uid, verdict) in &s.decision.deployments {
         let suspended =
             s.policy.is_some_and(|p| p.body.deployments.iter().any(|d| d.uid == *uid && d.suspend));
@@ -132,30 +169,6 @@ pub(crate) fn status(s: &Status<'_>) -> Answer {
             say!(out, "            {}", state_line("evaluation:", &evaluation));
         }
     }
-    updates(&mut out, s.decision);
-    if let Some(at) = s.failure.at {
-        say!(out, "last failed transaction {}; the end of its output:\n{}", time(at), s.failure.output);
-    }
-    let deployments: Vec<_> = s
-        .decision
-        .deployments
-        .iter()
-        .map(|(uid, verdict)| {
-            json!({
-                "uid": uid, "name": verdict.name, "until": verdict.until, "error": verdict.error,
-                "compliance": verdict.compliance.map(Compliance::name),
-                "enforcement": verdict.enforcement.map(DeploymentEnforcement::name), "lease": verdict.lease,
-                "evaluation": why::evaluation(verdict),
-            })
-        })
-        .collect();
-    let data = json!({
-        "client": s.client, "site": s.site, "policy": s.policy.map(|p| (p.epoch, p.number)), "contact": s.contact,
-        "contactError": s.contact_error, "scan": standing, "waiting": s.waiting, "acknowledged": s.acknowledged,
-        "deployments": deployments, "view": s.view, "decision": s.decision, "distributionPoints": s.scores,
-        "lastFailure": s.failure.at.map(|_| &s.failure), "otherUpdaters": s.others,
-    });
-    Answer::told(plain(&out), data)
 }
 
 /// Updates in a state that is not final, with their leases.

@@ -218,7 +218,7 @@ fn happening(chance: &mut Chance, when: Timestamp) -> Vec<(i64, Happening)> {
             let wanted = some(chance, 40).into_iter().map(|source| id(source, 2)).collect();
             let until = chance.percent(60).then(|| when + minutes(later + number(chance, -5, 60 * 72)));
             let postponed = (number(chance, 0, 60), Happening::Asks(Wish::Postpone(until)));
-            let first = chance.percent(70).then(|| (0, Happening::InstallNow(wanted)));
+            let first = chance.percent(70).then_some((0, Happening::InstallNow(wanted)));
             first.into_iter().chain([postponed]).collect()
         }
         16 => {
