@@ -50,9 +50,10 @@ struct Books {
     incarnation: Option<Uuid>,
     next: u64,
     acknowledged: u64,
-    /// A new incarnation has begun and not everything is written down for it.
+    /// Every current state is to be told anew, and not all of it is written down for that yet: a new incarnation began,
+    /// the site asked for it, or messages were given up.
     #[serde(default)]
-    beginning: bool,
+    owed: bool,
 }
 
 /// A state by what it is the state of: `scan`, `update/<id>`, `enforcement/<uid>`, ...
@@ -89,8 +90,10 @@ impl Outbox {
             match read_json::<Vec<StateMessage>>(&file) {
                 Ok(messages) => pending
                     .extend(messages.unwrap_or_default().into_iter().filter(|m| m.seq > books.acknowledged)),
-                // The gap makes the site ask for a resync.
-                Err(StateError::Damaged { .. }) => remove(&file)?,
+                Err(StateError::Damaged { .. }) => {
+                    remove(&file)?;
+                    books.owed = true;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -104,7 +107,7 @@ impl Outbox {
         let written = pending.back().map_or(0, |message| message.seq);
         books.next = books.next.max(written + 1).max(books.acknowledged + 1);
         // Books that were lost begin anew, and what was told counts no more.
-        books.beginning |= lost;
+        books.owed |= lost;
         state.save(BOOKS, &books)?;
         let asking = Some(books.next - 1);
         let mut outbox = Self { state: state.clone(), folder, incarnation, books, current, pending, asking };
@@ -125,21 +128,24 @@ impl Outbox {
         self.pending.clear();
         self.remove_files()?;
         self.incarnation = Uuid::new_v4();
-        self.books = Books { incarnation: Some(self.incarnation), next: 1, acknowledged: 0, beginning: true };
+        self.books = Books { incarnation: Some(self.incarnation), next: 1, acknowledged: 0, owed: true };
         self.state.save(BOOKS, &self.books)?;
         self.asking = None;
         self.tell_everything(now)
     }
 
-    /// At the beginning of an incarnation.
+    /// Writes down everything that is owed.
     fn tell_everything(&mut self, now: Timestamp) -> Result<(), StateError> {
-        if !self.books.beginning {
-            return Ok(());
-        }
+        if self.books.owed { self.tell(|_| true, now) } else { Ok(()) }
+    }
+
+    /// Writes the wanted states down anew; then nothing is owed.
+    fn tell(&mut self, wanted: impl Fn(&str) -> bool, now: Timestamp) -> Result<(), StateError> {
         let all = std::mem::take(&mut self.current);
-        self.write(all.values(), now)?;
+        let written = self.write(all.iter().filter(|(key, _)| wanted(key)).map(|(_, body)| body), now);
         self.current = all;
-        self.books.beginning = false;
+        written?;
+        self.books.owed = false;
         self.state.save(BOOKS, &self.books)
     }
 
@@ -183,6 +189,7 @@ impl Outbox {
             return Ok(false);
         }
         self.write(changed.iter().map(|detection| &detection.sent), at)?;
+        self.thin_out()?;
         self.keep(changed.into_iter().map(|detection| (detection.key, detection.named)))?;
         Ok(true)
     }
@@ -199,6 +206,7 @@ impl Outbox {
         }
         // The messages first: after a kill in between they are sent twice, which does no harm.
         self.write(states.iter().map(|(_, body)| body), at)?;
+        self.thin_out()?;
         self.keep(states)?;
         Ok(true)
     }
@@ -210,7 +218,8 @@ impl Outbox {
 
     /// A message that is no state.
     pub fn heartbeat(&mut self, at: Timestamp) -> Result<(), StateError> {
-        self.write(std::iter::once(&StateBody::Heartbeat {}), at)
+        self.write(std::iter::once(&StateBody::Heartbeat {}), at)?;
+        self.thin_out()
     }
 
     /// Forgets states of what no longer concerns this client; nothing is sent.
@@ -235,16 +244,18 @@ impl Outbox {
         self.books.next += messages.len() as u64;
         self.state.save(BOOKS, &self.books)?;
         self.pending.extend(messages);
-        if self.pending.len() > PENDING {
-            self.thin_out()?;
-        }
         Ok(())
     }
 
-    /// A site that is away for months must not fill the disk: the older half goes. The site sees the gap in the numbers
-    /// and asks for every current state.
+    /// A site that is away for months must not fill the disk: the older half goes, and once it is back it is told every
+    /// current state. It may have asked for them in an answer that was lost, and would not see this gap.
     fn thin_out(&mut self) -> Result<(), StateError> {
+        if self.pending.len() <= PENDING {
+            return Ok(());
+        }
         tracing::warn!(waiting = self.pending.len(), "the site takes no reports: the older half is given up");
+        self.books.owed = true;
+        self.state.save(BOOKS, &self.books)?;
         self.pending.drain(..PENDING / 2);
         self.remove_files()
     }
@@ -312,19 +323,22 @@ impl Outbox {
             return Ok(true);
         }
         let acknowledged = answer.acknowledged;
-        if acknowledged > self.books.acknowledged {
-            self.books.acknowledged = acknowledged;
+        let asked = answer.resync || answer.by_name;
+        let everything = answer.resync || self.books.owed;
+        if asked || acknowledged > self.books.acknowledged {
+            // What is asked for is kept with what is acknowledged: after a kill in between the site would not ask again.
+            self.books.owed |= asked;
+            self.books.acknowledged = self.books.acknowledged.max(acknowledged);
             self.state.save(BOOKS, &self.books)?;
             self.pending.retain(|message| message.seq > acknowledged);
             self.remove_files()?;
         }
-        if answer.resync || answer.by_name {
-            let what = if answer.resync { "every state" } else { "what the scans found, by name" };
+        if asked {
+            let what = if everything { "every state" } else { "what the scans found, by name" };
             tracing::info!("the site asks for {what} anew");
-            let all = std::mem::take(&mut self.current);
-            let wanted = all.iter().filter(|(key, _)| answer.resync || key.starts_with(bodies::DETECTION));
-            self.write(wanted.map(|(_, body)| body), now)?;
-            self.current = all;
+        }
+        if asked || everything {
+            self.tell(|key| everything || key.starts_with(bodies::DETECTION), now)?;
         }
         Ok(false)
     }
