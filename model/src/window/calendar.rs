@@ -194,7 +194,7 @@ impl Calendar {
         while let Some((start, end)) = sweep.forward(at, horizon) {
             let found = span((start, end));
             let usable = Span { start: found.start.max(from), end: found.end };
-            if usable.length() >= need || found.until().is_none() {
+            if usable.length() >= need || (found.until().is_none() && self.tracks.is_endless(start)) {
                 if usable.start == from {
                     return NextOpening::Now { until: found.until() };
                 }

@@ -227,6 +227,33 @@ fn the_end_of_time_is_never() {
     assert!(last.end <= Timestamp::MAX && left < SignedDuration::from_hours(72), "{left}");
 }
 
+/// Where the times at which nothing may run go on for ever, the last opening of all is not endless, however far the search
+/// has to go; where they end, the opening after them is.
+#[test]
+fn the_last_opening_of_time_is_not_endless() {
+    let mut denies = [
+        Recurrence::Daily { every: 2, anchor: civil::date(2026, 1, 1) },
+        Recurrence::MonthlyByDate { every: 11, anchor: civil::date(2026, 1, 1), day: 0 },
+    ]
+    .map(|recurrence| Window {
+        action: WindowAction::Deny,
+        ..plain(recurrence, civil::time(0, 0, 0, 0), 60, "UTC")
+    });
+    let from = instant("2026-11-21T12:34:56Z");
+    let next = |windows: &[Window]| {
+        let calendar = Calendar::new(windows, Purpose::Install, &TimeZone::UTC);
+        calendar.next_opening(from, SignedDuration::from_hours(24 * 365_250 * 100))
+    };
+    let never = next(&denies);
+    let NextOpening::Never { longest: Some(longest), .. } = &never else { panic!("{never:?}") };
+    assert_eq!(longest.start, instant("2026-11-23T01:00:00Z"));
+    for deny in &mut denies {
+        deny.effective_until = Some(civil::date(2026, 12, 31));
+    }
+    let NextOpening::At(endless) = next(&denies) else { panic!() };
+    assert_eq!((endless.start, endless.end), (instant("2026-12-31T01:00:00Z"), Timestamp::MAX));
+}
+
 /// 5 minutes and 24 hours are allowed, a second less or more is not.
 #[test]
 fn the_bounds_of_a_duration_belong_to_it() {

@@ -122,6 +122,13 @@ impl Tracks {
                 == Some(0)
     }
 
+    /// Whether the opening that begins then and reaches the end of time is cut off by nothing but that: where windows go
+    /// on for ever, the last opening of the year 9999 is an ordinary one.
+    pub(super) fn is_endless(&self, start: i64) -> bool {
+        let recurs = |track: &Track| track.last == days::LAST && !matches!(track.days, days::Days::Once(_));
+        !self.deny.iter().any(recurs) && self.covers(start, Direction::Forward)
+    }
+
     /// The longest opening of tracks that are all weekly without end.
     fn weekly_bound(&self, at: i64, direction: Direction) -> Option<i64> {
         let tables = self.tables();

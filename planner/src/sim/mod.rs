@@ -17,6 +17,7 @@ mod machine;
 mod node;
 mod post;
 mod queue;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod travel;

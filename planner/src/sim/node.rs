@@ -12,6 +12,7 @@ use super::{
     log::{Entry, What},
     machine::{Doing, Given, Machine, Transaction},
     post::{Body, Intake, Message, Outbox, Required},
+    rest::Rest,
     wishes,
     world::Tally,
 };
@@ -38,8 +39,6 @@ pub(super) struct Node {
     pub wake: Option<Timestamp>,
     /// It has to decide now.
     pub touched: bool,
-    /// The earliest entry in the queue.
-    pub queued: Option<Timestamp>,
     /// Looked at so often at this instant.
     pub rounds: (Timestamp, u32),
 }
@@ -106,19 +105,34 @@ impl Node {
             poll: now,
             wake: None,
             touched: true,
-            queued: None,
             rounds: (now, 0),
         }
     }
 
     /// When it has to be looked at next.
     pub(super) fn due(&self) -> Option<Timestamp> {
+        let poll = self.machine.is_awake().then_some(self.poll);
+        [self.due_beside_poll(), poll].into_iter().flatten().min()
+    }
+
+    fn due_beside_poll(&self) -> Option<Timestamp> {
         let arrival = self.parcels.iter().map(|(at, ..)| *at).min();
         let op = self.machine.next_op();
         let times = [arrival, op];
         let awake = self.machine.is_awake();
-        let own = [self.touched.then_some(Timestamp::MIN), self.wake, Some(self.poll), self.outbox.due()];
+        let own = [self.touched.then_some(Timestamp::MIN), self.wake, self.outbox.due()];
         times.into_iter().chain(own.into_iter().filter(|_| awake)).flatten().min()
+    }
+
+    /// Whether there is nothing for it to do now but to ask for policy in vain.
+    pub(super) fn rest(&self) -> Option<Rest> {
+        let (given, newest) = (self.given.as_ref()?, self.newest.as_ref()?);
+        let in_vain = self.machine.online && given.policy.number >= newest.policy.number;
+        (self.machine.is_awake() && in_vain).then(|| Rest {
+            poll: self.poll,
+            cycle: given.policy.body.settings.policy_polling,
+            until: self.due_beside_poll(),
+        })
     }
 
     /// What ended or happened by now. What it was before, when the agent is killed in the middle of it.

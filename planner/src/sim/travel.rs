@@ -11,6 +11,7 @@ use super::{
     machine::{Catalogue, Given},
     node::{Log, News, Node, Parcel},
     post::Body,
+    rest::next_poll,
     world::{Tally, World},
 };
 use crate::{
@@ -143,7 +144,7 @@ impl Node {
             .given
             .as_ref()
             .map_or(SignedDuration::from_hours(1), |given| given.policy.body.settings.policy_polling);
-        self.poll = now.checked_add(cycle.max(SignedDuration::from_mins(1))).unwrap_or(Timestamp::MAX);
+        self.poll = next_poll(now, cycle);
         if !self.machine.online {
             return;
         }

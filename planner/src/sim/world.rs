@@ -20,6 +20,7 @@ use super::{
     machine::{Catalogue, Compare, Doing, Machine, compare_numbers},
     node::{Log, News, Node},
     queue::Queue,
+    rest::Beside,
 };
 use crate::{
     client::{Action, Decision},
@@ -47,6 +48,8 @@ pub struct World {
     /// How much was done.
     pub tally: Tally,
     pub(super) nodes: Vec<Node>,
+    /// One for each of them.
+    pub(super) beside: Vec<Beside>,
     pub(super) index: BTreeMap<ClientId, usize>,
     pub(super) compare: Compare,
     pub(super) queue: Queue,
@@ -118,6 +121,7 @@ impl World {
             quiet: false,
             missing: BTreeSet::new(),
             tally: Tally::default(),
+            beside: vec![Beside::default(); nodes.len()],
             nodes,
             index,
             compare,
@@ -154,6 +158,7 @@ impl World {
     /// The machine of a client, to be changed: it decides anew.
     pub fn machine_mut(&mut self, client: ClientId) -> Option<&mut Machine> {
         let index = *self.index.get(&client)?;
+        self.awaken(index);
         self.nodes.get_mut(index)?.touched = true;
         self.queue.push(self.now, u32::try_from(index).unwrap_or(u32::MAX));
         self.nodes.get_mut(index).map(|node| &mut node.machine)
@@ -236,8 +241,16 @@ impl World {
     /// Looks at one client: what is due, then, when something changed, a decision.
     fn look(&mut self, index: usize) -> Result<(), Restless> {
         let now = self.now;
+        let Some(beside) = self.beside.get_mut(index) else { return Ok(()) };
+        beside.queued = None;
+        if let Some(rest) = beside.rest.as_mut().filter(|rest| rest.lasts(now)) {
+            self.tally.events += u64::from(rest.ask(now));
+            let due = rest.due();
+            self.enter(index, due);
+            return Ok(());
+        }
+        self.awaken(index);
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
-        node.queued = None;
         node.rounds = if node.rounds.0 == now { (now, node.rounds.1 + 1) } else { (now, 0) };
         if node.rounds.1 > ROUNDS {
             let last = node.decision.as_ref().map(|decision| decision.actions.clone()).unwrap_or_default();
@@ -283,12 +296,27 @@ impl World {
 
     /// Enters the next time at which the client has to be looked at.
     pub(super) fn hint(&mut self, index: usize) {
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(index) else { return };
-        let Some(due) = node.due().map(|due| due.max(now)) else { return };
-        if node.queued.is_none_or(|queued| due < queued) {
-            node.queued = Some(due);
+        self.awaken(index);
+        let (Some(node), Some(beside)) = (self.nodes.get(index), self.beside.get_mut(index)) else { return };
+        beside.rest = node.rest();
+        if let Some(due) = node.due() {
+            self.enter(index, due.max(self.now));
+        }
+    }
+
+    fn enter(&mut self, index: usize, due: Timestamp) {
+        let Some(beside) = self.beside.get_mut(index) else { return };
+        if beside.queued.is_none_or(|queued| due < queued) {
+            beside.queued = Some(due);
             self.queue.push(due, u32::try_from(index).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The client itself counts again, and knows when it asks next.
+    fn awaken(&mut self, index: usize) {
+        let rest = self.beside.get_mut(index).and_then(|beside| beside.rest.take());
+        if let (Some(rest), Some(node)) = (rest, self.nodes.get_mut(index)) {
+            node.poll = rest.poll;
         }
     }
 
@@ -351,7 +379,11 @@ impl World {
 
     /// When something happens to a client next, or it looks again.
     pub fn due(&self, client: ClientId) -> Option<Timestamp> {
-        self.node(client)?.due()
+        let index = *self.index.get(&client)?;
+        match self.beside.get(index)?.rest {
+            Some(rest) => Some(rest.due()),
+            None => self.nodes.get(index)?.due(),
+        }
     }
 
     /// Names of the clients.

@@ -59,7 +59,7 @@ impl Standing {
             Self::Quarantined => (
                 "CLIENT-QUARANTINED",
                 "two machines seem to use this client's identity",
-                "remove the agent's state on the cloned machine so that it enrols anew, then release the client",
+                "remove the agent's state on each of these machines, so that each enrols as a client of its own",
             ),
             Self::Unknown => (
                 "CLIENT-UNKNOWN",
