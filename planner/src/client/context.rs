@@ -71,6 +71,8 @@ pub(super) struct Item<'a> {
     pub place: &'a Place,
     /// Why it is due now; none: it is not.
     pub due: Option<Due<'a>>,
+    /// When another deployment takes it along before its own time comes, as far as can be told now, and who does.
+    pub pulled: Option<(Timestamp, Puller<'a>)>,
     /// The newer update that is installed instead of it, when that one goes at least as early.
     pub covered_by: Option<usize>,
 }
@@ -135,7 +137,19 @@ impl<'a> Context<'a> {
         let items = items.map(|(index, ((id, policy), place))| {
             let (found, record, attempt) = (detected.get(id), installed.get(id), failed.get(id));
             let detection = found.map_or(Detection::Unknown, |found| found.state);
-            Item { index, id, policy, detection, found, record, attempt, place, due: None, covered_by: None }
+            Item {
+                index,
+                id,
+                policy,
+                detection,
+                found,
+                record,
+                attempt,
+                place,
+                due: None,
+                pulled: None,
+                covered_by: None,
+            }
         });
         let mut context = Self {
             policy,
@@ -151,6 +165,7 @@ impl<'a> Context<'a> {
             openings: RefCell::default(),
         };
         context.find_due();
+        context.find_pulled();
         context.find_covered();
         context
     }
@@ -207,6 +222,54 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// When what is not due yet will be pulled in by what becomes due before it, or is due and waits.
+    fn find_pulled(&mut self) {
+        let settings = &self.body.settings;
+        // From when on, by whom, and how far ahead.
+        let mut pulls: Vec<(Timestamp, Puller<'a>, Option<SignedDuration>)> = Vec::new();
+        for reach in self.deployments.iter().filter(|reach| !reach.policy.suspend) {
+            let (Some(available), Some(start)) = (reach.available, reach.start) else { continue };
+            let required = |index: &usize| {
+                self.items.get(*index).is_some_and(|item| item.detection == Detection::Required)
+            };
+            let deployment = &reach.policy.settings;
+            let takes_along = deployment.install_all_applicable || settings.install_due_within.is_some();
+            if !takes_along || !reach.members.iter().any(required) {
+                continue;
+            }
+            let from = start.max(available).max(self.now);
+            if deployment.install_all_applicable {
+                let puller = Puller::Deployment(&reach.policy.name);
+                pulls.push((from, puller, deployment.install_all_within));
+            }
+            if settings.install_due_within.is_some() {
+                pulls.push((from, Puller::Settings(&settings.name), settings.install_due_within));
+            }
+        }
+        if pulls.is_empty() {
+            return;
+        }
+        let mut pulled = Vec::new();
+        for item in self.required().filter(|item| item.due.is_none()) {
+            let own = self.start(item);
+            let times = pulls.iter().flat_map(|(from, puller, within)| {
+                self.active(item).filter_map(move |reach| {
+                    let near = match within {
+                        Some(within) => reach.deadline?.checked_sub(*within).unwrap_or(Timestamp::MIN),
+                        None => Timestamp::MIN,
+                    };
+                    reach.deadline?;
+                    Some((near.max(*from).max(reach.available?), *puller))
+                })
+            });
+            let first = times.filter(|(at, _)| *at < own).min();
+            pulled.extend(first.map(|first| (item.index, first)));
+        }
+        for (index, first) in pulled {
+            self.items.get_mut(index).into_iter().for_each(|item| item.pulled = Some(first));
+        }
+    }
+
     /// An update whose successor is required here and goes at least as early comes with that one.
     fn find_covered(&mut self) {
         let mut covered: Vec<(usize, usize)> = Vec::new();
@@ -257,9 +320,10 @@ impl<'a> Context<'a> {
         self.active(item).any(|reach| reach.is_available(self.now))
     }
 
-    /// The earliest start time; an optional update's is the end of time.
+    /// The earliest start time, its own or that of what pulls it in; an optional update's is the end of time.
     pub(super) fn start(&self, item: &Item<'a>) -> Timestamp {
-        self.active(item).filter_map(|reach| reach.start).min().unwrap_or(Timestamp::MAX)
+        let own = self.active(item).filter_map(|reach| reach.start).min().unwrap_or(Timestamp::MAX);
+        item.pulled.map_or(own, |(at, _)| at.min(own))
     }
 
     /// Whether its content is fetched: mandatory or asked for, and available (domain.md 5.2).

@@ -13,7 +13,7 @@ use super::{
     gate::{Event, Gate, GateKind, Holder, Opens},
     merging::Say,
     sequence,
-    words::{Words, say},
+    words::{Due, Words, say},
 };
 
 /// The field that frees an update from windows.
@@ -180,6 +180,11 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
     if let Some(until) = put_off.filter(|until| earliest.is_none_or(|(_, start)| *until < start)) {
         let reason = say!(context, "a person asked for it, and put it off until {until:.0}");
         return by_reach(context, Gate::closed(kind, Opens::At(until), reason), object, field);
+    }
+    if let Some((at, puller)) = item.pulled.filter(|(at, _)| *at > context.now) {
+        let reason = say!(context, "from {at} on {}, before its own time", Due::Pulled(puller));
+        let gate = Gate::closed(kind, Opens::At(at), reason);
+        return gate.set_by(context.words, || puller.object(), puller.field());
     }
     let gate = match earliest {
         Some((reach, start)) if start > context.now => {

@@ -22,14 +22,30 @@ pub(super) enum Puller<'a> {
     Deployment(&'a str),
 }
 
+impl Puller<'_> {
+    pub(super) fn object(self) -> String {
+        match self {
+            Self::Settings(name) => format!("ClientSettings/{name}"),
+            Self::Deployment(name) => format!("UpdateDeployment/{name}"),
+        }
+    }
+
+    /// Where it is told to.
+    pub(super) const fn field(self) -> &'static str {
+        match self {
+            Self::Settings(_) => "spec.installDueWithin",
+            Self::Deployment(_) => "spec.settings.installation.installAllApplicable",
+        }
+    }
+}
+
 impl fmt::Display for Due<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const ALONG: &str = "installs what is due soon along with what is due";
         match self {
             Self::Started(name) => write!(f, "the deadline of UpdateDeployment/{name} has come"),
             Self::Asked => f.write_str("a person asked for it"),
-            Self::Pulled(Puller::Settings(name)) => write!(f, "ClientSettings/{name} {ALONG}"),
-            Self::Pulled(Puller::Deployment(name)) => write!(f, "UpdateDeployment/{name} {ALONG}"),
+            Self::Pulled(puller) => write!(f, "{} {ALONG}", puller.object()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A client in each of the published states, and the deployment that speaks for it.
 
-use patchtide_model::{catalogue::RestartRule, state::DeploymentEnforcement as D};
+use patchtide_model::{catalogue::RestartRule, deployment::Deadline, state::DeploymentEnforcement as D};
 
 use super::{UpdateEnforcement as E, *};
 
@@ -181,8 +181,7 @@ fn what_is_due_soon_comes_along_within_the_limit_only() {
             settings.install_all_applicable = !by_settings;
             settings.install_all_within = within.map(SignedDuration::from_hours).filter(|_| !by_settings);
             let mut later = deployment("later", &[id("b", 2)], at("2026-11-21T09:00:00Z"));
-            later.settings.deadline =
-                patchtide_model::deployment::Deadline::After(SignedDuration::from_hours(10));
+            later.settings.deadline = Deadline::After(SignedDuration::from_hours(10));
             add_deployment(site, later);
         });
         policy.body.settings.install_due_within =
@@ -193,6 +192,33 @@ fn what_is_due_soon_comes_along_within_the_limit_only() {
     };
     assert_eq!((batch(None, false), batch(Some(8), false), batch(Some(9), false)), (2, 1, 2));
     assert_eq!((batch(None, true), batch(Some(8), true), batch(Some(9), true)), (1, 1, 2));
+}
+
+/// What will be taken along is told with the time at which that can begin, and who does it; not with its own deadline.
+#[test]
+fn the_deadline_gate_reckons_with_who_takes_an_update_along() {
+    let told = |within: Option<i64>| {
+        let (policy, mut view) = setting(|site| {
+            all(site).updates = vec![id("a", 2)];
+            let settings = &mut all(site).settings;
+            settings.deadline = Deadline::After(SignedDuration::from_hours(5));
+            settings.install_all_applicable = true;
+            settings.install_all_within = within.map(SignedDuration::from_hours);
+            let mut later = deployment("later", &[id("b", 2)], at("2026-11-21T09:00:00Z"));
+            later.settings.deadline = Deadline::After(SignedDuration::from_hours(10));
+            add_deployment(site, later);
+        });
+        present(&mut view);
+        let decision = now_for(&policy, &view);
+        let gates = &decision.updates[&id("b", 2)].gates;
+        let gate = gates.iter().find(|gate| gate.kind == GateKind::Deadline).unwrap();
+        (gate.status.clone(), gate.object.clone())
+    };
+    let opens = |time| GateStatus::Closed(Opens::At(at(time)));
+    let (all, later) = ("UpdateDeployment/all".to_owned(), "UpdateDeployment/later".to_owned());
+    assert_eq!(told(None), (opens("2026-11-21T14:00:00Z"), all.clone()));
+    assert_eq!(told(Some(3)), (opens("2026-11-21T16:00:00Z"), all), "three hours before its own deadline");
+    assert_eq!(told(Some(0)), (opens("2026-11-21T19:00:00Z"), later));
 }
 
 /// The grace period of the client settings puts the start off, not the deadline.
