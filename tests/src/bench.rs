@@ -21,9 +21,10 @@ use crate::wait;
 const RUNS: usize = 3;
 
 /// Measurements that are programs of their own: name and example.
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 5] = [
     ("distribution-point", "bench_dp"),
     ("intake", "bench_intake"),
+    ("policy-compiler", "bench_compile"),
     ("simulator", "bench_sim"),
     ("site-planner", "bench_site"),
 ];

@@ -40,8 +40,9 @@ impl Demo {
 }
 
 /// The measurements that live beside what they measure.
-const EXAMPLES: [(&str, &str); 5] = [
+const EXAMPLES: [(&str, &str); 6] = [
     ("patchtide-catalog", "apt_sync"),
+    ("patchtide-controller", "bench_compile"),
     ("patchtide-distribution-point", "bench_dp"),
     ("patchtide-management-point", "bench_intake"),
     ("patchtide-planner", "bench_sim"),
@@ -58,7 +59,7 @@ const ALONE: [(&str, &str, &str); 3] = [
 /// Options of the measurements.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure: apt-sync, distribution-point, intake, simulator, site-planner, rows (intake of the site database against a row layout),
+    /// What to measure: apt-sync, distribution-point, intake, simulator, site-planner, policy-compiler, rows (intake of the site database against a row layout),
     /// catalogue (syncs into the site database), windows (answers about maintenance windows); all when none is named
     names: Vec<String>,
 }

@@ -320,10 +320,18 @@ impl<'a> Context<'a> {
         self.active(item).any(|reach| reach.is_available(self.now))
     }
 
-    /// The earliest start time, its own or that of what pulls it in; an optional update's is the end of time.
+    /// The earliest start time, its own, that of what pulls it in, or until when who asked for it put it off; an optional
+    /// update's is the end of time.
     pub(super) fn start(&self, item: &Item<'a>) -> Timestamp {
         let own = self.active(item).filter_map(|reach| reach.start).min().unwrap_or(Timestamp::MAX);
-        item.pulled.map_or(own, |(at, _)| at.min(own))
+        let pulled = item.pulled.map_or(own, |(at, _)| at.min(own));
+        self.put_off(item).map_or(pulled, |until| until.min(pulled))
+    }
+
+    /// Until when a person who asked for the update put it off.
+    pub(super) fn put_off(&self, item: &Item<'a>) -> Option<Timestamp> {
+        let until = self.view.people.postponed(self.now)?;
+        (self.view.requested.contains(item.id) && self.is_available(item)).then_some(until)
     }
 
     /// Whether its content is fetched: mandatory or asked for, and available (domain.md 5.2).

@@ -112,9 +112,11 @@ pub(crate) fn outcome(
         && chosen.is_empty()
         && scans.request.is_none()
         && let Some(start) = coming.filter(|_| lead.is_some_and(|lead| lead <= now))
-        && scans::retry_at(&context).is_none()
+        && let Some(request) = scans::before_install(&context, start)
     {
-        scans.request = scans::before_install(&context, start);
+        // One that failed is tried again in time, when that is before the batch.
+        scans.retry_at = scans::retry_at(&context);
+        scans.request = scans.retry_at.is_none().then_some(request);
     }
     if let Some(request) = &scans.request
         && view.recovery.is_none()

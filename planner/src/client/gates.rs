@@ -175,9 +175,7 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
         return by_reach(context, Gate::open(kind, say!(context, "{why}")), object, field);
     }
     let earliest = earliest.and_then(|reach| Some((reach, reach.start?)));
-    let asked = context.view.requested.contains(item.id) && context.is_available(item);
-    let put_off = context.view.people.postponed(context.now).filter(|_| asked);
-    if let Some(until) = put_off.filter(|until| earliest.is_none_or(|(_, start)| *until < start)) {
+    if let Some(until) = context.put_off(item).filter(|until| *until <= context.start(item)) {
         let reason = say!(context, "a person asked for it, and put it off until {until:.0}");
         return by_reach(context, Gate::closed(kind, Opens::At(until), reason), object, field);
     }
@@ -323,7 +321,13 @@ fn hold<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Ga
         // A re-evaluation begins with a scan; one that failed is not tried again before its time.
         let heals =
             machine.scans.retry_at.map_or(machine.scans.evaluation, |at| at.max(machine.scans.evaluation));
-        return Gate::closed(kind, Opens::At(heals), reason).held_by(Holder::FellBelow { since });
+        // One that is due waits for what runs now.
+        let gate = if heals > context.now {
+            Gate::closed(kind, Opens::At(heals), reason)
+        } else {
+            Gate::waiting(kind, Event::Scan, reason)
+        };
+        return gate.held_by(Holder::FellBelow { since });
     }
     if let Some(gate) = &machine.hold {
         return gate.clone();

@@ -9,9 +9,9 @@ mod watch;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use patchtide_model::state::UpdateEnforcement;
+use patchtide_model::{ClientId, UpdateId, policy::Policy, state::UpdateEnforcement};
 
-use super::{Behaviour, Chance, Happening, Network, World};
+use super::{Behaviour, Chance, Happening, Network, What, World};
 use make::{DAYS, FAULTS, Made, carry_out, make};
 use watch::{Broken, Watch};
 
@@ -45,6 +45,22 @@ fn heal(world: &mut World) {
         };
         world.happens(client, now, Happening::Behaves(Box::new(healed)));
     }
+}
+
+/// Whether no window has been open since the update began to wait for one: what it waited for before, a re-evaluation for
+/// example, let one go by.
+fn none_since(world: &World, client: ClientId, id: &UpdateId, policy: &Policy) -> bool {
+    let waits = |what: &What| matches!(what, What::Update { update, state: UpdateEnforcement::WaitingForWindow, .. } if update == id);
+    let began = world.log.iter().rfind(|entry| entry.client == Some(client) && waits(&entry.what));
+    let (Some(began), Some(machine)) = (began, world.machine(client)) else { return false };
+    let (mut minute, now) = (machine.clock(began.at), machine.clock(world.now));
+    while minute < now {
+        if naive::is_open(&policy.body.windows, false, &machine.zone, minute, SignedDuration::ZERO) {
+            return false;
+        }
+        minute += SignedDuration::from_mins(1);
+    }
+    true
 }
 
 fn live(seed: u64) -> Result<World, Box<(Broken, World)>> {
@@ -96,7 +112,7 @@ fn end(world: &World) -> Result<(), Broken> {
                 .lease
                 .as_ref()
                 .is_some_and(|lease| lease.by.duration_since(clock) > SignedDuration::from_hours(48));
-            if !(never || waits && far) {
+            if !(never || waits && (far || none_since(world, client, id, policy))) {
                 return Err(format!("{client}: {id} is due for three days and not installed: {verdict:?}"));
             }
         }

@@ -85,6 +85,10 @@ impl Watch {
                     seen.announced = Some((clock, *at));
                     seen.promised = Some(*at);
                 }
+                // One that was announced for later comes when it is asked for.
+                What::Person(_) if asked_restart(machine, clock) => {
+                    seen.announced = seen.announced.map(|(since, at)| (since, at.min(clock)));
+                }
                 What::AgentKilled => seen.announced = None,
                 What::CalledOff => (seen.announced, seen.promised) = (None, None),
                 What::ClockJumped { .. } => seen.jumped = Some(entry.at),
@@ -403,14 +407,17 @@ fn why_agrees(
                 let another = gate.kind == GateKind::Hold && after.gates.iter().any(|gate| !gate.is_open());
                 hold!(
                     !next.is_open() || another,
-                    "{client}: {id}: gate {:?} said at {then} that it opens at {opens}, and is open at {clock}",
-                    gate.kind
+                    "{client}: {id}: gate {:?} said at {then} that it opens at {opens} ({}), and is open at {clock} ({})",
+                    gate.kind,
+                    gate.reason,
+                    next.reason
                 );
             } else {
                 hold!(
                     next.status != gate.status,
-                    "{client}: {id}: gate {:?} said at {then} that it opens at {opens}, and says so still at {clock}",
-                    gate.kind
+                    "{client}: {id}: gate {:?} said at {then} that it opens at {opens} ({}), and says so still at {clock}",
+                    gate.kind,
+                    gate.reason
                 );
             }
         }
