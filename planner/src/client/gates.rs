@@ -250,7 +250,12 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
     let by_window = |gate: Gate, at: Timestamp, field: &str| {
         gate.set_by(context.words, || window_name(context, at), field)
     };
-    match fits(context, machine, item) {
+    let fit = fits(context, machine, item);
+    if let Some((reach, start)) = free_from(context, item, from, fit) {
+        let reason = say!(context, "installed outside windows from {start} on; {needs}");
+        return by_reach(context, Gate::closed(kind, Opens::At(start), reason), Some(reach), OUTSIDE);
+    }
+    match fit {
         Fit::Free => {
             let reach = match context.outside_windows(item, from) {
                 Say::Allowed(reach) => Some(reach),
@@ -276,6 +281,26 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
             by_window(Gate::closed(kind, Opens::Never { longest }, reason), from, "spec.duration")
         }
     }
+}
+
+/// The deployment that frees the update from windows before the next one opens: none of its own has started yet, it was asked
+/// for or taken along.
+fn free_from<'b, 'a: 'b>(
+    context: &'b Context<'a>,
+    item: &'b Item<'a>,
+    from: Timestamp,
+    fit: Fit,
+) -> Option<(&'b Reach<'a>, Timestamp)> {
+    let before = match fit {
+        Fit::Free | Fit::Now { .. } => return None,
+        Fit::At(span) => span.start,
+        Fit::Never { .. } => Timestamp::MAX,
+    };
+    let starts = context.active(item).filter_map(|reach| Some((reach, reach.start?)));
+    let frees = |(_, start): &(&Reach<'_>, Timestamp)| {
+        from < *start && *start < before && matches!(context.outside_windows(item, *start), Say::Allowed(_))
+    };
+    starts.filter(frees).min_by_key(|(_, start)| *start)
 }
 
 /// The longest opening there is.
