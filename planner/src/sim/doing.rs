@@ -263,6 +263,7 @@ impl Machine {
         if let Some(failed) = &transaction.ended {
             let clock = self.clock(now);
             self.view.install_finished(&transaction.batch, failed, clock);
+            self.taken_up = Some(transaction);
         } else {
             self.view.running.install =
                 Some(RunningInstall { batch: transaction.batch.clone(), since: transaction.since });

@@ -92,6 +92,8 @@ pub struct Machine {
     pub(super) cache: Option<Arc<Catalogue>>,
     /// The transaction that runs, also while no agent is there.
     pub(super) transaction: Option<Transaction>,
+    /// The one whose end the agent took up last: on disk, until the agent has written down what it found.
+    pub(super) taken_up: Option<Transaction>,
     /// One that was cut off, until a scan tells what it did.
     pub(super) lost: Option<InstallBatch>,
     pub(super) interrupted: bool,
@@ -165,6 +167,7 @@ impl Machine {
             cut: None,
             cache: None,
             transaction: None,
+            taken_up: None,
             lost: None,
             interrupted: false,
             chance: Chance::new(0, 0),

@@ -193,8 +193,9 @@ impl Node {
         }
         let (view, transaction, _) = *before.machine;
         self.machine.view = view;
-        if self.machine.transaction.is_none() {
-            self.machine.transaction = transaction;
+        // One that ended in that moment has left its result.
+        if self.machine.transaction.is_none() && transaction.is_some() {
+            self.machine.transaction = self.machine.taken_up.take().or(transaction);
         }
         self.machine.lost = before.lost;
         self.machine.cut = None;

@@ -47,15 +47,16 @@ fn heal(world: &mut World) {
     }
 }
 
-/// Whether no window has been open since the update began to wait for one: what it waited for before, a re-evaluation for
+/// Whether no window has been open for as long as it needs since the update began to wait for one: what it waited for before, a re-evaluation for
 /// example, let one go by.
 fn none_since(world: &World, client: ClientId, id: &UpdateId, policy: &Policy) -> bool {
     let waits = |what: &What| matches!(what, What::Update { update, state: UpdateEnforcement::WaitingForWindow, .. } if update == id);
     let began = world.log.iter().rfind(|entry| entry.client == Some(client) && waits(&entry.what));
     let (Some(began), Some(machine)) = (began, world.machine(client)) else { return false };
     let (mut minute, now) = (machine.clock(began.at), machine.clock(world.now));
+    let need = naive::need(policy, std::iter::once(id), machine.view.workstation, &machine.zone, now);
     while minute < now {
-        if naive::is_open(&policy.body.windows, false, &machine.zone, minute, SignedDuration::ZERO) {
+        if naive::is_open(&policy.body.windows, false, &machine.zone, minute, need) {
             return false;
         }
         minute += SignedDuration::from_mins(1);
