@@ -272,3 +272,21 @@ fn the_bounds_of_a_duration_belong_to_it() {
         assert_eq!(lasting(seconds), Err(WindowError::Duration(SignedDuration::from_secs(seconds))));
     }
 }
+
+/// The first and the last effective day belong to the time in which it may open, also where they are one day; the wrong
+/// way round they are refused.
+#[test]
+fn the_effective_days_belong_to_it() {
+    let daily = Recurrence::Daily { every: 1, anchor: civil::date(2026, 1, 1) };
+    let mut window = plain(daily, civil::time(2, 0, 0, 0), 60, "UTC");
+    let (one, other) = (civil::date(2026, 3, 1), civil::date(2026, 3, 2));
+    let mut opens = |from, until| {
+        (window.effective_from, window.effective_until) = (Some(from), Some(until));
+        let found = window.occurrences(&TimeZone::UTC, Timestamp::MIN);
+        (window.validate(), found.map(|span| span.start).collect::<Vec<_>>())
+    };
+    let [first, second] = ["2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z"].map(instant);
+    assert_eq!(opens(one, one), (Ok(()), vec![first]));
+    assert_eq!(opens(one, other), (Ok(()), vec![first, second]));
+    assert_eq!(opens(other, one), (Err(WindowError::Effective { from: other, until: one }), vec![]));
+}
