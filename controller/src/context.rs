@@ -16,6 +16,7 @@ use patchtide_store::{SiteStore, StoreError, library::Library};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    alerts::Alerting,
     cache::{self, Cache},
     clock::Clock,
     compile::Compiled,
@@ -57,6 +58,10 @@ pub struct Context {
     pub content_progress: watch::Sender<u64>,
     /// Files that distribution points have no room for, by point.
     pub capacity_left_out: Mutex<BTreeMap<String, BTreeSet<Digest>>>,
+    /// How telling the monitoring system goes.
+    pub alerting: watch::Sender<Alerting>,
+    /// Rises when that says something new.
+    pub alerting_version: watch::Sender<u64>,
     /// Rises when a synchronisation ended.
     pub sync_progress: watch::Sender<u64>,
     /// Folders in which a keyring named by path may lie.

@@ -6,6 +6,7 @@
 //! database), *status* (writes the API server, [`status`]). The policy compiler ([`compile`]) wakes on any change of
 //! the site database. Only the leader runs any of this.
 
+pub mod alerts;
 pub mod apply;
 pub mod cache;
 pub mod clock;

@@ -10,6 +10,7 @@ use patchtide_store::{SiteStore, library::Library};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    alerts,
     clock::Clock,
     compile, content,
     context::{Advertise, Caches, Context},
@@ -155,6 +156,8 @@ fn context(config: &ControllerConfig, site: &SiteName, events: &Events) -> Conte
         silent: tokio::sync::Mutex::default(),
         content_progress: watch::Sender::default(),
         capacity_left_out: std::sync::Mutex::default(),
+        alerting: watch::Sender::default(),
+        alerting_version: watch::Sender::default(),
         sync_progress: watch::Sender::default(),
         keyring_folders,
         caches: Caches::default(),
@@ -195,6 +198,7 @@ fn start(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         driver::run(shared(), MaintenanceWindows),
         driver::run(shared(), ClientSettingsKind),
         compile::run(shared()),
+        alerts::run(shared()),
     );
     let poller = ctx.store.spawn_change_poller(POLL);
     tasks.spawn(async move {

@@ -45,6 +45,8 @@ pub const DEADLINE_UNREACHABLE: &str = "DeadlineUnreachable";
 pub const STATES_OVERDUE: &str = "StatesOverdue";
 /// Present only while true: machines seem to share the identity of a client, which gets nothing until a person decides.
 pub const CLIENTS_QUARANTINED: &str = "ClientsQuarantined";
+/// Whether the monitoring system takes silences and alerts; a deployment has it only while it is false.
+pub const ALERTS_DELIVERED: &str = "AlertsDelivered";
 /// The window has days on which it does not open, or never opens.
 pub const NO_OCCURRENCE: &str = "NoOccurrence";
 /// A role or part is working.
@@ -76,6 +78,10 @@ pub mod reason {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// A field is accepted whose behaviour is not built.
     pub const NOT_BUILT: &str = "NotBuilt";
+    /// A deployment asks for silences or alerts, and the Site names no Alertmanager.
+    pub const ALERTS_NOT_CONFIGURED: &str = "AlertsNotConfigured";
+    /// An Alertmanager did not take what it was told.
+    pub const ALERTMANAGER_FAILED: &str = "AlertmanagerFailed";
     /// Such a field would restrict, so nothing goes out that ignores it.
     pub const RESTRICTION_NOT_BUILT: &str = "RestrictionNotBuilt";
     /// More than one Site in the namespace.

@@ -39,6 +39,7 @@ pub mod schema;
 pub mod search_folder;
 pub mod settings;
 pub mod site;
+pub mod site_alertmanager;
 pub mod site_enrolment;
 pub mod site_status;
 pub mod software_update_point;

@@ -186,10 +186,12 @@ pub struct InstallationSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertSettings {
-    /// Silences the monitoring system for a client while updates are installed on it. Default false.
+    /// Silences the alerts of a client while updates are installed on it, the restart included, in the Alertmanager that
+    /// the Site names. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub off_during_installation: Option<bool>,
-    /// Raises an alert when an installation fails. Default false.
+    /// Raises the alert `PatchtideInstallationFailed` there when an installation fails on a client, until it is mended.
+    /// Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<bool>,
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ByteSize, DurationText, defaults, duration::between, rules::https_addresses};
-pub use crate::{site_enrolment::*, site_status::*};
+pub use crate::{site_alertmanager::*, site_enrolment::*, site_status::*};
 
 /// What a site is: how clients reach it, how they enrol, how long data is kept.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -66,6 +66,10 @@ pub struct SiteSpec {
     /// What one client or one site may use.
     #[serde(default)]
     pub limits: SiteLimits,
+    /// Where alerts of machines are silenced and alerts about failed installations go, for deployments that ask for it.
+    /// Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alertmanager: Option<AlertmanagerSpec>,
 }
 
 /// Addresses of the management point.

@@ -3,7 +3,7 @@
 //! - [`control_plane`]: kube-apiserver, etcd and kube-controller-manager, built from Go modules and kept in a cache
 //! - [`host`]: client machines: a Debian root with its own process 1, network address and restarts
 //! - [`archive`]: the Debian archive that this machine's apt is configured for
-//! - [`postgres`], [`git`]: a private PostgreSQL server, real Git repositories
+//! - [`postgres`], [`git`], [`alertmanager`]: a private PostgreSQL server, real Git repositories, a private Alertmanager
 //! - [`process`], [`ports`], [`wait`], [`paths`], [`progress`]: what the others stand on
 //! - [`bench`]: the measurements, and the peers of the archive sync
 //! - [`demo`]: the path from a Git commit to a patched machine, run by `make demo` and by the end-to-end test
@@ -11,6 +11,7 @@
 //! Nothing here skips: a part that cannot be had is an error that says what is missing. Whatever is started is ended
 //! when its value is dropped, and also when the test process is killed (parent-death signals and PID namespaces).
 
+pub mod alertmanager;
 pub mod archive;
 pub mod bench;
 pub mod clock;

@@ -65,10 +65,10 @@ async fn bad_references_and_restrictions_are_told_and_hold_policy_back() {
     ));
     reason("clientsettings", "idle", "RestrictionNotBuilt", "download.bandwidth").await;
     // A field without effect is named.
-    ground.apply(&format!("{head} DeploymentTemplate\nmetadata:\n  name: t\nspec: {{settings: {{alerts: {{onFailure: true}}}}}}\n"));
+    ground.apply(&format!("{head} DeploymentTemplate\nmetadata:\n  name: t\nspec: {{settings: {{legacyClients: {{deploy: true}}}}}}\n"));
     ground.ready("deploymenttemplate", "t", 20).await;
     let supported = condition(&ground.get("deploymenttemplate", "t"), "Supported");
-    assert!(supported["message"].as_str().unwrap().contains("alerts.onFailure"), "{supported}");
+    assert!(supported["message"].as_str().unwrap().contains("legacyClients"), "{supported}");
     // A collection whose members nobody can tell, with a window bound to it: nobody gets a policy that may ignore the window.
     let concerned = |blocked: &BTreeMap<String, patchtide_model::object::Blocked>| {
         blocked["Collection/two"].collections.len()

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines, unreachable_pub, reason = "a test")]
 
+mod alerts;
 mod bad;
 mod contract;
 mod integrity;

@@ -180,12 +180,6 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
     let left_to_people = restart.enforcement == Some(RestartEnforcement::CountdownOnly);
     let installation = wish.installation.clone().unwrap_or_default();
     let alerts = wish.alerts.clone().unwrap_or_default();
-    if alerts.off_during_installation == Some(true) {
-        missing.push("alerts.offDuringInstallation");
-    }
-    if alerts.on_failure == Some(true) {
-        missing.push("alerts.onFailure");
-    }
     let download = wish.download.clone().unwrap_or_default();
     let wake = wish.wake_on_lan.clone().unwrap_or_default();
     if wake.enabled == Some(true) {
@@ -352,8 +346,8 @@ mod tests {
     #[test]
     fn what_is_not_built_is_named_and_still_restricts() {
         let (settings, missing) =
-            resolve(&wish("restart: {enforcement: CountdownOnly}\nalerts: {onFailure: true}\n")).unwrap();
-        assert_eq!(missing, ["alerts.onFailure"]);
+            resolve(&wish("restart: {enforcement: CountdownOnly}\nlegacyClients: {deploy: true}\n")).unwrap();
+        assert_eq!(missing, ["legacyClients"]);
         // For agents that know no restart which is left to people.
         assert!(settings.suppress_restart_servers && settings.suppress_restart_workstations);
         assert!(settings.restart_left_to_people);

@@ -1,6 +1,7 @@
 //! The site's half: objects, clients and the catalogue -> membership and one policy per client; reported states ->
 //! the numbers of a deployment's status.
 
+pub mod alerts;
 mod awaited;
 mod bits;
 mod body;

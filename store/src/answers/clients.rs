@@ -126,6 +126,19 @@ impl SiteStore {
         let rows = self.rows("a deployment", query.bind(uid).bind(self.site.as_str())).await?;
         rows.iter().map(|row| deployment_state(row, row.time_option(7)?)).collect()
     }
+
+    /// The same of the clients that said something else than that everything is installed.
+    pub async fn deployment_clients_at_it(&self, uid: &str) -> Result<Vec<DeploymentClientState>> {
+        let query = sql(
+            "SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at, c.last_contact \
+                         FROM deployment_client d JOIN client c ON c.id = d.client \
+                         WHERE d.uid = $1 AND c.site = $2 AND d.enforcement <> $3 ORDER BY c.uuid",
+        );
+        let installed = i64::from(DeploymentEnforcement::Installed.id());
+        let rows =
+            self.rows("a deployment", query.bind(uid).bind(self.site.as_str()).bind(installed)).await?;
+        rows.iter().map(|row| deployment_state(row, row.time_option(7)?)).collect()
+    }
 }
 
 /// A client's uuid, `client_sequence` and `client_session`.

@@ -322,6 +322,11 @@ async fn deployments_are_told(db: Db) {
         (found[1].enforcement, found[1].compliance),
         (DeploymentEnforcement::Unknown, Compliance::Compliant)
     );
+    assert_eq!(
+        site.deployment_clients_at_it("uid-1").await.unwrap(),
+        found[..1],
+        "the other said nothing of it"
+    );
     let done = IntakeBody::Enforcement {
         deployment: uid(),
         state: DeploymentEnforcement::Installed,
@@ -329,6 +334,7 @@ async fn deployments_are_told(db: Db) {
         error: None,
     };
     site.intake(report(one, 5, vec![waiting, done])).await.unwrap();
+    assert!(site.deployment_clients_at_it("uid-1").await.unwrap().is_empty());
     let found = site.deployment_clients("uid-1").await.unwrap().remove(0);
     assert_eq!((found.enforcement, found.until), (DeploymentEnforcement::Installed, None));
 }

@@ -44,6 +44,7 @@ impl Reconciler for Sites {
             ctx.caches.secrets.subscribe(),
             ctx.caches.config_maps.subscribe(),
             ctx.store.changes(),
+            ctx.alerting_version.subscribe(),
         ]
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use patchtide_crds::{
     Site, SiteStatus,
-    conditions::CLIENTS_QUARANTINED,
+    conditions::{ALERTS_DELIVERED, CLIENTS_QUARANTINED, reason},
     site::{Backlog, ClientCounts, KeyStatus, RoleHealth},
 };
 use patchtide_model::{
@@ -16,6 +16,7 @@ use patchtide_planner::site::Verdict;
 use patchtide_store::roles::RoleBeat;
 
 use crate::{
+    alerts::Alerting,
     context::Context,
     error::Failure,
     kinds::{database, flag, time},
@@ -42,6 +43,20 @@ pub async fn fill(ctx: &Context, status: &mut SiteStatus, object: &Site) -> Resu
     let told = quarantined.as_ref().map(|text| (true, "SharedIdentity", text.as_str()));
     let generation = object.metadata.generation.unwrap_or_default();
     flag(status, CLIENTS_QUARANTINED, generation, &ctx.clock.time(), told);
+    let alerting = ctx.alerting.borrow().clone();
+    let told = match &alerting {
+        _ if object.spec.alertmanager.is_none() => None,
+        // Right after a start: what was true before is still the best answer.
+        Alerting::Unknown => status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == ALERTS_DELIVERED)
+            .map(|known| (known.status == "True", known.reason.clone(), known.message.clone())),
+        Alerting::Delivered(text) => Some((true, reason::SUCCEEDED.to_owned(), text.clone())),
+        Alerting::Failed(text) => Some((false, reason::ALERTMANAGER_FAILED.to_owned(), text.clone())),
+    };
+    let told = told.as_ref().map(|(value, reason, text)| (*value, reason.as_str(), text.as_str()));
+    flag(status, ALERTS_DELIVERED, generation, &ctx.clock.time(), told);
     status.clients = Some(count(&clients, pending, SignedDuration::from_secs(inactive_after), now));
     let compiled = ctx.compiled.borrow().clone();
     let withheld = compiled.plan.as_ref().map_or(0, |plan| {

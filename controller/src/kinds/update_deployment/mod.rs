@@ -1,6 +1,7 @@
 //! `UpdateDeployment`: references resolved and perhaps pinned, settings merged, kept for the policy compiler; status
 //! tells how far the clients are.
 
+pub mod alerting;
 pub mod awaited;
 pub mod dereference;
 pub mod left;
@@ -23,7 +24,7 @@ use crate::{
     context::Context,
     driver::Reconciler,
     error::{Disposition, Failure, Outcome},
-    kinds::{self, LEFT_UPDATES, PINNED, UPDATE_DEPLOYMENT, flag, supported, sweep_rows},
+    kinds::{self, LEFT_UPDATES, PINNED, UPDATE_DEPLOYMENT, flag, sweep_rows},
 };
 
 /// The kind.
@@ -44,6 +45,8 @@ impl Reconciler for UpdateDeployments {
             ctx.caches.collections.version(),
             ctx.caches.deployment_packages.version(),
             ctx.compiled_version.subscribe(),
+            ctx.alerting_version.subscribe(),
+            ctx.caches.sites.version(),
         ]
     }
 
@@ -133,7 +136,7 @@ async fn accept(
     dereference::remember(ctx, object, &pinned.memory).await?;
     let (deployment, resolved, missing) = validate(object, &inputs, &pinned)?;
     let now = ctx.clock.time();
-    supported(status, generation, &now, &missing);
+    alerting::tell(ctx, status, generation, &deployment.settings, &missing);
     status.resolved_settings = Some(resolved);
     status.collection = Some(deployment.collection.to_string());
     status.updates = Some(deployment.updates.len() as u64);
