@@ -68,12 +68,9 @@ impl<'a> Stock<'a> {
             .map(|(index, _)| (index, stock.close(index)))
             .collect();
         for (index, closure) in closures {
-            stock
-                .held
-                .get_mut(index)
-                .into_iter()
-                .flatten()
-                .for_each(|held| held.closure.clone_from(&closure));
+            if let Some(Some(held)) = stock.held.get_mut(index) {
+                held.closure = closure;
+            }
         }
         stock
     }

@@ -175,27 +175,13 @@ impl<'a> Context<'a> {
         self.items.iter().filter(|item| item.detection == Detection::Required)
     }
 
-    /// The union of what is due: past a start time, asked for, or pulled in by *install all applicable* (R-DEPL-38,
-    /// R-DEPL-41, R-DEPL-42).
+    /// What is due by itself: past a start time, or asked for (R-DEPL-41, R-DEPL-42).
     fn find_due(&mut self) {
         let mut due: Vec<(usize, Due<'a>)> = Vec::new();
-        // Who pulls in what is not due yet, and up to which deadline.
-        let mut pulls: Vec<(Puller<'a>, Timestamp)> = Vec::new();
-        let until = |within: SignedDuration| self.now.checked_add(within).unwrap_or(Timestamp::MAX);
         for item in self.required() {
-            let started = || self.active(item).filter(|reach| reach.is_due(self.now));
-            if let Some(reach) = started().min_by_key(|reach| reach.start) {
+            let started = self.active(item).filter(|reach| reach.is_due(self.now));
+            if let Some(reach) = started.min_by_key(|reach| reach.start) {
                 due.push((item.index, Due::Started(&reach.policy.name)));
-                for reach in started() {
-                    let settings = &reach.policy.settings;
-                    if settings.install_all_applicable {
-                        let until = settings.install_all_within.map_or(Timestamp::MAX, until);
-                        pulls.push((Puller::Deployment(&reach.policy.name), until));
-                    }
-                }
-                if let Some(within) = self.body.settings.install_due_within {
-                    pulls.push((Puller::Settings(&self.body.settings.name), until(within)));
-                }
             } else if self.view.requested.contains(item.id)
                 && self.is_available(item)
                 && self.view.people.postponed(self.now).is_none()
@@ -206,23 +192,9 @@ impl<'a> Context<'a> {
         for (index, why) in due {
             self.items.get_mut(index).into_iter().for_each(|item| item.due = Some(why));
         }
-        if pulls.is_empty() {
-            return;
-        }
-        pulls.sort();
-        let mut pulled = Vec::new();
-        for item in self.required().filter(|item| item.due.is_none()) {
-            let available = self.active(item).filter(|reach| reach.is_available(self.now));
-            let Some(deadline) = available.filter_map(|reach| reach.deadline).min() else { continue };
-            let first = pulls.iter().find(|(_, until)| deadline <= *until);
-            pulled.extend(first.map(|(by, _)| (item.index, Due::Pulled(*by))));
-        }
-        for (index, why) in pulled {
-            self.items.get_mut(index).into_iter().for_each(|item| item.due = Some(why));
-        }
     }
 
-    /// When what is not due yet will be pulled in by what becomes due before it, or is due and waits.
+    /// What is not due by itself: what pulls it in now (*install all applicable*, R-DEPL-38), or will before its own time.
     fn find_pulled(&mut self) {
         let settings = &self.body.settings;
         // From when on, by whom, and how far ahead.
@@ -251,7 +223,6 @@ impl<'a> Context<'a> {
         }
         let mut pulled = Vec::new();
         for item in self.required().filter(|item| item.due.is_none()) {
-            let own = self.start(item);
             let times = pulls.iter().flat_map(|(from, puller, within)| {
                 self.active(item).filter_map(move |reach| {
                     let near = match within {
@@ -262,11 +233,16 @@ impl<'a> Context<'a> {
                     Some((near.max(*from).max(reach.available?), *puller))
                 })
             });
-            let first = times.filter(|(at, _)| *at < own).min();
+            let first = times.min().filter(|(at, _)| *at <= self.now || *at < self.start(item));
             pulled.extend(first.map(|first| (item.index, first)));
         }
         for (index, first) in pulled {
-            self.items.get_mut(index).into_iter().for_each(|item| item.pulled = Some(first));
+            let Some(item) = self.items.get_mut(index) else { continue };
+            if first.0 <= self.now {
+                item.due = Some(Due::Pulled(first.1));
+            } else {
+                item.pulled = Some(first);
+            }
         }
     }
 

@@ -93,8 +93,7 @@ pub(crate) fn outcome(
     {
         // A scan of another purpose that is due anyway serves as well.
         if scans.request.is_none() {
-            scans.retry_at = scans::retry_at(&context);
-            scans.request = scans.retry_at.is_none().then_some(request);
+            scans.ask(&context, request);
         }
         hold = Some(match scans.retry_at {
             Some(again) => {
@@ -115,8 +114,7 @@ pub(crate) fn outcome(
         && let Some(request) = scans::before_install(&context, start)
     {
         // One that failed is tried again in time, when that is before the batch.
-        scans.retry_at = scans::retry_at(&context);
-        scans.request = scans.retry_at.is_none().then_some(request);
+        scans.ask(&context, request);
     }
     if let Some(request) = &scans.request
         && view.recovery.is_none()

@@ -22,6 +22,14 @@ pub(super) struct Scans {
     pub evaluation: Timestamp,
 }
 
+impl Scans {
+    /// Asks for a scan; while the last one that failed is not to be tried again yet, for later.
+    pub(super) fn ask(&mut self, context: &Context<'_>, request: ScanRequest) {
+        self.retry_at = retry_at(context);
+        self.request = self.retry_at.is_none().then_some(request);
+    }
+}
+
 pub(super) fn scans(context: &Context<'_>) -> Scans {
     let (view, now, settings) = (context.view, context.now, &context.body.settings);
     let facts = &view.scan;
@@ -116,7 +124,7 @@ pub(super) fn before_install(context: &Context<'_>, start: Timestamp) -> Option<
 }
 
 /// When a failed scan may be tried again; none: now.
-pub(super) fn retry_at(context: &Context<'_>) -> Option<Timestamp> {
+fn retry_at(context: &Context<'_>) -> Option<Timestamp> {
     let view = context.view;
     let failure = view.scan.failure.as_ref()?;
     let again = failure.at.checked_add(limits::scan_retry(failure.count)).ok()?;

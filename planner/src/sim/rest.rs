@@ -3,6 +3,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::node::Node;
+
 /// What the world remembers of a client beside the client.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Beside {
@@ -10,6 +12,13 @@ pub(super) struct Beside {
     pub queued: Option<Timestamp>,
     /// None: whatever is due there, the client is looked at.
     pub rest: Option<Rest>,
+}
+
+impl Beside {
+    /// When the client has to be looked at next.
+    pub(super) fn due(&self, node: &Node) -> Option<Timestamp> {
+        self.rest.map_or_else(|| node.due(), |rest| Some(rest.due()))
+    }
 }
 
 /// Until something else is due, a client does nothing but ask, and hears that it has the newest policy.

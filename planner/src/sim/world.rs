@@ -299,7 +299,7 @@ impl World {
         self.awaken(index);
         let (Some(node), Some(beside)) = (self.nodes.get(index), self.beside.get_mut(index)) else { return };
         beside.rest = node.rest();
-        if let Some(due) = node.due() {
+        if let Some(due) = beside.due(node) {
             self.enter(index, due.max(self.now));
         }
     }
@@ -380,10 +380,7 @@ impl World {
     /// When something happens to a client next, or it looks again.
     pub fn due(&self, client: ClientId) -> Option<Timestamp> {
         let index = *self.index.get(&client)?;
-        match self.beside.get(index)?.rest {
-            Some(rest) => Some(rest.due()),
-            None => self.nodes.get(index)?.due(),
-        }
+        self.beside.get(index)?.due(self.nodes.get(index)?)
     }
 
     /// Names of the clients.
