@@ -68,5 +68,6 @@ pub(crate) fn measure(input: SiteInput) {
         "  its plan for a change takes {time:9.2} ms ({wall:.0} ms on the wall); {} MiB in all",
         resident()
     );
+    println!("  (its hash: {})", plan.hash());
     println!("  (before the snapshot was read: {memory} MiB, its text included)");
 }

@@ -26,8 +26,10 @@ pub(super) enum Fit {
     Now { until: Option<Timestamp> },
     /// In this opening.
     At(Span),
-    /// In none.
-    Never { longest: Option<Span> },
+    /// Outside windows, from the start of a deployment on that frees it before an opening is long enough.
+    FreeFrom(Timestamp),
+    /// In none: the longest there is, and what it needs.
+    Never { longest: Option<Span>, need: SignedDuration },
 }
 
 impl Fit {
@@ -117,17 +119,20 @@ impl<'a> Stock<'a> {
         self.of(item.index).map_or_else(alone, |held| Cow::Borrowed(&held.closure))
     }
 
-    /// What a transaction of the update and all that comes with it needs of a window.
+    /// What a transaction of the update and all that comes with it needs of a window now.
     pub(super) fn need(&self, context: &Context<'a>, item: &Item<'a>) -> SignedDuration {
-        let reckon = || need(context, &self.closure(item));
+        let reckon = || need(context, &self.closure(item), context.now);
         self.of(item.index).map_or_else(reckon, |held| *held.need.get_or_init(reckon))
     }
 
     /// Where that fits, from the time on at which the update is installed.
     pub(super) fn fit(&self, context: &Context<'a>, item: &Item<'a>) -> Fit {
         let reckon = || {
-            let need = || self.need(context, item);
-            fit_in(context, &self.closure(item), need, context.install_from(item))
+            let unit = self.closure(item);
+            let need = |at| {
+                if at == context.now { self.need(context, item) } else { need(context, &unit, at) }
+            };
+            fit_in(context, &unit, need, context.install_from(item), None)
         };
         self.of(item.index).map_or_else(reckon, |held| *held.fit.get_or_init(reckon))
     }
@@ -157,50 +162,75 @@ pub(super) fn members<'b, 'a>(
     set.iter().filter_map(|index| context.at(*index))
 }
 
-/// Time a transaction of `set` needs in a window: run time and restart allowance.
-pub(super) fn need(context: &Context<'_>, set: &Set) -> SignedDuration {
+/// Time a transaction of `set` needs in a window when it begins at `at`: run time and restart allowance.
+pub(super) fn need(context: &Context<'_>, set: &Set, at: Timestamp) -> SignedDuration {
     let items = members(context, set);
-    Context::run_time(items.clone()).saturating_add(context.restart_allowance(items))
+    Context::run_time(items.clone()).saturating_add(context.restart_allowance(items, at))
 }
 
 /// Whether and when `set` fits, from `from` on.
 pub(super) fn fit(context: &Context<'_>, set: &Set, from: Timestamp) -> Fit {
-    fit_in(context, set, || need(context, set), from)
+    fit_in(context, set, |at| need(context, set, at), from, None)
 }
 
-fn fit_in(context: &Context<'_>, set: &Set, need: impl Fn() -> SignedDuration, from: Timestamp) -> Fit {
-    if is_free(context, set, from) {
-        return Fit::Free;
-    }
-    let need = need();
-    match context.opening(from, need) {
-        // What ran in this opening before counts with all that was reserved for it.
-        NextOpening::Now { until: Some(until) }
-            if from == context.now
-                && sequence::is_one(context, set)
-                && sequence::room(context, until) < need =>
-        {
-            after(context, until, need)
+/// Where `set` fits after an opening that ends at `until`.
+pub(super) fn fit_after(context: &Context<'_>, set: &Set, until: Timestamp) -> Fit {
+    fit_in(context, set, |at| need(context, set, at), context.now, Some(until))
+}
+
+/// Deployments that start later may free it from windows, or its restart, and others bind it again: openings are looked for
+/// from one such start to the next, as will be reckoned then. `after`: in no opening before that.
+fn fit_in(
+    context: &Context<'_>,
+    set: &Set,
+    need: impl Fn(Timestamp) -> SignedDuration,
+    from: Timestamp,
+    mut after: Option<Timestamp>,
+) -> Fit {
+    let mut at = from;
+    loop {
+        if is_free(context, set, at) {
+            return if at == from { Fit::Free } else { Fit::FreeFrom(at) };
         }
-        NextOpening::Now { until } => Fit::Now { until },
-        NextOpening::At(span) => Fit::At(span),
-        NextOpening::Never { longest, .. } => Fit::Never { longest },
+        let (need, begin) = (need(at), after.map_or(at, |after| after.max(at)));
+        let (fit, start) = match context.opening(begin, need) {
+            // What ran in this opening before counts with all that was reserved for it.
+            NextOpening::Now { until: Some(until) }
+                if begin == context.now
+                    && sequence::is_one(context, set)
+                    && sequence::room(context, until) < need =>
+            {
+                after = Some(until);
+                continue;
+            }
+            NextOpening::Now { until } if begin == from => return Fit::Now { until },
+            NextOpening::Now { until } => {
+                (Fit::At(Span { start: begin, end: until.unwrap_or(Timestamp::MAX) }), begin)
+            }
+            NextOpening::At(span) => (Fit::At(span), span.start),
+            NextOpening::Never { longest, .. } => (Fit::Never { longest, need }, Timestamp::MAX),
+        };
+        match next_change(context, set, at).filter(|next| *next <= start) {
+            Some(next) => at = next,
+            None => return fit,
+        }
     }
+}
+
+/// The next start of a deployment after `at`, where it may matter to what is free of windows.
+fn next_change(context: &Context<'_>, set: &Set, at: Timestamp) -> Option<Timestamp> {
+    let may_matter = |item: &&Item<'_>| {
+        let settings = context.active(item).map(|reach| &reach.policy.settings);
+        settings.into_iter().any(|said| said.install_outside_windows || said.restart_outside_windows)
+    };
+    let starts = members(context, set).filter(may_matter).flat_map(|item| context.active(item));
+    starts.filter_map(|reach| reach.start).filter(|start| *start > at).min()
 }
 
 /// Whether `set` is not bound to windows at `from`.
 pub(super) fn is_free(context: &Context<'_>, set: &Set, from: Timestamp) -> bool {
     context.installs.is_free()
         || members(context, set).all(|item| context.outside_windows(item, from).is_allowed())
-}
-
-/// Where something fits after an opening that ends at `until`.
-pub(super) fn after(context: &Context<'_>, until: Timestamp, need: SignedDuration) -> Fit {
-    match context.opening(until, need) {
-        NextOpening::Now { until: end } => Fit::At(Span { start: until, end: end.unwrap_or(Timestamp::MAX) }),
-        NextOpening::At(span) => Fit::At(span),
-        NextOpening::Never { longest, .. } => Fit::Never { longest },
-    }
 }
 
 /// Whether an update can go now as far as it is itself concerned.
@@ -262,6 +292,7 @@ pub(super) fn coming<'a>(context: &Context<'a>, stock: &Stock<'a>) -> Option<Tim
             match stock.fit(context, item) {
                 Fit::Free | Fit::Now { .. } => Some(from),
                 Fit::At(span) => Some(span.start),
+                Fit::FreeFrom(start) => Some(start),
                 Fit::Never { .. } => None,
             }
         })
@@ -313,7 +344,7 @@ fn largest(context: &Context<'_>, units: &[Set]) -> Set {
     };
     let left = until.duration_since(context.now);
     // What has to be left for a restart depends on what goes: each amount is tried with all that it is enough for.
-    let allowance = |unit: &Set| context.restart_allowance(members(context, unit));
+    let allowance = |unit: &Set| context.restart_allowance(members(context, unit), context.now);
     let mut amounts = BTreeSet::from([SignedDuration::ZERO]);
     amounts.extend(units.iter().map(allowance));
     let mut chosen = Set::new();
@@ -325,8 +356,9 @@ fn largest(context: &Context<'_>, units: &[Set]) -> Set {
             time.unwrap_or(limits::UPDATE_SHARE).as_secs()
         };
         let found = largest::largest(&enough, weight, room.as_secs());
-        let better = (found.len(), need(context, &chosen)) > (chosen.len(), need(context, &found));
-        if better && need(context, &found) <= left {
+        let better = (found.len(), need(context, &chosen, context.now))
+            > (chosen.len(), need(context, &found, context.now));
+        if better && need(context, &found, context.now) <= left {
             chosen = found;
         }
     }

@@ -73,6 +73,8 @@ pub(super) struct Item<'a> {
     pub due: Option<Due<'a>>,
     /// When another deployment takes it along before its own time comes, as far as can be told now, and who does.
     pub pulled: Option<(Timestamp, Puller<'a>)>,
+    /// When the schedule of the people at the machine asks for it, before its own time.
+    pub scheduled: Option<Timestamp>,
     /// The newer update that is installed instead of it, when that one goes at least as early.
     pub covered_by: Option<usize>,
 }
@@ -148,6 +150,7 @@ impl<'a> Context<'a> {
                 place,
                 due: None,
                 pulled: None,
+                scheduled: None,
                 covered_by: None,
             }
         });
@@ -165,6 +168,7 @@ impl<'a> Context<'a> {
             openings: RefCell::default(),
         };
         context.find_due();
+        context.find_scheduled();
         context.find_pulled();
         context.find_covered();
         context
@@ -173,102 +177,6 @@ impl<'a> Context<'a> {
     /// Positions of the updates that the machine needs.
     pub(super) fn required(&self) -> impl Iterator<Item = &Item<'a>> {
         self.items.iter().filter(|item| item.detection == Detection::Required)
-    }
-
-    /// What is due by itself: past a start time, or asked for (R-DEPL-41, R-DEPL-42).
-    fn find_due(&mut self) {
-        let mut due: Vec<(usize, Due<'a>)> = Vec::new();
-        for item in self.required() {
-            let started = self.active(item).filter(|reach| reach.is_due(self.now));
-            if let Some(reach) = started.min_by_key(|reach| reach.start) {
-                due.push((item.index, Due::Started(&reach.policy.name)));
-            } else if self.view.requested.contains(item.id)
-                && self.is_available(item)
-                && self.view.people.postponed(self.now).is_none()
-            {
-                due.push((item.index, Due::Asked));
-            }
-        }
-        for (index, why) in due {
-            self.items.get_mut(index).into_iter().for_each(|item| item.due = Some(why));
-        }
-    }
-
-    /// What is not due by itself: what pulls it in now (*install all applicable*, R-DEPL-38), or will before its own time.
-    fn find_pulled(&mut self) {
-        let settings = &self.body.settings;
-        // From when on, by whom, and how far ahead.
-        let mut pulls: Vec<(Timestamp, Puller<'a>, Option<SignedDuration>)> = Vec::new();
-        for reach in self.deployments.iter().filter(|reach| !reach.policy.suspend) {
-            let (Some(available), Some(start)) = (reach.available, reach.start) else { continue };
-            let required = |index: &usize| {
-                self.items.get(*index).is_some_and(|item| item.detection == Detection::Required)
-            };
-            let deployment = &reach.policy.settings;
-            let takes_along = deployment.install_all_applicable || settings.install_due_within.is_some();
-            if !takes_along || !reach.members.iter().any(required) {
-                continue;
-            }
-            let from = start.max(available).max(self.now);
-            if deployment.install_all_applicable {
-                let puller = Puller::Deployment(&reach.policy.name);
-                pulls.push((from, puller, deployment.install_all_within));
-            }
-            if settings.install_due_within.is_some() {
-                pulls.push((from, Puller::Settings(&settings.name), settings.install_due_within));
-            }
-        }
-        if pulls.is_empty() {
-            return;
-        }
-        let mut pulled = Vec::new();
-        for item in self.required().filter(|item| item.due.is_none()) {
-            let times = pulls.iter().flat_map(|(from, puller, within)| {
-                self.active(item).filter_map(move |reach| {
-                    let near = match within {
-                        Some(within) => reach.deadline?.checked_sub(*within).unwrap_or(Timestamp::MIN),
-                        None => Timestamp::MIN,
-                    };
-                    reach.deadline?;
-                    Some((near.max(*from).max(reach.available?), *puller))
-                })
-            });
-            let first = times.min().filter(|(at, _)| *at <= self.now || *at < self.start(item));
-            pulled.extend(first.map(|first| (item.index, first)));
-        }
-        for (index, first) in pulled {
-            let Some(item) = self.items.get_mut(index) else { continue };
-            if first.0 <= self.now {
-                item.due = Some(Due::Pulled(first.1));
-            } else {
-                item.pulled = Some(first);
-            }
-        }
-    }
-
-    /// An update whose successor is required here and goes at least as early comes with that one.
-    fn find_covered(&mut self) {
-        let mut covered: Vec<(usize, usize)> = Vec::new();
-        for item in self.required().filter(|item| item.place.successor.is_some()) {
-            let mut seen = Set::from([item.index]);
-            let mut best = None;
-            let mut next = item.place.successor;
-            while let Some(successor) = next.and_then(|index| self.items.get(index)) {
-                if !seen.insert(successor.index) {
-                    break;
-                }
-                let early = successor.due.is_some()
-                    || (item.due.is_none() && self.start(successor) <= self.start(item));
-                if successor.detection == Detection::Required && self.is_available(successor) && early {
-                    best = Some(successor.index);
-                }
-                next = successor.place.successor;
-            }
-            covered.extend(best.map(|best| (item.index, best)));
-        }
-        for (index, by) in covered {
-            self.items.get_mut(index).into_iter().for_each(|item| item.covered_by = Some(by));
-        }
     }
 
     /// The update at a position.
@@ -296,12 +204,15 @@ impl<'a> Context<'a> {
         self.active(item).any(|reach| reach.is_available(self.now))
     }
 
-    /// The earliest start time, its own, that of what pulls it in, or until when who asked for it put it off; an optional
-    /// update's is the end of time.
+    /// The start time of its own deployments; an optional update's is the end of time.
+    pub(super) fn own_start(&self, item: &Item<'a>) -> Timestamp {
+        self.active(item).filter_map(|reach| reach.start).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// The earliest start time: its own, that of what pulls it in, of the schedule, or until when who asked for it put it off.
     pub(super) fn start(&self, item: &Item<'a>) -> Timestamp {
-        let own = self.active(item).filter_map(|reach| reach.start).min().unwrap_or(Timestamp::MAX);
-        let pulled = item.pulled.map_or(own, |(at, _)| at.min(own));
-        self.put_off(item).map_or(pulled, |until| until.min(pulled))
+        let others = [item.pulled.map(|(at, _)| at), item.scheduled, self.put_off(item)];
+        others.into_iter().flatten().fold(self.own_start(item), Timestamp::min)
     }
 
     /// Until when a person who asked for the update put it off.
@@ -329,18 +240,19 @@ impl<'a> Context<'a> {
         reach.policy.settings.suppresses_restart(self.view.workstation)
     }
 
-    /// Time that has to be left for a restart after these updates (domain.md 4.3): countdown and turnaround, unless
-    /// none can follow, or restarts have windows of their own or need none.
+    /// Time that has to be left for a restart when these updates are installed at `at` (domain.md 4.3): countdown and
+    /// turnaround, unless none can follow, or restarts have windows of their own or need none by then.
     pub(super) fn restart_allowance<'b>(
         &'b self,
         items: impl Iterator<Item = &'b Item<'a>> + Clone,
+        at: Timestamp,
     ) -> SignedDuration
     where
         'a: 'b,
     {
         let follows = |item: &'b Item<'a>| {
             let suppressed = self.reaching(item).any(|reach| self.suppresses_restart(reach));
-            let outside = self.restart_outside(std::iter::once(item)).is_allowed();
+            let outside = self.restart_outside(std::iter::once(item), at).is_allowed();
             allowance::restart_follows(item.policy.restart, suppressed, outside)
         };
         if self.prepared.common.restart_windows || !items.clone().any(follows) {

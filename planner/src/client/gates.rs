@@ -12,6 +12,7 @@ use super::{
     decide::Machine,
     gate::{Event, Gate, GateKind, Holder, Opens},
     merging::Say,
+    people::OwnSchedule,
     sequence,
     words::{Due, Words, say},
 };
@@ -56,12 +57,18 @@ pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Ite
         chain.push(Gate::open(GateKind::Content, reason));
         return chain.gates;
     }
+    // Somebody stopped it: no time that comes changes that.
+    let suspended = suspended(context, item);
+    let held = suspended.is_some();
+    suspended.into_iter().for_each(|gate| chain.push(gate));
     chain.push(content(context, machine, item));
     chain.push(available(context, item));
     chain.push(deadline(context, item));
     chain.push(window(context, machine, item));
     chain.push(restart(context, machine));
-    chain.push(hold(context, machine, item));
+    if !held {
+        chain.push(hold(context, machine, item));
+    }
     chain.gates
 }
 
@@ -179,6 +186,19 @@ fn deadline(context: &Context<'_>, item: &Item<'_>) -> Gate {
         let reason = say!(context, "a person asked for it, and put it off until {until:.0}");
         return by_reach(context, Gate::closed(kind, Opens::At(until), reason), object, field);
     }
+    if let Some(at) = item.scheduled.filter(|at| *at <= context.start(item)) {
+        let own = matches!(context.view.people.schedule, Some(OwnSchedule::At { .. }));
+        let settings = &context.body.settings;
+        let own = own && settings.people.user_schedule.as_ref().is_none_or(|theirs| theirs.user_may_change);
+        let whose = if own { "set at this machine" } else { "of the client settings" };
+        let reason = say!(context, "from {at} on by the schedule {whose}, before its own time");
+        let gate = Gate::closed(kind, Opens::At(at), reason);
+        return if own {
+            gate
+        } else {
+            gate.set_by(context.words, || format!("ClientSettings/{}", settings.name), "spec.userSchedule")
+        };
+    }
     if let Some((at, puller)) = item.pulled.filter(|(at, _)| *at > context.now) {
         let reason = say!(context, "from {at} on {}, before its own time", Due::Pulled(puller));
         let gate = Gate::closed(kind, Opens::At(at), reason);
@@ -236,10 +256,13 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
         return Gate::open(kind, say!(context, "no maintenance window selects this client"));
     }
     let from = context.install_from(item);
+    let (unit, fit) = (machine.stock.closure(item), fits(context, machine, item));
+    // What will be reckoned with when it goes.
+    let at = if let Fit::At(span) = fit { span.start } else { from };
     let needs = Lazy(|| {
-        let need = batch::need(context, &machine.stock.closure(item));
+        let need = if let Fit::Never { need, .. } = fit { need } else { batch::need(context, &unit, at) };
         let needs = format!("it needs {need:#} with the restart that may follow");
-        vec![match context.outside_windows(item, from) {
+        vec![match context.outside_windows(item, at) {
             Say::Refused { by, against: Some(against) } => {
                 let (by, against) = (by.object(), against.object());
                 format!("{needs}; {by} {OUTSIDE} keeps it to windows, though {against} does not")
@@ -250,18 +273,18 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
     let by_window = |gate: Gate, at: Timestamp, field: &str| {
         gate.set_by(context.words, || window_name(context, at), field)
     };
-    let fit = fits(context, machine, item);
-    if let Some((reach, start)) = free_from(context, item, from, fit) {
-        let reason = say!(context, "installed outside windows from {start} on; {needs}");
-        return by_reach(context, Gate::closed(kind, Opens::At(start), reason), Some(reach), OUTSIDE);
-    }
+    let freed_by = |at: Timestamp| match context.outside_windows(item, at) {
+        Say::Allowed(reach) => Some(reach),
+        Say::Refused { .. } | Say::Nobody => None,
+    };
     match fit {
         Fit::Free => {
-            let reach = match context.outside_windows(item, from) {
-                Say::Allowed(reach) => Some(reach),
-                Say::Refused { .. } | Say::Nobody => None,
-            };
-            by_reach(context, Gate::open(kind, say!(context, "installed outside windows")), reach, OUTSIDE)
+            let gate = Gate::open(kind, say!(context, "installed outside windows"));
+            by_reach(context, gate, freed_by(from), OUTSIDE)
+        }
+        Fit::FreeFrom(start) => {
+            let reason = say!(context, "installed outside windows from {start} on; {needs}");
+            by_reach(context, Gate::closed(kind, Opens::At(start), reason), freed_by(start), OUTSIDE)
         }
         Fit::Now { until } if from == context.now => {
             let until = Lazy(|| until.map(|until| format!(" until {until}")).into_iter().collect());
@@ -275,32 +298,12 @@ fn window<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> 
             let reason = say!(context, "waits for the window from {} to {}; {needs}", span.start, span.end);
             by_window(Gate::closed(kind, Opens::At(span.start), reason), span.start, "spec.recurrence")
         }
-        Fit::Never { longest } => {
+        Fit::Never { longest, .. } => {
             let longest_text = Lazy(|| vec![longest_in_words(longest)]);
             let reason = say!(context, "no window is long enough: {needs}, {longest_text}");
             by_window(Gate::closed(kind, Opens::Never { longest }, reason), from, "spec.duration")
         }
     }
-}
-
-/// The deployment that frees the update from windows before the next one opens: none of its own has started yet, it was asked
-/// for or taken along.
-fn free_from<'b, 'a: 'b>(
-    context: &'b Context<'a>,
-    item: &'b Item<'a>,
-    from: Timestamp,
-    fit: Fit,
-) -> Option<(&'b Reach<'a>, Timestamp)> {
-    let before = match fit {
-        Fit::Free | Fit::Now { .. } => return None,
-        Fit::At(span) => span.start,
-        Fit::Never { .. } => Timestamp::MAX,
-    };
-    let starts = context.active(item).filter_map(|reach| Some((reach, reach.start?)));
-    let frees = |(_, start): &(&Reach<'_>, Timestamp)| {
-        from < *start && *start < before && matches!(context.outside_windows(item, *start), Say::Allowed(_))
-    };
-    starts.filter(frees).min_by_key(|(_, start)| *start)
 }
 
 /// The longest opening there is.
@@ -320,13 +323,15 @@ fn restart(context: &Context<'_>, machine: &Machine<'_>) -> Gate {
     }
 }
 
+/// The hold of an update whose deployments are all suspended.
+fn suspended<'a>(context: &Context<'a>, item: &Item<'a>) -> Option<Gate> {
+    let first = context.reaching(item).next().filter(|_| item.place.active.is_empty())?;
+    let gate = Gate::waiting(GateKind::Hold, Event::Policy, say!(context, "suspended"));
+    Some(by_reach(context, gate, Some(first), "spec.suspend").held_by(Holder::Suspended))
+}
+
 fn hold<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -> Gate {
     let kind = GateKind::Hold;
-    if item.place.active.is_empty() {
-        let gate = Gate::waiting(kind, Event::Policy, say!(context, "suspended"));
-        let first = context.reaching(item).next();
-        return by_reach(context, gate, first, "spec.suspend").held_by(Holder::Suspended);
-    }
     if let Some((until, attempt)) = context.backing_off(item) {
         let reason = say!(
             context,

@@ -71,7 +71,7 @@ fn of<'a>(context: &Context<'a>, item: &Item<'a>) -> Vec<Merged> {
             says(context.reaching(item).find(|reach| reach.policy.settings.restart_left_to_people)),
         ),
         ("install_outside_windows", said(context.outside_windows(item, from))),
-        ("restart_outside_windows", said(context.restart_outside(std::iter::once(item)))),
+        ("restart_outside_windows", said(context.restart_outside(std::iter::once(item), context.now))),
         ("restart_countdown", countdown.map(|(reach, countdown)| (json!(countdown), reach))),
         ("install_on_slow_boundary", said(available(|settings| settings.install_on_slow_boundary))),
         ("fallback_to_unprotected", said(available(|settings| settings.fallback_to_unprotected))),

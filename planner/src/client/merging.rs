@@ -183,12 +183,16 @@ impl<'a> Context<'a> {
         all_allow(self.started(item, from), |settings| settings.install_outside_windows)
     }
 
-    /// Whether a restart because of these updates may happen outside windows now.
-    pub(super) fn restart_outside<'b>(&'b self, items: impl Iterator<Item = &'b Item<'a>>) -> Say<'b, 'a>
+    /// Whether a restart because of these updates may happen outside windows at `at`.
+    pub(super) fn restart_outside<'b>(
+        &'b self,
+        items: impl Iterator<Item = &'b Item<'a>>,
+        at: jiff::Timestamp,
+    ) -> Say<'b, 'a>
     where
         'a: 'b,
     {
-        let started = items.flat_map(|item| self.started(item, self.now));
+        let started = items.flat_map(|item| self.started(item, at));
         all_allow(started, |settings| settings.restart_outside_windows)
     }
 }

@@ -13,6 +13,7 @@ mod content;
 mod context;
 mod decide;
 mod decision;
+mod due;
 mod earliest;
 mod events;
 mod gate;

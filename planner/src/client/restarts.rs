@@ -196,7 +196,7 @@ fn permission<'a>(context: &Context<'a>, items: &[&Item<'a>], asked: bool) -> Pe
         let object = || active.first().map(|reach| reach.object()).unwrap_or_default();
         return Permission::from(gate.set_by(context.words, object, "spec.settings.deadline"));
     }
-    Permission::from(match context.restart_outside(items.iter().copied()) {
+    Permission::from(match context.restart_outside(items.iter().copied(), now) {
         Say::Allowed(reach) => {
             let gate = open(say!(context, "needs no window"));
             gate.set_by(context.words, || reach.object(), "spec.settings.restart.outsideWindows")

@@ -34,7 +34,7 @@ pub(super) fn room(context: &Context<'_>, until: Timestamp) -> SignedDuration {
     let began = ended.checked_sub(run_time).unwrap_or(*ended).max(opening.start);
     let reserved = ran.iter().fold(SignedDuration::ZERO, |sum, (item, _)| {
         let one = Context::run_time(std::iter::once(*item));
-        sum.saturating_add(one).saturating_add(context.restart_allowance(std::iter::once(*item)))
+        sum.saturating_add(one).saturating_add(context.restart_allowance(std::iter::once(*item), context.now))
     });
     let reckoned = until.duration_since(began).saturating_sub(reserved);
     real.min(reckoned)
@@ -58,9 +58,9 @@ pub(super) fn fit_in_turn(context: &Context<'_>, unit: &Set, waiting: Vec<Set>) 
     let Fit::Now { until: Some(until) } = alone else { return alone };
     let mut left = room(context, until);
     for before in order(context, waiting) {
-        let need = batch::need(context, &before);
+        let need = batch::need(context, &before, context.now);
         if before == *unit {
-            return if need <= left { alone } else { batch::after(context, until, need) };
+            return if need <= left { alone } else { batch::fit_after(context, unit, until) };
         }
         if !batch::is_free(context, &before, context.now) {
             left = left.saturating_sub(need);

@@ -212,8 +212,8 @@ fn required<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Item<'a>) -
         return plain(E::PendingInstallation);
     }
     match gates::fits(context, machine, item) {
-        Fit::At(_) => return plain(E::WaitingForWindow),
-        Fit::Never { longest } => {
+        Fit::At(_) | Fit::FreeFrom(_) => return plain(E::WaitingForWindow),
+        Fit::Never { longest, .. } => {
             let longest = gates::longest_in_words(longest);
             let text = format!(
                 "no maintenance window is long enough: {longest}; make a window longer, or allow installation outside windows"

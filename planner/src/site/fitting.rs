@@ -15,7 +15,10 @@ use patchtide_model::{
 };
 
 use super::{SitePlan, Verdict};
-use crate::client::{allowance, limits};
+use crate::{
+    client::{allowance, limits},
+    times,
+};
 
 /// An update that never starts on some client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,11 +67,13 @@ fn of_client(body: &PolicyBody, zone: &TimeZone, workstation: bool, now: Timesta
         .iter()
         .filter_map(|(id, update)| {
             let holding = body.deployments.iter().filter(|deployment| deployment.updates.contains(id));
-            // As merged by the client: every deployment in force has to allow it.
-            let mut in_force = holding.clone().filter(|deployment| !deployment.suspend).peekable();
-            if in_force.peek().is_some()
-                && in_force.all(|deployment| deployment.settings.install_outside_windows)
-            {
+            // As merged by the client: whatever started has to allow it, and nothing starts before the first.
+            let in_force = holding.clone().filter(|deployment| !deployment.suspend);
+            let first = in_force.filter_map(|deployment| {
+                let (settings, anchor) = (&deployment.settings, deployment.anchor);
+                Some((times::deadline(settings, anchor, zone)?, settings.install_outside_windows))
+            });
+            if first.min().is_some_and(|(_, outside)| outside) {
                 return None;
             }
             let needs = needs(body, update, holding, workstation);
@@ -101,9 +106,11 @@ fn restart_time<'a>(
     holding: impl Iterator<Item = &'a DeploymentPolicy> + Clone,
     workstation: bool,
 ) -> SignedDuration {
-    let settings = holding.map(|deployment| &deployment.settings);
-    let suppressed = settings.clone().any(|settings| settings.suppresses_restart(workstation));
-    let outside = settings.clone().all(|settings| settings.restart_outside_windows);
+    let suppressed = holding.clone().any(|deployment| deployment.settings.suppresses_restart(workstation));
+    // What is suspended has no say in these.
+    let settings = holding.filter(|deployment| !deployment.suspend).map(|deployment| &deployment.settings);
+    let outside = settings.clone().next().is_some()
+        && settings.clone().all(|settings| settings.restart_outside_windows);
     if allowance::own_windows(body.windows.iter())
         || !allowance::restart_follows(update.restart, suppressed, outside)
     {

@@ -288,20 +288,21 @@ fn deployment_gates(verdict: &DeploymentVerdict, suspended: bool, now: Timestamp
         }
         None => Gate::closed(kind, crate::client::Opens::Never { longest: None }, "beyond the end of time"),
     };
-    let hold = if suspended {
-        Gate::waiting(GateKind::Hold, Event::Policy, "suspended")
-            .by(object.clone(), "spec.suspend")
-            .held_by(Holder::Suspended)
-    } else {
-        Gate::open(GateKind::Hold, "nothing holds it")
-    };
-    vec![
+    let mut gates = vec![
         Gate::open(GateKind::Targeted, "it reaches this client").by(object.clone(), "spec.collection"),
         at(GateKind::Available, verdict.available, "available from")
             .by(object.clone(), "spec.settings.available"),
-        at(GateKind::Deadline, verdict.deadline, "to be installed by").by(object, "spec.settings.deadline"),
-        hold,
-    ]
+        at(GateKind::Deadline, verdict.deadline, "to be installed by")
+            .by(object.clone(), "spec.settings.deadline"),
+    ];
+    if suspended {
+        // As for its updates: before everything that only needs time.
+        let hold = Gate::waiting(GateKind::Hold, Event::Policy, "suspended").by(object, "spec.suspend");
+        gates.insert(1, hold.held_by(Holder::Suspended));
+    } else {
+        gates.push(Gate::open(GateKind::Hold, "nothing holds it"));
+    }
+    gates
 }
 
 /// What a chain of gates waits for.

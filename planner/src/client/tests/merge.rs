@@ -55,6 +55,59 @@ fn outside_windows_only_when_all_that_started_allow_it() {
     }
 }
 
+/// Asked for while only `change` holds it, whose deadline is an hour away; its windows open for `length` at noon.
+fn asked_before_its_deadline(
+    length: SignedDuration,
+    change: fn(&mut patchtide_model::deployment::DeploymentSettings),
+) -> (Policy, ClientView) {
+    let (policy, mut view) = setting(|site| {
+        let all = site.objects.deployments.get_mut(&name("all")).unwrap();
+        all.settings.deadline = patchtide_model::deployment::Deadline::After(minutes(120));
+        change(&mut all.settings);
+        add_window(site, daily("noon", 12, length));
+    });
+    view.scan.changed = None;
+    present(&mut view);
+    view.requested.insert(id("a", 2));
+    (policy, view)
+}
+
+/// Worlds 3572 and 1406: what is reckoned for an opening is what will be reckoned then, not what holds today.
+#[test]
+fn a_start_that_frees_the_restart_makes_a_window_long_enough() {
+    let (policy, view) =
+        asked_before_its_deadline(minutes(20), |settings| settings.restart_outside_windows = true);
+    for (source, since) in [("a", "asked for"), ("b", "waits for its deadline")] {
+        let decision = now_for(&policy, &view);
+        let verdict = &decision.updates[&id(source, 2)];
+        let gate = verdict.gates.iter().find(|gate| gate.kind == GateKind::Window).unwrap();
+        assert_eq!(gate.next(), Some(at("2026-11-21T12:00:00Z")), "{since}: {gate:?}");
+        assert!(gate.reason.contains("it needs 10m 30s"), "{gate:?}");
+        assert_eq!(verdict.error, None);
+    }
+    assert_eq!(batch_of(&now_for(&policy, &view)), None);
+    let noon = decide(&policy, &view, at("2026-11-21T12:00:00Z"), &TimeZone::UTC);
+    assert!(
+        matches!(&noon.actions[..], [Action::Scan(_)]) && noon.updates[&id("a", 2)].state.is_some(),
+        "only its scan comes before it: {noon:?}"
+    );
+}
+
+/// A state must not say that an update never fits when a deployment frees it from windows later.
+#[test]
+fn an_update_that_will_be_free_of_windows_does_not_never_fit() {
+    let (policy, view) =
+        asked_before_its_deadline(minutes(5), |settings| settings.install_outside_windows = true);
+    let verdict = &now_for(&policy, &view).updates[&id("a", 2)];
+    assert_eq!((verdict.state, &verdict.error), (Some(UpdateEnforcement::WaitingForWindow), &None));
+    let gate = verdict.waits_for().unwrap();
+    assert_eq!((gate.kind, gate.next()), (GateKind::Window, Some(at("2026-11-21T11:00:00Z"))));
+    assert_eq!(gate.object, "UpdateDeployment/all");
+    let (policy, view) = asked_before_its_deadline(minutes(5), |_| {});
+    let verdict = &now_for(&policy, &view).updates[&id("a", 2)];
+    assert_eq!(verdict.error.as_ref().unwrap().symbol, "WINDOW-NEVER-FITS");
+}
+
 #[test]
 fn removals_and_slow_ways_only_when_all_allow_them() {
     let allow = |deployment: &mut patchtide_model::deployment::Deployment| {
@@ -87,7 +140,8 @@ fn every_closed_gate_can_say_when_it_opens() {
         assert!(gate.next().is_some_and(|next| next > at(NOW)), "{gate:?}");
         assert_eq!(gate.event.is_some(), gate.status == GateStatus::Closed(Opens::OnEvent), "{gate:?}");
     }
-    let hold = decision.updates[&id("a", 2)].gates.last().unwrap();
+    // What somebody stopped comes before its content and its time.
+    let hold = decision.updates[&id("a", 2)].waits_for().unwrap();
     assert_eq!(
         (hold.kind, &hold.holder, hold.event),
         (GateKind::Hold, &Some(Holder::Suspended), Some(Event::Policy))

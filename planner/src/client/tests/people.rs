@@ -221,6 +221,34 @@ fn the_schedule_installs_before_the_deadline() {
     let wake = now_for(&policy, &view).next_wake.unwrap();
     assert!(wake <= at("2026-11-22T03:00:00Z"));
     assert_eq!(view.requested, BTreeSet::new());
+    // `why` says so before: who set the time, and when it comes. A window is looked for from then on.
+    let gate = |decision: &Decision, kind: GateKind| {
+        let gates = &decision.updates[&id("a", 2)].gates;
+        gates.iter().find(|gate| gate.kind == kind).unwrap().clone()
+    };
+    let three = Some(at("2026-11-22T03:00:00Z"));
+    let told = gate(&now_for(&policy, &view), GateKind::Deadline);
+    assert_eq!((told.next(), told.object.as_str()), (three, "ClientSettings/default"), "{told:?}");
+    let put_off = ClientView {
+        people: People { postponed: Some(at("2026-11-23T03:00:00Z")), ..view.people.clone() },
+        ..view.clone()
+    };
+    let told = gate(&now_for(&policy, &put_off), GateKind::Deadline);
+    assert_eq!(
+        told.next(),
+        Some(at("2026-11-23T03:00:00Z")),
+        "what was put off comes with a later occurrence"
+    );
+    let (bound, mut waiting) = with(
+        |site| {
+            mandatory(site);
+            add_window(site, daily("noon", 12, minutes(60)));
+        },
+        schedule.clone(),
+    );
+    heard(&bound, &mut waiting, NOW);
+    let window = gate(&now_for(&bound, &waiting), GateKind::Window);
+    assert_eq!(window.next(), Some(at("2026-11-22T12:00:00Z")), "{window:?}");
     let fixed = set_schedule(&mut view, &policy, Some(None), at(NOW));
     assert!(matches!(fixed, Err(Refusal::ScheduleFixed(_))));
     heard(&policy, &mut view, "2026-11-22T03:00:00Z");
@@ -249,6 +277,8 @@ fn the_schedule_installs_before_the_deadline() {
     assert_eq!(view.requested, BTreeSet::new());
     let own = UserSchedule { time: jiff::civil::time(2, 30, 0, 0), ..schedule };
     set_schedule(&mut view, &policy, Some(Some(own)), at("2026-11-22T03:00:00Z")).unwrap();
+    let told = gate(&now_for(&policy, &view), GateKind::Deadline);
+    assert_eq!((told.next(), told.object.as_str()), (Some(at("2026-11-23T02:30:00Z")), ""), "{told:?}");
     heard(&policy, &mut view, "2026-11-22T03:05:00Z");
     assert_eq!(view.requested, BTreeSet::new(), "that of today was before it was set");
     heard(&policy, &mut view, "2026-11-23T02:30:00Z");

@@ -313,3 +313,58 @@ fn a_site_without_software_update_point_scans_for_nothing() {
     view.scan_completed(&policy, request, BTreeMap::new(), BTreeMap::new(), at(NOW));
     assert_eq!((now_for(&policy, &view).actions, view.scan.covered.len()), (vec![], 0));
 }
+
+/// Also while a re-evaluation scans, or waits to be tried again, every state that is not final has a lease that lies ahead,
+/// and the client wakes for it.
+#[test]
+fn every_state_has_a_lease_while_a_re_evaluation_runs() {
+    use patchtide_model::state::ClosedSet as _;
+    let later = |site: &mut SiteInput| {
+        let all = site.objects.deployments.get_mut(&name("all")).unwrap();
+        all.settings.deadline =
+            patchtide_model::deployment::Deadline::After(SignedDuration::from_hours(24 * 30));
+    };
+    let window = |site: &mut SiteInput| add_window(site, daily("noon", 12, minutes(60)));
+    let never = |site: &mut SiteInput| add_window(site, daily("noon", 12, minutes(5)));
+    let changes: [fn(&mut SiteInput); 5] = [
+        |_| {},
+        later,
+        window,
+        never,
+        |site| {
+            site.objects.deployments.get_mut(&name("all")).unwrap().suspend = true;
+        },
+    ];
+    let week = at("2026-11-30T11:00:00Z");
+    for (number, change) in changes.into_iter().enumerate() {
+        for (files, running, failed) in
+            [(true, true, false), (false, true, false), (true, false, true), (true, true, true)]
+        {
+            let (policy, mut view) = setting(change);
+            view.scan.changed = None;
+            if files {
+                present(&mut view);
+            }
+            if failed {
+                view.scan_failed(failure(), week - minutes(1));
+            }
+            let request = ScanRequest { kind: ScanKind::ForcedOnline, purpose: ScanPurpose::Evaluation };
+            view.running.scan = running.then_some(request);
+            let decision = decide(&policy, &view, week, &TimeZone::UTC);
+            let mut seen = 0;
+            let updates =
+                decision.updates.values().map(|v| (v.state.is_some_and(|s| s.needs_lease()), &v.lease));
+            let deployments = decision
+                .deployments
+                .values()
+                .map(|v| (v.enforcement.is_some_and(|s| s.needs_lease()), &v.lease));
+            for (needs, lease) in updates.chain(deployments).filter(|(needs, _)| *needs) {
+                let lease = lease.as_ref().unwrap_or_else(|| panic!("{number} {files} {running} {failed}"));
+                assert!(needs && lease.by > week, "{number}: {lease:?}");
+                assert!(decision.next_wake.is_some_and(|wake| wake <= lease.by), "{number}: {lease:?}");
+                seen += 1;
+            }
+            assert!(seen >= 1 || number == 4 && !files, "{number} {files}: {:?}", decision.updates);
+        }
+    }
+}

@@ -119,8 +119,8 @@ pub(super) fn is_open(
         }
         minute += MINUTE;
         if minute >= end {
-            // The last second counts too.
-            let last = (end - SignedDuration::from_secs(1)).max(at);
+            // The last moment counts too.
+            let last = (end - SignedDuration::from_nanos(1)).max(at);
             return (free || inside(&allowed, last)) && !inside(&denied, last);
         }
     }
@@ -232,4 +232,14 @@ pub(super) fn countdown<'a>(body: &PolicyBody, ids: impl Iterator<Item = &'a Upd
         holding.map(|d| d.settings.restart_countdown.unwrap_or(usual)).max()
     };
     ids.filter_map(of).max().unwrap_or(usual)
+}
+
+/// World 4952: the calendar is exact, so these have to be.
+#[test]
+fn what_ends_a_nanosecond_after_its_window_does_not_fit() {
+    let window = crate::fixtures::daily("noon", 12, minutes(60));
+    let at: Timestamp = "2026-11-21T12:30:00Z".parse().unwrap();
+    let open = |at| is_open(std::slice::from_ref(&window), false, &TimeZone::UTC, at, minutes(30));
+    assert!(open(at));
+    assert!(!open(at + SignedDuration::from_nanos(1)));
 }

@@ -136,7 +136,7 @@ impl Watch {
             return Ok(());
         }
         let clock = machine.clock(world.now);
-        leases(client, machine, decision, clock)?;
+        leases(client, decision, clock)?;
         if seen.clock.replace(clock).is_some_and(|before| before > clock) {
             seen.books.put_back(clock);
         }
@@ -321,13 +321,12 @@ fn restart(world: &World, client: ClientId, machine: &Machine, clock: Timestamp)
     Ok(())
 }
 
-/// No state without a lease, and none older than it. A scan that runs or is tried again takes its time.
-fn leases(client: ClientId, machine: &Machine, decision: &Decision, clock: Timestamp) -> Result<(), Broken> {
+/// No state without a lease, and none older than it, whatever is going on: a scan too.
+fn leases(client: ClientId, decision: &Decision, clock: Timestamp) -> Result<(), Broken> {
     for (id, verdict) in &decision.updates {
         let needs = verdict.state.is_some_and(patchtide_model::state::UpdateEnforcement::needs_lease);
         hold!(!needs || verdict.lease.is_some(), "{client}: {id} has no lease: {verdict:?}");
-        let scanning = machine.view.running.scan.is_some() || machine.view.scan.failure.is_some();
-        if let Some(lease) = verdict.lease.as_ref().filter(|_| needs && !scanning) {
+        if let Some(lease) = verdict.lease.as_ref().filter(|_| needs) {
             hold!(lease.by >= clock, "{client}: {id} is {:?} past its lease {}", verdict.state, lease.by);
         }
     }

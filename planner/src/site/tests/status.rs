@@ -168,6 +168,25 @@ fn an_update_that_never_fits_is_named_with_what_it_needs() {
         deployment.settings.install_outside_windows = true;
     }
     assert_eq!(never(&input), []);
+    // It is free from the first start on, until another one binds it; and bound from the first on when that one does.
+    let mut other = input.objects.deployments.values().next().unwrap().clone();
+    (other.name, other.uid) = (name("other"), "uid-other".to_owned());
+    other.settings.install_outside_windows = false;
+    other.settings.deadline = Deadline::After(minutes(60 * 24));
+    add_deployment(&mut input, other.clone());
+    assert_eq!(never(&input), []);
+    other.settings.deadline = Deadline::After(SignedDuration::ZERO);
+    add_deployment(&mut input, other.clone());
+    assert_eq!(never(&input).len(), 1);
+    // What is suspended neither binds it nor keeps its restart inside.
+    other.suspend = true;
+    add_deployment(&mut input, other);
+    assert_eq!(never(&input), []);
+    for deployment in input.objects.deployments.values_mut() {
+        deployment.settings.install_outside_windows = false;
+        deployment.settings.restart_outside_windows = !deployment.suspend;
+    }
+    assert_eq!(never(&input), [], "50 min without a restart");
 }
 
 /// R-ENFD-14: whose state is older than its lease, by the client's own settings; who sleeps is told apart from who hangs, and
