@@ -97,6 +97,22 @@ fn nothing_has_a_reason() {
         never(NeverReason::Denied)
     );
     assert_eq!(next(&[everything], now, 5), never(NeverReason::Denied));
+    // The last one has begun, and is denied to its end.
+    let once =
+        plain(Recurrence::Once { date: civil::date(2026, 11, 21) }, civil::time(11, 0, 0, 0), 180, "UTC");
+    assert_eq!(next(&[once, deny(daily(11, 240, "UTC"))], now, 5), never(NeverReason::Denied));
+}
+
+/// What was denied every day for years is passed over, in both directions, to what lies behind it.
+#[test]
+fn behind_years_that_are_denied_there_are_openings() {
+    let mut years = deny(daily(0, 1440, "Europe/Berlin"));
+    (years.effective_from, years.effective_until) =
+        (Some(civil::date(2016, 1, 1)), Some(civil::date(2035, 12, 31)));
+    let windows = [daily(2, 60, "Europe/Berlin"), years];
+    let (before, after) = (at("2015-12-31T01:00:00Z", 1), at("2036-01-01T01:00:00Z", 1));
+    assert_eq!(calendar(&windows).previous_opening(instant("2034-11-21T12:00:00Z")), Some(before));
+    assert_eq!(next(&windows, "2017-11-21T12:00:00Z", 60), NextOpening::At(after));
 }
 
 /// The longest of all, also where it comes on one day of the year, and the next that fits where one does.
