@@ -286,7 +286,7 @@ fn looks(changes: &[(i64, usize, i64)], index: usize, before: &[i64]) -> Vec<i64
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::zone::time_zone_names, *};
 
     /// A proof may take one change for another only if nothing else changes within the longest opening it gives a bound
     /// for, what an opening shows of a change, and a day of margin.
@@ -304,5 +304,22 @@ mod tests {
                 changes.iter().map(|(at, zone, offset)| (at + at.signum(), *zone, *offset)).collect();
             assert_eq!(looks(&further, index, &[0]), alone);
         }
+    }
+
+    /// Every change of every zone is looked at where the same change, from one offset to another at the same second of the
+    /// week, was seen: what comes before it counts too.
+    #[test]
+    fn a_change_is_taken_only_for_one_between_the_same_offsets() {
+        let mut changes = 0;
+        for name in time_zone_names() {
+            let table = Table::named(&name).unwrap();
+            let kind = |at: i64| (at.rem_euclid(WEEK), table.offset(at - 1), table.offset(at));
+            let seen: BTreeSet<_> = looks_of(&table).iter().map(|look| kind(look.one)).collect();
+            for (at, _) in table.changes(BEGIN, END) {
+                assert!(seen.contains(&kind(at)), "{name} at {at}");
+                changes += 1;
+            }
+        }
+        assert!(changes > 100_000, "{changes}");
     }
 }
