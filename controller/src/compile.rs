@@ -25,6 +25,7 @@ use patchtide_planner::{
         forecast::{Standing, standing},
     },
 };
+use patchtide_protocol::policy::PartError;
 use patchtide_signer::SignerError;
 use patchtide_store::StoreError;
 use tokio::time::{Instant, sleep, timeout};
@@ -100,6 +101,15 @@ pub enum CompileError {
         /// Cause.
         #[source]
         source: SignerError,
+    },
+    /// What a policy says cannot be written.
+    #[error("the policy of client {client} could not be written")]
+    Part {
+        /// Whose.
+        client: ClientId,
+        /// Cause.
+        #[source]
+        source: PartError,
     },
     /// The plan does not keep what the objects demand: a defect.
     #[error(

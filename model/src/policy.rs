@@ -14,8 +14,8 @@ use crate::{
     window::Window,
 };
 
-/// Version of the policy document's form. An agent refuses a newer major than it knows and says what to do.
-pub const POLICY_VERSION: u32 = 1;
+/// Version of the policy's form. An agent refuses another than it knows and says what to do.
+pub const POLICY_VERSION: u32 = 2;
 
 /// One client's policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ pub enum EncodingError {
 }
 
 /// Window of 8 MiB at most: the decoder's memory is bounded before the first byte comes out.
-const WINDOW_LOG: u32 = 23;
+pub(crate) const WINDOW_LOG: u32 = 23;
 
 /// Compresses a report.
 pub fn compress(report: &[u8]) -> Result<Vec<u8>, EncodingError> {

@@ -1,14 +1,14 @@
-//! The signed envelope of a policy: DSSE (Dead Simple Signing Envelope) v1 with Ed25519.
+//! The signed envelope of a policy's statement: DSSE (Dead Simple Signing Envelope) v1 with Ed25519.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use patchtide_model::{Digest, policy::Policy};
+use patchtide_model::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::PolicyKey;
+use crate::{bundle::PolicyKey, policy::Statement};
 
-/// Payload type of a policy.
-pub const POLICY_TYPE: &str = "application/vnd.patchtide.policy.v1+json";
+/// Payload type of a policy's statement.
+pub const POLICY_TYPE: &str = "application/vnd.patchtide.policy.v2+json";
 
 /// A DSSE envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +77,8 @@ impl Envelope {
         Self { payload: STANDARD.encode(payload), payload_type: POLICY_TYPE.to_owned(), signatures }
     }
 
-    /// The policy inside, if one of `keys` signed it and its form is known. Nothing of the payload is parsed before.
-    pub fn open(&self, keys: &[PolicyKey]) -> Result<Policy, EnvelopeError> {
+    /// The statement inside, if one of `keys` signed it and its form is known. Nothing of the payload is parsed before.
+    pub fn open(&self, keys: &[PolicyKey]) -> Result<Statement, EnvelopeError> {
         if self.payload_type != POLICY_TYPE {
             return Err(EnvelopeError::Type(self.payload_type.chars().take(80).collect()));
         }

@@ -17,6 +17,7 @@ pub mod identity;
 pub mod limits;
 pub mod location;
 pub mod path;
+pub mod policy;
 pub mod problem;
 pub mod state;
 mod text;
@@ -24,9 +25,11 @@ mod text;
 pub use problem::Problem;
 
 /// Version of the protocol that this build speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The oldest version that this build still serves.
 pub const OLDEST_VERSION: u32 = 1;
+/// The oldest version whose policies this build serves, and the only one whose policies it takes.
+pub const POLICY_SINCE_VERSION: u32 = 2;
 /// Header of every request and answer: the sender's protocol version.
 pub const VERSION_HEADER: &str = "patchtide-protocol";
 /// Media type of JSON bodies.

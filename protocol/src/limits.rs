@@ -14,8 +14,12 @@ pub const STRING_BYTES: usize = 1024;
 pub const DEPTH: usize = 8;
 /// Bytes of an enrolment request.
 pub const ENROLMENT_BYTES: usize = 16 * 1024;
-/// Bytes of a signed policy that an agent accepts.
-pub const POLICY_BYTES: usize = 10 * 1024 * 1024;
+/// Bytes of the signed statement of a policy that an agent accepts.
+pub const POLICY_STATEMENT_BYTES: usize = 16 * 1024;
+/// Bytes of a part of a policy, as it travels, that an agent accepts.
+pub const POLICY_PART_BYTES: usize = 10 * 1024 * 1024;
+/// Bytes of a part of a policy after expansion that an agent accepts.
+pub const POLICY_PART_EXPANDED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of a compressed line catalogue that an agent accepts.
 pub const CATALOGUE_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of a decompressed line catalogue that an agent accepts.

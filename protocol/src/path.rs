@@ -8,6 +8,8 @@ pub const ENROLMENTS: &str = "/v1/enrolments";
 pub const RENEWALS: &str = "/v1/renewals";
 /// MP, GET `?wait=SECONDS` with `If-None-Match: "<epoch>.<number>"`: an [`crate::envelope::Envelope`], or 304.
 pub const POLICY: &str = "/v1/policy";
+/// MP, GET `/{sha256}`: a part that the caller's policy names, compressed.
+pub const POLICY_PARTS: &str = "/v1/policy/parts";
 /// MP, GET: [`crate::location::Locations`].
 pub const LOCATIONS: &str = "/v1/locations";
 /// MP, POST: [`crate::state::StateReport`]; answer [`crate::state::Acknowledgement`].

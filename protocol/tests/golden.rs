@@ -10,6 +10,7 @@ use patchtide_protocol::{
     enrolment::{EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting},
     envelope::{Envelope, pre_authentication_encoding},
     location::Locations,
+    policy::Statement,
     state::{Acknowledgement, StateBody, StateReport},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -75,9 +76,14 @@ fn enrolment_and_answers() {
             "policy_keys":[{"key_id":"3f5ae9d7b0c41e22","public_key":"AAAA"}],"token":"t"}"#,
     );
     golden::<Envelope>(
-        r#"{"payload":"e30=","payloadType":"application/vnd.patchtide.policy.v1+json",
+        r#"{"payload":"e30=","payloadType":"application/vnd.patchtide.policy.v2+json",
             "signatures":[{"keyid":"3f5ae9d7b0c41e22","sig":"AAAA"}]}"#,
     );
+    golden::<Statement>(&format!(
+        r#"{{"version":2,"site":"lab","client":"67e55044-10b1-426f-9247-bb680e5fe0c8","epoch":1,"number":7,
+             "issued_at":"2026-03-01T12:00:00Z","orders":{{"digest":"{id}","size":812,"expanded":4711}},
+             "updates":{{"digest":"{id}","size":90210,"expanded":1048576}}}}"#
+    ));
     assert_eq!(pre_authentication_encoding("a/b", b"{}"), b"DSSEv1 3 a/b 2 {}");
 }
 

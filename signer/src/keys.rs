@@ -8,10 +8,11 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
-use patchtide_model::{ClientId, SiteName, policy::Policy};
+use patchtide_model::{ClientId, SiteName};
 use patchtide_protocol::{
     bundle::PolicyKey,
     envelope::{Envelope, EnvelopeSignature, POLICY_TYPE, key_id, pre_authentication_encoding},
+    policy::Statement,
 };
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
 
@@ -85,9 +86,9 @@ impl SignerKeys {
 }
 
 impl Signer for SignerKeys {
-    fn sign_policy(&self, policy: &Policy) -> Result<Vec<u8>, SignerError> {
-        let encode = |source| SignerError::Encode { client: policy.client, source };
-        let payload = serde_json::to_vec(policy).map_err(encode)?;
+    fn sign_policy(&self, statement: &Statement) -> Result<Vec<u8>, SignerError> {
+        let encode = |source| SignerError::Encode { client: statement.client, source };
+        let payload = serde_json::to_vec(statement).map_err(encode)?;
         let signature = self.policy.sign(&pre_authentication_encoding(POLICY_TYPE, &payload));
         let signatures = vec![EnvelopeSignature {
             keyid: key_id(self.policy.public_key().as_ref()),

@@ -11,8 +11,11 @@ mod keys;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use patchtide_model::{ClientId, Digest, SiteName, policy::Policy};
-use patchtide_protocol::bundle::{Bundle, PolicyKey};
+use patchtide_model::{ClientId, Digest, SiteName};
+use patchtide_protocol::{
+    bundle::{Bundle, PolicyKey},
+    policy::Statement,
+};
 
 pub use error::SignerError;
 pub use keys::{SECRET_CA_CERTIFICATE, SECRET_CA_KEY, SECRET_POLICY_KEY, SignerKeys};
@@ -44,8 +47,8 @@ impl From<&str> for ServerName {
 
 /// What the site asks of whoever holds its keys. Implementations do no I/O but to their key store.
 pub trait Signer: Send + Sync {
-    /// The signed envelope of a policy, as JSON bytes.
-    fn sign_policy(&self, policy: &Policy) -> Result<Vec<u8>, SignerError>;
+    /// The signed envelope of a policy's statement, as JSON bytes.
+    fn sign_policy(&self, statement: &Statement) -> Result<Vec<u8>, SignerError>;
 
     /// A client certificate, PEM, leaf first. The request's signature is checked, its subject and extensions are
     /// ignored: the certificate names `client` of `site` and nothing else. Valid from an hour before `now` (clocks

@@ -1,15 +1,11 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use patchtide_model::{
-    ClientId, Digest, SiteName,
-    object::ClientSettings,
-    policy::{POLICY_VERSION, Policy, PolicyBody},
-    shared::Shared,
-};
+use patchtide_model::{ClientId, Digest, SiteName, policy::POLICY_VERSION};
 use patchtide_protocol::{
     certificate::{RequestError, certificate_key_digest, read_identity},
     envelope::{Envelope, EnvelopeError},
+    policy::{Part, Statement},
 };
 use rcgen::{CertificateParams, KeyPair};
 use uuid::Uuid;
@@ -25,24 +21,17 @@ fn site() -> SiteName {
     "lab".parse().unwrap()
 }
 
-fn policy() -> Policy {
-    Policy {
+fn statement() -> Statement {
+    let part = |text: &str| Part { digest: Digest::of(text.as_bytes()), size: 7, expanded: 9 };
+    Statement {
         version: POLICY_VERSION,
         site: site(),
         client: ClientId(Uuid::from_u128(7)),
         epoch: 1,
         number: 3,
         issued_at: now(),
-        body: PolicyBody {
-            settings: ClientSettings::default(),
-            lines: Shared::default(),
-            windows: vec![],
-            deployments: Shared::default(),
-            updates: Shared::default(),
-            dependencies: Shared::default(),
-            awaited: Shared::default(),
-            provenance: Shared::default(),
-        },
+        orders: part("orders"),
+        updates: part("updates"),
     }
 }
 
@@ -59,8 +48,8 @@ fn keys_survive_the_secret_and_sign_what_the_bundle_verifies() {
     let read = SignerKeys::from_secret(&keys.to_secret()).unwrap();
     let bundle = keys.bundle(&site(), &["https://mp.example:8443".to_owned()]);
     assert_eq!(bundle, read.bundle(&site(), &["https://mp.example:8443".to_owned()]));
-    let envelope: Envelope = serde_json::from_slice(&read.sign_policy(&policy()).unwrap()).unwrap();
-    assert_eq!(envelope.open(&bundle.policy_keys).unwrap(), policy());
+    let envelope: Envelope = serde_json::from_slice(&read.sign_policy(&statement()).unwrap()).unwrap();
+    assert_eq!(envelope.open(&bundle.policy_keys).unwrap(), statement());
 
     let other = SignerKeys::generate(&site(), now()).unwrap();
     assert!(matches!(envelope.open(&other.policy_keys()), Err(EnvelopeError::Signature)));

@@ -10,6 +10,19 @@ use crate::{
     sql::sql,
 };
 
+/// SQL for the number that [`Signal::Site`] rises to with the transaction that asks, if it raises it; `$site` is SQL for
+/// the site.
+macro_rules! next_change {
+    ($site:literal) => {
+        concat!(
+            "(SELECT COALESCE(MAX(change.number), 0) + 1 FROM change WHERE change.site = ",
+            $site,
+            " AND change.kind = 'site')"
+        )
+    };
+}
+pub(crate) use next_change;
+
 impl SiteStore {
     /// Rises after each committed write of this process (and of others, see [`Self::spawn_change_poller`]) that can change
     /// a decision: objects, catalogue, clients and their facts, states, content.

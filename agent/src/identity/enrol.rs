@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use patchtide_model::client::Facts;
 use patchtide_protocol::{
-    OLDEST_VERSION, VERSION,
+    VERSION,
     bundle::Bundle,
     enrolment::{EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting},
     limits, path,
@@ -69,7 +69,7 @@ pub async fn greet(transport: &Transport, bundle: &Bundle) -> Result<(), EnrolEr
             found: greeting.site.to_string(),
         });
     }
-    if greeting.newest_version < OLDEST_VERSION || greeting.oldest_version > VERSION {
+    if !(greeting.oldest_version..=greeting.newest_version).contains(&VERSION) {
         return Err(EnrolError::Versions {
             oldest: greeting.oldest_version,
             newest: greeting.newest_version,

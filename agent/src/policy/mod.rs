@@ -1,25 +1,32 @@
 //! The signed policy: fetched by long poll, believed only when a pinned key signed it for this client, kept durably,
 //! never replaced by an older one (reliability.md 3.4).
+//!
+//! What is signed is a statement; it names the two parts that say the rest. A part that this machine has is not fetched
+//! again. Statement and parts are one file, so that they belong together whenever the machine is switched off.
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use patchtide_model::{ClientId, SiteName, policy::Policy};
 use patchtide_protocol::{
     bundle::{Bundle, PolicyKey},
     envelope::{Envelope, EnvelopeError},
     limits, path,
+    policy::{Part, PartError, Statement},
 };
 use reqwest::{Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     state::{StateError, StateFolder},
-    transport::{SHORT, Transport, TransportError, read_json},
+    transport::{SHORT, Transport, TransportError, read, read_json},
 };
 
 const FILE: &str = "policy.json";
 /// The highest epoch and number, apart from the policy: a policy file that is lost does not open the way back.
 const HIGHEST: &str = "policy-highest.json";
+/// Total time for a part: before there were parts, a policy had as long as its poll.
+const PART: Duration = limits::LONGEST_POLL;
 
 /// Why a policy is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +37,12 @@ pub enum PolicyError {
     /// Nobody whom this machine trusts signed it.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
+    /// What came for one of its parts is not the part.
+    #[error(transparent)]
+    Part(#[from] PartError),
+    /// A part that it names is not there any more.
+    #[error("the policy became another one while it was fetched: asked for again")]
+    Gone,
     /// It is for someone else.
     #[error(
         "the policy is for {found}, this is {expected}: the management point mixes clients up; tell the site's administrator"
@@ -73,6 +86,39 @@ struct Highest {
     number: u64,
 }
 
+/// A policy as it is kept: what came over the network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Kept {
+    statement: Envelope,
+    /// Base64 of the parts as they travel.
+    orders: String,
+    updates: String,
+}
+
+/// Parts that are here, by their places in the statement.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Parts {
+    orders: Vec<u8>,
+    updates: Vec<u8>,
+}
+
+impl Kept {
+    fn new(statement: &Envelope, parts: &Parts) -> Self {
+        let Parts { orders, updates } = parts;
+        Self {
+            statement: statement.clone(),
+            orders: STANDARD.encode(orders),
+            updates: STANDARD.encode(updates),
+        }
+    }
+
+    /// What is not readable is fetched again.
+    fn parts(&self) -> Parts {
+        let read = |text| STANDARD.decode(text).unwrap_or_default();
+        Parts { orders: read(&self.orders), updates: read(&self.updates) }
+    }
+}
+
 /// The policy of this client on disk.
 #[derive(Debug, Clone)]
 pub struct PolicyStore {
@@ -90,8 +136,10 @@ impl PolicyStore {
 
     /// The policy in force. What is on disk is checked like what came over the network; what fails is fetched anew.
     pub fn load(&self) -> Result<Option<Policy>, PolicyError> {
-        let Some(envelope) = self.state.load_or_default::<Option<Envelope>>(FILE)? else { return Ok(None) };
-        match self.open(&envelope) {
+        let Some(kept) = self.kept()? else { return Ok(None) };
+        let parts = kept.parts();
+        let policy = self.open(&kept.statement).and_then(|statement| assemble(&statement, &parts));
+        match policy {
             Ok(policy) => Ok(Some(policy)),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the kept policy does not count");
@@ -100,37 +148,53 @@ impl PolicyStore {
         }
     }
 
-    /// Judges an envelope, and keeps it when it is to be obeyed.
-    pub fn take(&self, envelope: &Envelope) -> Result<Policy, PolicyError> {
-        let policy = self.open(envelope)?;
+    /// What is on disk. A file of another form is none: the policy is fetched anew.
+    fn kept(&self) -> Result<Option<Kept>, PolicyError> {
+        let file: Option<serde_json::Value> = self.state.load_or_default(FILE)?;
+        Ok(file.and_then(|value| serde_json::from_value(value).ok()))
+    }
+
+    /// Whether a statement is of a policy that is to be obeyed: signed by whom this machine trusts, for this client of this
+    /// site, and not older than what it has seen.
+    fn judge(&self, envelope: &Envelope) -> Result<Statement, PolicyError> {
+        let statement = self.open(envelope)?;
         let mut highest: Highest = self.state.load_or_default(HIGHEST)?;
         if highest.client.is_some_and(|client| client != self.client) {
             highest = Highest::default();
         }
         // The kept policy is the second witness, should the mark be lost.
-        let kept = self.load()?.map_or((0, 0), |kept| (kept.epoch, kept.number));
+        let kept = match self.kept()?.map(|kept| self.open(&kept.statement)) {
+            Some(Ok(kept)) => (kept.epoch, kept.number),
+            _ => (0, 0),
+        };
         let held = kept.max((highest.epoch, highest.number));
-        let found = (policy.epoch, policy.number);
+        let found = (statement.epoch, statement.number);
         if found < held {
             return Err(PolicyError::Older { held, found });
         }
+        Ok(statement)
+    }
+
+    /// Keeps a policy of which [`Self::judge`] found the statement good. Parts that are not the signed ones leave no mark.
+    fn keep(&self, envelope: &Envelope, statement: &Statement, parts: &Parts) -> Result<Policy, PolicyError> {
+        let policy = assemble(statement, parts)?;
         // The mark first: after a kill in between the policy is fetched again.
         let (client, epoch, number) = (Some(self.client), policy.epoch, policy.number);
         self.state.save(HIGHEST, &Highest { client, epoch, number })?;
-        self.state.save(FILE, envelope)?;
+        self.state.save(FILE, &Kept::new(envelope, parts))?;
         Ok(policy)
     }
 
-    fn open(&self, envelope: &Envelope) -> Result<Policy, PolicyError> {
-        let policy = envelope.open(&self.keys)?;
+    fn open(&self, envelope: &Envelope) -> Result<Statement, PolicyError> {
+        let statement = envelope.open(&self.keys)?;
         let other = |expected: String, found: String| PolicyError::Other { expected, found };
-        if policy.site != self.site {
-            return Err(other(self.site.to_string(), policy.site.to_string()));
+        if statement.site != self.site {
+            return Err(other(self.site.to_string(), statement.site.to_string()));
         }
-        if policy.client != self.client {
-            return Err(other(self.client.to_string(), policy.client.to_string()));
+        if statement.client != self.client {
+            return Err(other(self.client.to_string(), statement.client.to_string()));
         }
-        Ok(policy)
+        Ok(statement)
     }
 
     /// Asks for a policy other than `held`, and waits for it at most `wait` at the site.
@@ -153,14 +217,40 @@ impl PolicyStore {
         if matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
             return Ok(Polled::Unchanged);
         }
-        // Base64 makes a third more of it; the limit is for the policy itself.
-        let envelope: Envelope = read_json(response, limits::POLICY_BYTES / 3 * 4 + 4096).await?;
-        let policy = self.take(&envelope)?;
+        let envelope: Envelope = read_json(response, limits::POLICY_STATEMENT_BYTES).await?;
+        let statement = self.judge(&envelope)?;
+        let here = self.kept()?.map(|kept| kept.parts()).unwrap_or_default();
+        let parts = Parts {
+            orders: part(transport, statement.orders, here.orders).await?,
+            updates: part(transport, statement.updates, here.updates).await?,
+        };
+        let policy = self.keep(&envelope, &statement, &parts)?;
         if held == Some((policy.epoch, policy.number)) {
             return Ok(Polled::Unchanged);
         }
         Ok(Polled::New(Box::new(policy)))
     }
+}
+
+fn assemble(statement: &Statement, parts: &Parts) -> Result<Policy, PolicyError> {
+    Ok(statement.policy(&parts.orders, &parts.updates)?)
+}
+
+/// A part: the one that is here if it is this one, else from the site.
+async fn part(transport: &Transport, part: Part, here: Vec<u8>) -> Result<Vec<u8>, PolicyError> {
+    if part.check(&here).is_ok() {
+        return Ok(here);
+    }
+    part.is_within_limits()?;
+    let path = format!("{}/{}", path::POLICY_PARTS, part.digest);
+    let response = match transport.ask(Method::GET, &path, PART, |request| request).await {
+        Err(TransportError::Refused { status: 404, .. }) => return Err(PolicyError::Gone),
+        response => response?,
+    };
+    let url = response.url().to_string();
+    let bytes = read(response, &url, usize::try_from(part.size).unwrap_or(limits::POLICY_PART_BYTES)).await?;
+    part.check(&bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

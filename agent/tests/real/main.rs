@@ -16,6 +16,7 @@ mod network;
 mod packages;
 mod people;
 mod pins;
+mod poll;
 mod recovery;
 mod scan;
 mod scripts;

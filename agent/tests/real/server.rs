@@ -118,6 +118,12 @@ impl Reply {
         }
     }
 
+    /// A part of a policy.
+    pub(crate) fn part(body: &[u8]) -> Self {
+        let headers = [("content-type", "application/json"), ("content-encoding", "zstd")];
+        Self { headers: headers.map(|(name, value)| (name, value.to_owned())).into(), ..Self::bytes(body) }
+    }
+
     pub(crate) fn bytes(body: &[u8]) -> Self {
         Self { status: 200, body: body.to_vec(), ..Self::default() }
     }

@@ -14,7 +14,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use patchtide_model::{
     ClientId, Digest,
-    policy::{POLICY_VERSION, Policy, PolicyBody},
+    policy::{POLICY_VERSION, PolicyBody},
 };
 use patchtide_protocol::{
     binary,
@@ -23,6 +23,7 @@ use patchtide_protocol::{
     enrolment::{EnrolmentAnswer, EnrolmentRequest, EnrolmentState, RenewalRequest, SiteGreeting},
     envelope::{Envelope, EnvelopeSignature, POLICY_TYPE, key_id, pre_authentication_encoding},
     location::{DistributionPointLocation, Locality, Locations},
+    policy::{Statement, pack_orders, pack_updates},
     state::{Acknowledgement, StateBody, StateMessage},
 };
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ struct State {
     messages: Vec<StateMessage>,
     resync: bool,
     files: BTreeMap<String, Vec<u8>>,
+    /// Of the policy that was told last.
+    parts: BTreeMap<String, Vec<u8>>,
     /// Served byte by byte until somebody is in a hurry.
     dripping: BTreeMap<String, Arc<AtomicBool>>,
     asked_for: BTreeSet<String>,
@@ -177,7 +180,7 @@ struct Context {
 impl Context {
     async fn answer(&self, request: Request) -> Reply {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
-        assert_eq!(request.headers.get("patchtide-protocol").map(String::as_str), Some("1"), "{path}");
+        assert_eq!(request.headers.get("patchtide-protocol").map(String::as_str), Some("2"), "{path}");
         let open = path == "/v1/site" || path.starts_with("/v1/enrolments");
         if !open && !request.authenticated {
             return Reply::status(401);
@@ -186,7 +189,7 @@ impl Context {
             ("GET", "/v1/site") => Reply::json(&SiteGreeting {
                 site: "lab".parse().unwrap(),
                 oldest_version: 1,
-                newest_version: 1,
+                newest_version: 2,
                 time: Timestamp::UNIX_EPOCH,
             }),
             ("POST", "/v1/enrolments") => {
@@ -215,6 +218,13 @@ impl Context {
                 self.certificate(MONTH)
             }
             ("GET", "/v1/policy") => self.policy(&request, query).await,
+            ("GET", _) if path.starts_with("/v1/policy/parts/") => {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                match self.state.lock().unwrap().parts.get(name) {
+                    Some(part) => Reply::part(part),
+                    None => Reply::status(404),
+                }
+            }
             ("GET", "/v1/locations") => {
                 let url = self.own.lock().unwrap().clone();
                 Reply::json(&Locations {
@@ -280,16 +290,20 @@ impl Context {
         })
         .await;
         let Ok((number, body)) = found else { return Reply::status(304) };
-        let policy = Policy {
+        let (orders, updates) = (pack_orders(&body).unwrap(), pack_updates(&body).unwrap());
+        let statement = Statement {
             version: POLICY_VERSION,
             site: "lab".parse().unwrap(),
             client: self.client,
             epoch: 1,
             number,
             issued_at: Timestamp::UNIX_EPOCH,
-            body,
+            orders: orders.part,
+            updates: updates.part,
         };
-        let payload = serde_json::to_vec(&policy).unwrap();
+        let parts = [orders, updates].map(|part| (part.part.digest.to_string(), part.bytes));
+        self.state.lock().unwrap().parts = parts.into();
+        let payload = serde_json::to_vec(&statement).unwrap();
         let sig = self.key.sign(&pre_authentication_encoding(POLICY_TYPE, &payload));
         let signature = EnvelopeSignature {
             keyid: key_id(self.key.public_key().as_ref()),

@@ -4,17 +4,19 @@ use std::{path::Path, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_controller::compile::{Ground, Policies};
-use patchtide_model::{Digest, client::Client, object::PackageContent, policy::LinePolicy};
+use patchtide_model::{ClientId, Digest, client::Client, object::PackageContent, policy::LinePolicy};
 use patchtide_planner::site::SiteInput;
 use patchtide_signer::{Signer, SignerKeys};
 use patchtide_store::{
     ObjectRow, OpenOptions, SiteStore, Store,
     catalogue::LineSync,
     clients::EnrolmentRow,
+    intake::{IntakeBody, IntakeMessage, IntakeReport},
     site::{OfferedLines, PACKAGE_CONTENT},
 };
 use serde::Serialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// A database and keys.
 pub(crate) struct Site {
@@ -95,6 +97,20 @@ impl Site {
         self.store.put_enrolment(request).await.expect("a request");
         let end = at() + SignedDuration::from_hours(24 * 90);
         self.store.approve_enrolment(id, client.id, "", end, at()).await.expect("a client");
+    }
+
+    /// What a client said.
+    pub(crate) async fn tell(&self, client: ClientId, seq: u64, body: IntakeBody) {
+        let report: IntakeReport = IntakeReport {
+            client,
+            incarnation: Uuid::from_u128(1),
+            boot: Uuid::from_u128(1),
+            sent_at: at(),
+            received_at: at(),
+            policy: None,
+            messages: vec![IntakeMessage { seq, at: at(), body }],
+        };
+        self.store.intake(report).await.expect("an answer");
     }
 
     pub(crate) fn ground(&self) -> Ground<'_> {

@@ -7,9 +7,8 @@
 use std::{fs, path::Path};
 
 use patchtide_controller::compile::Policies;
-use patchtide_store::intake::{IntakeBody, IntakeMessage, IntakeReport};
+use patchtide_store::intake::IntakeBody;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 #[path = "../../../planner/examples/bench_site/fleet.rs"]
 #[allow(dead_code, reason = "what else the other measurement asks of it")]
@@ -43,17 +42,7 @@ async fn measure(folder: &Path, count: u64) {
 
     let mut client = site.input.clients[0].clone();
     client.facts.insert("label/ring".to_owned(), "0".to_owned());
-    let message = IntakeMessage { seq: 1, at: at(), body: IntakeBody::Facts(client.facts.clone()) };
-    let report: IntakeReport = IntakeReport {
-        client: client.id,
-        incarnation: Uuid::from_u128(1),
-        boot: Uuid::from_u128(1),
-        sent_at: at(),
-        received_at: at(),
-        policy: None,
-        messages: vec![message],
-    };
-    site.store.intake(report).await.expect("an answer");
+    site.tell(client.id, 1, IntakeBody::Facts(client.facts.clone())).await;
     run("one client goes to another ring", &site, &mut kept, Some(full)).await;
 
     for (what, name) in [

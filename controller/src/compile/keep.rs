@@ -19,12 +19,17 @@ use patchtide_signer::Signer;
 use patchtide_store::{SiteStore, site::OfferedLines};
 use tokio::time::Instant;
 
-use super::{CompileError, arrivals::Arrivals, input, sign, store};
+use super::{
+    CompileError,
+    arrivals::Arrivals,
+    input,
+    sign::{self, Signing},
+    store,
+};
+use crate::error::chain;
 
 /// The kept plan is compared with a full compilation this often.
 const AUDIT: Duration = Duration::from_hours(1);
-/// Policies signed before they are stored: bounds memory, not the result.
-const BATCH: usize = 500;
 
 /// Where policies come from and go to.
 #[derive(Clone, Copy)]
@@ -58,6 +63,8 @@ struct Kept {
     /// Clients whose verdict is proved and may be another than that of the policy they have.
     open: BTreeSet<ClientId>,
     withheld: usize,
+    /// Clients whose policy is larger than agents take.
+    too_large: BTreeSet<ClientId>,
     audited: Instant,
 }
 
@@ -133,21 +140,39 @@ impl Policies {
     pub async fn issue(&mut self, ground: Ground<'_>, now: Timestamp) -> Result<usize, CompileError> {
         let Some(mut kept) = self.kept.take() else { return Ok(0) };
         let new = sign::changed(kept.compiler.plan(), &kept.open, &kept.numbers);
-        for batch in new.chunks(BATCH) {
-            let rows = batch
-                .iter()
-                .map(|next| sign::sign(ground, next, kept.epoch, now))
-                .collect::<Result<Vec<_>, _>>()?;
-            let stored = ground.store.put_policies(rows).await.map_err(store("store policies"))?;
-            if stored != batch.len() as u64 {
+        let mut signing = Signing::new(ground, kept.epoch, now);
+        let mut too_large = Vec::new();
+        let mut count = 0;
+        for portion in sign::portions(new) {
+            // For a large site this takes a while, and others are to go on meanwhile.
+            let run = move || signing.sign(portion).map(|signed| (signing, signed));
+            let done = tokio::task::spawn_blocking(run).await;
+            let (next, signed) = done.map_err(|source| CompileError::Ended { source })??;
+            signing = next;
+            let told = signed.policies.iter().map(|one| (one.client, (one.number, one.body_digest)));
+            kept.numbers.extend(told);
+            count += signed.policies.len();
+            too_large.extend(signed.too_large);
+            let (expected, put) = (signed.policies.len(), (signed.policies, signed.parts));
+            let stored = ground.store.put_policies(put.0, put.1).await.map_err(store("store policies"))?;
+            if stored != expected as u64 {
                 return Err(CompileError::Overtaken);
             }
         }
-        let signed = new.len();
-        kept.numbers.extend(new.into_iter().map(|next| (next.client, (next.number, next.digest))));
+        if count > 0 {
+            // What no policy says any more. Left over, it costs room until the next time.
+            if let Err(error) = ground.store.collect_policy_parts().await {
+                tracing::warn!(error = %chain(&error), "parts of policies are not collected");
+            }
+        }
+        kept.too_large.retain(|client| !kept.open.contains(client));
+        if let Some((client, error)) = too_large.first() {
+            tracing::error!(%client, clients = too_large.len(), %error, "policies that no agent takes are not sent");
+            kept.too_large.extend(too_large.iter().map(|(client, _)| *client));
+        }
         kept.open.clear();
         self.kept = Some(kept);
-        Ok(signed)
+        Ok(count)
     }
 
     /// What is other since this was asked last.
@@ -157,7 +182,7 @@ impl Policies {
 
     /// Clients for which no policy may go out.
     pub fn withheld(&self) -> usize {
-        self.kept.as_ref().map_or(0, |kept| kept.withheld)
+        self.kept.as_ref().map_or(0, |kept| kept.withheld + kept.too_large.len())
     }
 
     /// What the last run compiled from, and to.
@@ -182,7 +207,8 @@ impl Kept {
         let numbers = numbers.map(|(client, (_, number, body))| (client, (number, body))).collect();
         let open = compiler.plan().policies.keys().copied().collect();
         let withheld = compiler.plan().withheld().count();
-        let kept = Self { compiler, seen, epoch, numbers, open, withheld, audited: now };
+        let too_large = BTreeSet::new();
+        let kept = Self { compiler, seen, epoch, numbers, open, withheld, too_large, audited: now };
         Ok((kept, News { all: true, clients: true, input: true, plan: true }))
     }
 
@@ -201,6 +227,7 @@ impl Kept {
             input: !changes.is_clients_only(),
             plan: false,
         };
+        let mut unproved = None;
         if !changes.is_empty() {
             let notes = self.compiler.plan().notes.clone();
             let touched: BTreeSet<ClientId> = changes.clients.keys().copied().collect();
@@ -211,11 +238,14 @@ impl Kept {
                 self.withheld = self.compiler.plan().withheld().count();
             }
             self.open.extend(&delta.verdicts);
-            self.prove(touched, whole)?;
+            unproved = Some((touched, whole));
         }
         if let Some(now) = audit {
+            // Proves the whole.
             self.audit()?;
             self.audited = now;
+        } else if let Some((touched, whole)) = unproved {
+            self.prove(touched, whole)?;
         }
         Ok((self, news))
     }
@@ -237,7 +267,7 @@ impl Kept {
         sound(&check_clients(input, plan, &asked, |id| self.compiler.client(id)))
     }
 
-    /// Whether the plan is what a compilation of everything gives.
+    /// Proves the whole, and that it is what a compilation of everything gives.
     fn audit(&self) -> Result<(), CompileError> {
         let (input, plan) = (self.compiler.input(), self.compiler.plan());
         sound(&check(input, plan))?;

@@ -1,22 +1,29 @@
 //! Which policies are new, and their signatures.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
 use jiff::Timestamp;
 use patchtide_model::{
-    ClientId, Digest,
-    policy::{POLICY_VERSION, Policy, PolicyBody},
+    ClientId, Digest, SiteName,
+    policy::{POLICY_VERSION, PolicyBody},
 };
 use patchtide_planner::site::{self, SitePlan, Verdict};
-use patchtide_store::clients::StoredPolicy;
+use patchtide_protocol::policy::{Packed, Part, PartError, Statement, pack_orders, pack_updates};
+use patchtide_signer::Signer;
+use patchtide_store::clients::{PolicyParts, StoredPolicy};
 
 use super::{
     CompileError,
     keep::{Ground, Numbers},
 };
+
+/// Policies signed before they are stored: bounds memory, not the result.
+const CLIENTS: usize = 1_000;
+/// Bodies of these, for the same reason.
+const BODIES: usize = 100;
 
 /// A policy to be signed.
 pub(super) struct Next {
@@ -46,34 +53,124 @@ pub(super) fn changed(plan: &SitePlan, open: &BTreeSet<ClientId>, known: &Number
     new
 }
 
-/// Signs one.
-pub(super) fn sign(
-    ground: Ground<'_>,
-    next: &Next,
+/// Policies in portions of which each is signed and stored at once. Those with the same parts are neighbours.
+pub(super) fn portions(mut new: Vec<Next>) -> Vec<Vec<Next>> {
+    new.sort_by_key(|next| (next.body.updates.digest(), next.digest, next.client));
+    let mut portions: Vec<Vec<Next>> = Vec::new();
+    let (mut bodies, mut last) = (0, None);
+    for next in new {
+        if last != Some(next.digest) {
+            (bodies, last) = (bodies + 1, Some(next.digest));
+        }
+        match portions.last_mut() {
+            Some(portion) if portion.len() < CLIENTS && bodies <= BODIES => portion.push(next),
+            _ => {
+                bodies = 1;
+                portions.push(vec![next]);
+            }
+        }
+    }
+    portions
+}
+
+/// Signs policies. Every part is made here, once: what the signature stands for is never read back from the database.
+pub(super) struct Signing {
+    site: SiteName,
+    signer: Arc<dyn Signer>,
     epoch: u64,
     now: Timestamp,
-) -> Result<StoredPolicy, CompileError> {
-    let policy = Policy {
-        version: POLICY_VERSION,
-        site: ground.site.clone(),
-        client: next.client,
-        epoch,
-        number: next.number,
-        issued_at: now,
-        body: next.body.as_ref().clone(),
+    /// By the body's digest.
+    orders: BTreeMap<Digest, Made>,
+    /// By the digests of updates and dependencies.
+    updates: BTreeMap<(Digest, Digest), Made>,
+}
+
+/// A part, or how large it would be: its bytes, and those of its JSON.
+type Made = Result<Part, (u64, u64)>;
+
+/// A portion, signed.
+#[derive(Default)]
+pub(super) struct Signed {
+    pub(super) policies: Vec<StoredPolicy>,
+    /// Those that no portion before it had.
+    pub(super) parts: PolicyParts,
+    /// Clients whose policy is larger than agents take, and how large it is.
+    pub(super) too_large: Vec<(ClientId, PartError)>,
+}
+
+impl Signing {
+    pub(super) fn new(ground: Ground<'_>, epoch: u64, now: Timestamp) -> Self {
+        let (site, signer) = (ground.site.clone(), Arc::clone(ground.signer));
+        Self { site, signer, epoch, now, orders: BTreeMap::new(), updates: BTreeMap::new() }
+    }
+
+    /// Signs a portion.
+    pub(super) fn sign(&mut self, portion: Vec<Next>) -> Result<Signed, CompileError> {
+        let mut signed = Signed::default();
+        for next in portion {
+            let client = next.client;
+            match self.parts(&next, &mut signed.parts) {
+                Ok((orders, updates)) => signed.policies.push(self.policy(&next, orders, updates)?),
+                Err(source @ PartError::TooLarge { .. }) => signed.too_large.push((client, source)),
+                Err(source) => return Err(CompileError::Part { client, source }),
+            }
+        }
+        Ok(signed)
+    }
+
+    /// The parts of a body; what is new of them is put to the others.
+    fn parts(&mut self, next: &Next, new: &mut PolicyParts) -> Result<(Part, Part), PartError> {
+        let body = &next.body;
+        let orders = once(&mut self.orders, next.digest, new, || pack_orders(body))?;
+        let key = (body.updates.digest(), body.dependencies.digest());
+        let updates = once(&mut self.updates, key, new, || pack_updates(body))?;
+        Ok((orders, updates))
+    }
+
+    fn policy(&self, next: &Next, orders: Part, updates: Part) -> Result<StoredPolicy, CompileError> {
+        let Next { client, number, digest, .. } = *next;
+        let statement = Statement {
+            version: POLICY_VERSION,
+            site: self.site.clone(),
+            client,
+            epoch: self.epoch,
+            number,
+            issued_at: self.now,
+            orders,
+            updates,
+        };
+        let signed = self.signer.sign_policy(&statement);
+        Ok(StoredPolicy {
+            client,
+            epoch: self.epoch,
+            number,
+            body_digest: digest,
+            orders: orders.digest,
+            updates: updates.digest,
+            statement: signed.map_err(|source| CompileError::Sign { client, source })?,
+            issued_at: self.now,
+        })
+    }
+}
+
+fn once<K: Ord>(
+    known: &mut BTreeMap<K, Made>,
+    key: K,
+    new: &mut PolicyParts,
+    pack: impl FnOnce() -> Result<Packed, PartError>,
+) -> Result<Part, PartError> {
+    let made = match known.entry(key) {
+        Entry::Occupied(known) => *known.get(),
+        Entry::Vacant(place) => *place.insert(match pack() {
+            Ok(Packed { part, bytes }) => {
+                new.insert(part.digest, bytes);
+                Ok(part)
+            }
+            Err(PartError::TooLarge { size, expanded }) => Err((size, expanded)),
+            Err(error) => return Err(error),
+        }),
     };
-    let envelope = ground
-        .signer
-        .sign_policy(&policy)
-        .map_err(|source| CompileError::Sign { client: next.client, source })?;
-    Ok(StoredPolicy {
-        client: next.client,
-        epoch,
-        number: next.number,
-        body_digest: next.digest,
-        envelope,
-        issued_at: now,
-    })
+    made.map_err(|(size, expanded)| PartError::TooLarge { size, expanded })
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use patchtide_model::{
     client::{ClientState, Facts},
     object::Blocked,
 };
-use patchtide_planner::site::SiteInput;
-use patchtide_store::intake::{IntakeBody, IntakeMessage, IntakeReport};
+use patchtide_planner::site::{SiteInput, SitePlan, Verdict};
+use patchtide_protocol::envelope::Envelope;
+use patchtide_store::intake::IntakeBody;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -37,20 +38,6 @@ fn small(clients: u64) -> SiteInput {
     input
 }
 
-/// What a client said.
-async fn tell(site: &Site, client: ClientId, seq: u64, body: IntakeBody) {
-    let report: IntakeReport = IntakeReport {
-        client,
-        incarnation: Uuid::from_u128(1),
-        boot: Uuid::from_u128(1),
-        sent_at: at(),
-        received_at: at(),
-        policy: None,
-        messages: vec![IntakeMessage { seq, at: at(), body }],
-    };
-    site.store.intake(report).await.unwrap();
-}
-
 async fn numbers(site: &Site) -> BTreeMap<ClientId, u64> {
     let known = site.store.policy_digests().await.unwrap();
     known.into_iter().map(|(client, (_, number, _))| (client, number)).collect()
@@ -69,6 +56,26 @@ async fn same_as_fresh(site: &Site, kept: &Policies, now: Instant) {
     assert_eq!(site.run(&mut fresh, now).await, 0, "stored policies are those of a full compilation");
     let ((_, kept), (_, fresh)) = (kept.last().unwrap(), fresh.last().unwrap());
     assert!(kept == fresh, "another plan");
+    delivered(site, kept).await;
+}
+
+/// What each client can fetch is what the plan says of it, and nothing else is left over.
+async fn delivered(site: &Site, plan: &SitePlan) {
+    for (client, verdict) in &plan.policies {
+        let Verdict::Policy(body) = verdict else { continue };
+        let stored = site.store.policy(*client).await.unwrap().expect("a policy");
+        let envelope: Envelope = serde_json::from_slice(&stored.statement).unwrap();
+        let statement = envelope.open(&site.signer.policy_keys()).unwrap();
+        let part = async |digest| site.store.policy_part(*client, digest).await.unwrap().expect("a part");
+        let (orders, updates) = (part(statement.orders.digest).await, part(statement.updates.digest).await);
+        let policy = statement.policy(&orders, &updates).unwrap();
+        assert_eq!((policy.client, policy.number, &policy.body), (*client, stored.number, &**body));
+    }
+    assert_eq!(
+        site.store.collect_policy_parts().await.unwrap(),
+        0,
+        "collected with the run that replaced them"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,14 +92,14 @@ async fn any_sequence_of_changes_ends_in_the_policies_of_a_full_compilation() {
     let before = numbers(&site).await;
     let mut facts: Facts = one.facts.clone();
     facts.insert("label/ring".to_owned(), if facts["label/ring"] == "0" { "4" } else { "0" }.to_owned());
-    tell(&site, one.id, 1, IntakeBody::Facts(facts.clone())).await;
+    site.tell(one.id, 1, IntakeBody::Facts(facts.clone())).await;
     assert_eq!(site.run(&mut kept, now).await, 1);
     assert_eq!(risen(&site, &before).await, [one.id]);
     same_as_fresh(&site, &kept, now).await;
 
     // What concerns no policy writes nothing: a contact, a fact that no collection selects by.
     facts.insert("kernel".to_owned(), "7.0".to_owned());
-    tell(&site, one.id, 2, IntakeBody::Facts(facts.clone())).await;
+    site.tell(one.id, 2, IntakeBody::Facts(facts.clone())).await;
     site.store.touch_client(site.input.clients[8].id, "10.200.0.1".parse().unwrap(), at()).await.unwrap();
     assert_eq!(site.run(&mut kept, now).await, 0);
     same_as_fresh(&site, &kept, now).await;
@@ -154,7 +161,7 @@ async fn a_compiler_that_was_overtaken_begins_anew() {
     let one = site.input.clients[3].clone();
     let mut facts = one.facts.clone();
     facts.insert("label/ring".to_owned(), if facts["label/ring"] == "0" { "4" } else { "0" }.to_owned());
-    tell(&site, one.id, 1, IntakeBody::Facts(facts)).await;
+    site.tell(one.id, 1, IntakeBody::Facts(facts)).await;
     assert_eq!(site.run(&mut second, now).await, 1);
     let objects = site.store.load_objects().await.unwrap();
     first.compile(site.ground(), objects, site.offered.clone(), now).await.unwrap();

@@ -137,8 +137,15 @@ async fn policy(ground: &Ground, client: ClientId, what: &str, test: impl Fn(&Po
     let mut last = None;
     for _ in 0..150 {
         if let Some(stored) = ground.store.policy(client).await.unwrap() {
-            let envelope: Envelope = serde_json::from_slice(&stored.envelope).unwrap();
-            let policy = envelope.open(&ground.signer.policy_keys()).unwrap();
+            let envelope: Envelope = serde_json::from_slice(&stored.statement).unwrap();
+            let statement = envelope.open(&ground.signer.policy_keys()).unwrap();
+            let part = async |digest| ground.store.policy_part(client, digest).await.unwrap();
+            // Another one by now.
+            let (Some(orders), Some(updates)) = (part(stored.orders).await, part(stored.updates).await)
+            else {
+                continue;
+            };
+            let policy = statement.policy(&orders, &updates).unwrap();
             assert_eq!((policy.client, policy.epoch, policy.number), (client, stored.epoch, stored.number));
             if test(&policy) {
                 return policy;

@@ -30,8 +30,15 @@ pub use metrics::Metrics;
 pub use rate::Rate;
 
 /// Path prefixes for the listener's metrics.
-pub const ROUTES: &[&str] =
-    &[path::STATE_MESSAGES, path::POLICY, path::LOCATIONS, path::ENROLMENTS, path::RENEWALS, path::SITE];
+pub const ROUTES: &[&str] = &[
+    path::STATE_MESSAGES,
+    path::POLICY_PARTS,
+    path::POLICY,
+    path::LOCATIONS,
+    path::ENROLMENTS,
+    path::RENEWALS,
+    path::SITE,
+];
 
 /// What a management point is told.
 #[derive(Debug, Clone)]
@@ -109,6 +116,7 @@ impl ManagementPoint {
             .route(&format!("{}/{{id}}", path::ENROLMENTS), only(get(enrol::answer)))
             .route(path::RENEWALS, only(post(enrol::renew)))
             .route(path::POLICY, only(get(policy::policy)))
+            .route(&format!("{}/{{digest}}", path::POLICY_PARTS), only(get(policy::part)))
             .route(path::LOCATIONS, only(get(locate::locations)))
             .route(path::STATE_MESSAGES, only(post(intake::report)))
             .fallback(unknown_path)

@@ -1,17 +1,17 @@
-//! Policy: conditional, with a long poll that a new one ends at once.
+//! Policy: conditional, with a long poll that a new one ends at once; and the parts that it names.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
     body::Body,
-    extract::{Query, State},
+    extract::{Path, Query, State},
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use patchtide_endpoint::{AuthenticatedClient, Draining, Refusal, metrics::Held};
 use patchtide_model::ClientId;
-use patchtide_protocol::{JSON, limits::LONGEST_POLL};
+use patchtide_protocol::{JSON, POLICY_SINCE_VERSION, VERSION_HEADER, ZSTD, limits::LONGEST_POLL};
 use patchtide_store::SiteStore;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -34,12 +34,8 @@ impl Index {
             let mut changes = store.policy_changes();
             loop {
                 changes.mark_unchanged();
-                match store.policy_digests().await {
-                    Ok(digests) => {
-                        let numbers: BTreeMap<ClientId, Number> = digests
-                            .into_iter()
-                            .map(|(client, (epoch, number, _))| (client, (epoch, number)))
-                            .collect();
+                match store.policy_numbers().await {
+                    Ok(numbers) => {
                         publish.send_replace(Some(Arc::new(numbers)));
                     }
                     Err(error) => {
@@ -73,6 +69,7 @@ pub(crate) async fn policy(
     query: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    check_version(&headers)?;
     point.standings.check(&client).await?;
     point.touch(&client).await;
     let Ok(Query(Wait { wait })) = query else {
@@ -121,12 +118,56 @@ pub(crate) async fn policy(
 async fn send(point: &ManagementPoint, client: &AuthenticatedClient) -> Result<Response, Refusal> {
     let stored = point.store.policy(client.id).await.map_err(|error| refusal("a policy", &error))?;
     let Some(stored) = stored else { return Ok(empty(StatusCode::NO_CONTENT)) };
-    let mut response = Response::new(Body::from(stored.envelope));
+    let mut response = json(stored.statement);
+    response.headers_mut().insert(header::ETAG, tag((stored.epoch, stored.number)));
+    Ok(response)
+}
+
+/// `GET /v1/policy/parts/{sha256}`: only what the caller's own policy names, for it tells what is installed where.
+pub(crate) async fn part(
+    State(point): State<Arc<ManagementPoint>>,
+    client: AuthenticatedClient,
+    Path(digest): Path<String>,
+) -> Result<Response, Refusal> {
+    point.standings.check(&client).await?;
+    let absent = || {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "POLICY-PART",
+            "the policy of this client names no such part",
+            "ask for the policy again: it is another one by now",
+        )
+    };
+    let digest = digest.parse().map_err(|_| absent())?;
+    let part = point.store.policy_part(client.id, digest).await;
+    let bytes = part.map_err(|error| refusal("a part of a policy", &error))?.ok_or_else(absent)?;
+    let mut response = json(bytes);
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(ZSTD));
+    Ok(response)
+}
+
+/// What an older agent takes for a policy is not made any more; everything else it does goes on.
+fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    let version = headers.get(VERSION_HEADER).and_then(|version| version.to_str().ok()?.parse::<u32>().ok());
+    match version {
+        Some(version) if version < POLICY_SINCE_VERSION => Err(Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "PROTOCOL-VERSION",
+            format!(
+                "policies are those of protocol version {POLICY_SINCE_VERSION}, the client speaks {version}"
+            ),
+            "upgrade the agent to the site's release; until then it goes on by the policy it has",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn json(bytes: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.insert(header::ETAG, tag((stored.epoch, stored.number)));
-    Ok(response)
+    response
 }
 
 fn empty(status: StatusCode) -> Response {

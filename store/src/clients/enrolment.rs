@@ -12,6 +12,7 @@ use crate::{
     Result, SiteStore, StoreError,
     core::Signal,
     intake::load::state_code,
+    signal::next_change,
     sql::{Row, json, parse, sql},
 };
 
@@ -182,11 +183,12 @@ impl SiteStore {
         if tx.row(exists).await?.is_none() {
             let last = tx.row(sql("SELECT COALESCE(MAX(id), 0) FROM client")).await?;
             let number = last.map_or(Ok(0), |row| row.int(0))? + 1;
-            let put = sql(
+            let put = sql(concat!(
                 "INSERT INTO client (id, site, uuid, name, state, facts, address, last_contact, certificate, \
-                           not_after, changed) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9, \
-                           (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE site = $2 AND kind = 'site'))",
-            )
+                           not_after, changed) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9, ",
+                next_change!("$2"),
+                ")"
+            ))
             .bind(number)
             .bind(self.site.as_str())
             .bind(client)
@@ -198,9 +200,11 @@ impl SiteStore {
             .bind(not_after);
             tx.execute(put).await?;
         } else {
-            let put = sql("UPDATE client SET name = $3, certificate = $4, not_after = $5, changed = \
-                 (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE site = $1 AND kind = 'site') \
-                 WHERE site = $1 AND uuid = $2");
+            let put = sql(concat!(
+                "UPDATE client SET name = $3, certificate = $4, not_after = $5, changed = ",
+                next_change!("$1"),
+                " WHERE site = $1 AND uuid = $2"
+            ));
             let put = put.bind(self.site.as_str()).bind(client).bind(request.name);
             tx.execute(put.bind(certificate_pem).bind(not_after)).await?;
             self.change_state(&mut tx, client, ClientState::Active).await?;

@@ -6,5 +6,5 @@ pub(crate) mod registry;
 mod token;
 
 pub use enrolment::{Enrolment, EnrolmentRow, EnrolmentState};
-pub use policy::StoredPolicy;
+pub use policy::{PolicyParts, StoredPolicy};
 pub use token::{StoredToken, TokenRow};

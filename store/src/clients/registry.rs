@@ -12,6 +12,7 @@ use crate::{
     Result, SiteStore, StoreError,
     core::{Signal, lock},
     intake::{apply::Apply, batch, cache::SiteCache, counts::Deltas, dirty::Dirty, load},
+    signal::next_change,
     sql::{Row, int, parse, sql},
     writer::Tx,
 };
@@ -113,9 +114,11 @@ impl SiteStore {
         let mut tx = self.begin("a contact").await?;
         // Where a client is decides from which distribution point it loads.
         if moved {
-            let put = sql("UPDATE client SET address = $3, changed = \
-                 (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE site = $1 AND kind = 'site') \
-                 WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)");
+            let put = sql(concat!(
+                "UPDATE client SET address = $3, changed = ",
+                next_change!("$1"),
+                " WHERE site = $1 AND uuid = $2 AND (address IS NULL OR address <> $3)"
+            ));
             if tx.execute(put.bind(self.site.as_str()).bind(id).bind(address.to_string())).await? > 0 {
                 tx.raise(&self.site, Signal::Site);
             }

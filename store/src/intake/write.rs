@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Result,
+    signal::next_change,
     sql::{Many, Value, int, json},
     writer::Tx,
 };
@@ -115,9 +116,11 @@ const SESSION: Many = Many {
             scan_error = excluded.scan_error",
 };
 const CLIENT: Many = Many {
-    head: "UPDATE client SET state = v.column2, facts = v.column3, changed = \
-           (SELECT COALESCE(MAX(number), 0) + 1 FROM change WHERE change.site = client.site AND change.kind = 'site') \
-           FROM (VALUES ",
+    head: concat!(
+        "UPDATE client SET state = v.column2, facts = v.column3, changed = ",
+        next_change!("client.site"),
+        " FROM (VALUES "
+    ),
     columns: 3,
     tail: ") AS v WHERE client.id = v.column1",
 };

@@ -3,7 +3,7 @@
 use patchtide_model::{ClientId, Digest, client::ClientState, site::SiteLimits, state::Detection};
 use patchtide_store::{
     StoreError,
-    clients::{EnrolmentRow, EnrolmentState, StoredPolicy},
+    clients::{EnrolmentRow, EnrolmentState, PolicyParts, StoredPolicy},
     intake::IntakeBody,
 };
 use uuid::Uuid;
@@ -16,6 +16,7 @@ on_both!(
     the_site_bounds_its_clients,
     only_active_clients_count,
     policy_numbers_only_rise,
+    parts_of_policies_are_kept_once_and_collected,
     contacts_are_kept_once_a_minute,
     certificates_are_renewed,
     a_client_that_changes_is_told_from_its_number_on,
@@ -128,28 +129,76 @@ async fn only_active_clients_count(db: Db) {
     assert!(matches!(site.intake(report(nobody, 1, vec![])).await, Err(StoreError::UnknownClient(_))));
 }
 
+/// A policy that orders `text` and lets all install the same, and its parts.
+fn policy(client: ClientId, epoch: u64, number: u64, text: &str) -> (StoredPolicy, PolicyParts) {
+    let parts = [text, "updates"].map(|part| (Digest::of(part.as_bytes()), part.as_bytes().to_vec()));
+    let policy = StoredPolicy {
+        client,
+        epoch,
+        number,
+        body_digest: Digest::of(format!("body {text}").as_bytes()),
+        orders: parts[0].0,
+        updates: parts[1].0,
+        statement: format!("{client} {text}").into_bytes(),
+        issued_at: at(1),
+    };
+    (policy, parts.into())
+}
+
+async fn put(db: &Db, policies: impl IntoIterator<Item = (StoredPolicy, PolicyParts)>) -> u64 {
+    let (policies, parts): (Vec<_>, Vec<_>) = policies.into_iter().unzip();
+    db.site.put_policies(policies, parts.into_iter().flatten().collect()).await.unwrap()
+}
+
 async fn policy_numbers_only_rise(db: Db) {
     let site = &db.site;
     let one = client(site, 1).await;
-    let policy = |epoch, number, text: &str| StoredPolicy {
-        client: one,
-        epoch,
-        number,
-        body_digest: Digest::of(text.as_bytes()),
-        envelope: text.as_bytes().to_vec(),
-        issued_at: at(1),
-    };
+    let nobodys = policy(ClientId(Uuid::from_u128(9)), 1, 1, "x");
+    let policy = |epoch, number, text: &str| policy(one, epoch, number, text);
     let mut changes = site.policy_changes();
-    assert_eq!(site.put_policies(vec![policy(1, 2, "b"), policy(1, 1, "a")]).await.unwrap(), 1);
+    assert_eq!(put(&db, [policy(1, 2, "b"), policy(1, 1, "a")]).await, 1);
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
-    assert_eq!(site.put_policies(vec![policy(1, 2, "c"), policy(1, 1, "d")]).await.unwrap(), 0);
+    assert_eq!(put(&db, [policy(1, 2, "c"), policy(1, 1, "d")]).await, 0);
     assert!(!changes.has_changed().unwrap());
-    assert_eq!(site.policy(one).await.unwrap(), Some(policy(1, 2, "b")));
-    assert_eq!(site.put_policies(vec![policy(2, 1, "e")]).await.unwrap(), 1);
-    assert_eq!(site.policy_digests().await.unwrap()[&one], (2, 1, Digest::of(b"e")));
-    let nobody = StoredPolicy { client: ClientId(Uuid::from_u128(9)), ..policy(1, 1, "x") };
-    assert_eq!(site.put_policies(vec![nobody]).await.unwrap(), 0);
+    assert_eq!(site.policy(one).await.unwrap(), Some(policy(1, 2, "b").0));
+    assert_eq!(site.policy_numbers().await.unwrap(), [(one, (1, 2))].into());
+    assert_eq!(put(&db, [policy(2, 1, "e")]).await, 1);
+    assert_eq!(site.policy_digests().await.unwrap()[&one], (2, 1, Digest::of(b"body e")));
+    assert_eq!(put(&db, [nobodys]).await, 0);
+}
+
+/// A part is there once, for those whose policy names it, as long as one does.
+async fn parts_of_policies_are_kept_once_and_collected(db: Db) {
+    let site = &db.site;
+    let (one, two) = (client(site, 1).await, client(site, 2).await);
+    let part =
+        async |client, text: &str| site.policy_part(client, Digest::of(text.as_bytes())).await.unwrap();
+    assert_eq!(put(&db, [policy(one, 1, 1, "a"), policy(two, 1, 1, "b")]).await, 2);
+    assert_eq!(site.collect_policy_parts().await.unwrap(), 0);
+    assert_eq!(part(one, "a").await, Some(b"a".to_vec()));
+    assert_eq!(part(two, "updates").await, Some(b"updates".to_vec()));
+    assert_eq!(part(one, "b").await, None, "what another is told is not for this client");
+    assert_eq!(part(ClientId(Uuid::from_u128(9)), "a").await, None);
+
+    // What is kept need not be given again; what is nowhere is no policy, and nothing of its transaction is kept.
+    let (next, _) = policy(one, 1, 2, "b");
+    assert_eq!(site.put_policies(vec![next.clone()], PolicyParts::new()).await.unwrap(), 1);
+    let (gone, _) = policy(one, 1, 3, "c");
+    let error =
+        site.put_policies(vec![policy(two, 1, 2, "b").0, gone], PolicyParts::new()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    assert_eq!(site.policy(one).await.unwrap(), Some(next));
+    assert_eq!(site.policy(two).await.unwrap().unwrap().number, 1);
+
+    // What no policy names is deleted, and put again when one does.
+    assert_eq!(site.collect_policy_parts().await.unwrap(), 1);
+    assert_eq!(part(one, "a").await, None);
+    let (again, parts) = policy(two, 1, 2, "a");
+    assert!(site.put_policies(vec![again.clone()], PolicyParts::new()).await.is_err());
+    assert_eq!(site.put_policies(vec![again], parts).await.unwrap(), 1);
+    assert_eq!(part(two, "a").await, Some(b"a".to_vec()));
+    assert_eq!(site.collect_policy_parts().await.unwrap(), 0);
 }
 
 async fn a_client_that_changes_is_told_from_its_number_on(db: Db) {

@@ -91,10 +91,13 @@ async fn pages_hold_what_single_questions_answer(db: Db) {
         epoch: 1,
         number: 4,
         body_digest: Digest::of(b"body"),
-        envelope: b"signed".to_vec(),
+        orders: Digest::of(b"orders"),
+        updates: Digest::of(b"updates"),
+        statement: b"signed".to_vec(),
         issued_at: at(77),
     };
-    site.put_policies(vec![policy]).await.unwrap();
+    let parts = [b"orders".to_vec(), b"updates".to_vec()].map(|part| (Digest::of(&part), part));
+    site.put_policies(vec![policy], parts.into()).await.unwrap();
 
     let moment = site.at_this_moment().await.unwrap();
     let slots = moment.slots().await.unwrap();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection, Row as _, SqliteConnection};
 
-use patchtide_model::state::Detection;
+use patchtide_model::{Digest, state::Detection};
+use patchtide_store::clients::StoredPolicy;
 
 use crate::common::{Db, at, client, detected, report, scan, sync};
 
@@ -73,6 +74,52 @@ async fn migrations_end_in_the_same_schema() {
             .await
             .unwrap();
     assert_eq!(named, same);
+}
+
+/// A site database of the release before policies had parts: what clients cannot take is served to nobody, and the numbers
+/// go on from what clients have seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_of_the_earlier_form_keep_their_numbers() {
+    let digest = Digest::of(b"body").to_string();
+    let back = format!(
+        "DROP INDEX policy_orders; DROP INDEX policy_updates; DROP TABLE policy_part; \
+         ALTER TABLE policy DROP COLUMN orders; ALTER TABLE policy DROP COLUMN updates; \
+         ALTER TABLE policy RENAME COLUMN statement TO envelope; DELETE FROM _sqlx_migrations WHERE version >= 8; \
+         INSERT INTO policy (client, epoch, number, body_digest, issued_at, envelope) \
+         VALUES ((SELECT id FROM client), 2, 7, '{digest}', 0, 'signed')"
+    );
+    for db in [Db::sqlite().await, Db::postgres().await] {
+        let one = client(&db.site, 1).await;
+        db.store.close().await.unwrap();
+        let back = sqlx::raw_sql(sqlx::AssertSqlSafe(back.clone()));
+        if db.url.starts_with("sqlite") {
+            back.execute(&mut SqliteConnection::connect(&db.url).await.unwrap()).await.unwrap();
+        } else {
+            back.execute(&mut PgConnection::connect(&db.url).await.unwrap()).await.unwrap();
+        }
+        let site = db.second().await;
+        assert_eq!(site.policy(one).await.unwrap(), None);
+        assert_eq!(site.policy_numbers().await.unwrap(), BTreeMap::new());
+        let (epoch, number, body) = site.policy_digests().await.unwrap()[&one];
+        assert_eq!((epoch, number), (2, 7));
+        assert_ne!(body, Digest::of(b"body"), "it is compiled anew, whatever it says");
+
+        let parts = [b"orders".to_vec(), b"updates".to_vec()].map(|part| (Digest::of(&part), part));
+        let next = StoredPolicy {
+            client: one,
+            epoch,
+            number: 8,
+            body_digest: Digest::of(b"body"),
+            orders: parts[0].0,
+            updates: parts[1].0,
+            statement: b"signed".to_vec(),
+            issued_at: at(1),
+        };
+        let old = StoredPolicy { number: 7, ..next.clone() };
+        assert_eq!(site.put_policies(vec![old], parts.clone().into()).await.unwrap(), 0);
+        assert_eq!(site.put_policies(vec![next.clone()], parts.into()).await.unwrap(), 1);
+        assert_eq!(site.policy(one).await.unwrap(), Some(next));
+    }
 }
 
 /// The views of reports tell on both databases what the store tells.

@@ -71,7 +71,7 @@ fn router() -> Router {
 
 async fn problem(response: reqwest::Response) -> (u16, String) {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
-    assert_eq!(response.headers()["patchtide-protocol"], "1");
+    assert_eq!(response.headers()["patchtide-protocol"], "2");
     let problem: Problem = response.json().await.unwrap();
     assert!(!problem.remedy.is_empty());
     (problem.status, problem.code)
@@ -89,12 +89,14 @@ async fn other_protocol_versions_are_told_what_to_do() {
         }
         request.send().await.unwrap()
     };
-    for version in [None, Some("0"), Some("2"), Some("one"), Some("99999999999999999999")] {
+    for version in [None, Some("0"), Some("3"), Some("one"), Some("99999999999999999999")] {
         assert_eq!(problem(ask(version, "/v1/who").await).await, (426, "PROTOCOL-VERSION".into()));
     }
     assert_eq!(ask(None, "/v1/site").await.status(), 200, "how else would one learn the versions");
-    assert_eq!(ask(Some("1"), "/v1/who").await.status(), 200);
-    let newer: Problem = ask(Some("2"), "/v1/who").await.json().await.unwrap();
+    for served in ["1", "2"] {
+        assert_eq!(ask(Some(served), "/v1/who").await.status(), 200);
+    }
+    let newer: Problem = ask(Some("3"), "/v1/who").await.json().await.unwrap();
     assert!(newer.remedy.contains("upgrade the site"));
     let older: Problem = ask(Some("0"), "/v1/who").await.json().await.unwrap();
     assert!(older.remedy.contains("upgrade the agent"));

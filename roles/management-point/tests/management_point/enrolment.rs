@@ -17,7 +17,7 @@ async fn enrolment_is_pending_until_it_is_approved() {
     let nobody = point.bed.client(None);
     let greeting: SiteGreeting =
         nobody.get(point.server.url("/v1/site")).send().await.unwrap().json().await.unwrap();
-    assert_eq!((greeting.site.as_str(), greeting.newest_version), ("lab", 1));
+    assert_eq!((greeting.site.as_str(), greeting.newest_version), ("lab", 2));
 
     let device = point.bed.device(7);
     let id = spki_digest(&device.csr_pem).unwrap();

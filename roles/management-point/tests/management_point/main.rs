@@ -72,15 +72,21 @@ impl Point {
     }
 
     async fn policy(&self, device: &Device, number: u64) {
+        let parts = ["orders", "updates"].map(|part| {
+            let part = format!("{part} {number}").into_bytes();
+            (Digest::of(&part), part)
+        });
         let policy = StoredPolicy {
             client: device.id,
             epoch: 1,
             number,
             body_digest: Digest::of(&number.to_be_bytes()),
-            envelope: format!("policy {number} of {}", device.id).into_bytes(),
+            orders: parts[0].0,
+            updates: parts[1].0,
+            statement: format!("policy {number} of {}", device.id).into_bytes(),
             issued_at: self.site.now,
         };
-        assert_eq!(self.site.store.put_policies(vec![policy]).await.unwrap(), 1);
+        assert_eq!(self.site.store.put_policies(vec![policy], parts.into()).await.unwrap(), 1);
     }
 }
 

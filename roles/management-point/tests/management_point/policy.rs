@@ -2,14 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use patchtide_model::{
-    ObjectName,
+    Digest, ObjectName,
     object::{Boundary, DistributionPoint},
 };
 use patchtide_protocol::location::Locations;
 use patchtide_store::ObjectRow;
 
 use super::{Point, is, refused};
+
+fn json() -> HeaderValue {
+    HeaderValue::from_static("application/json")
+}
+
+fn zstd() -> HeaderValue {
+    HeaderValue::from_static("zstd")
+}
 
 #[tokio::test]
 async fn policy_is_conditional_and_a_long_poll_wakes_at_once() {
@@ -60,6 +69,48 @@ async fn policy_is_conditional_and_a_long_poll_wakes_at_once() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     point.server.stop.cancel();
     assert_eq!(waiting.await.unwrap().unwrap().status(), 304);
+}
+
+/// A part is served to those whose policy names it, as long as one does.
+#[tokio::test]
+async fn parts_are_for_those_whose_policy_names_them() {
+    let point = Point::start().await;
+    let (device, client) = point.client(1).await;
+    let (other, stranger) = point.client(2).await;
+    point.policy(&device, 1).await;
+    point.policy(&other, 2).await;
+    let url = |part: &str| point.server.url(&format!("/v1/policy/parts/{}", Digest::of(part.as_bytes())));
+    let response = client.get(url("orders 1")).send().await.unwrap();
+    let headers = response.headers();
+    assert_eq!((&headers["content-type"], &headers["content-encoding"]), (&json(), &zstd()));
+    assert_eq!(response.bytes().await.unwrap(), "orders 1");
+    assert_eq!(client.get(url("updates 1")).send().await.unwrap().status(), 200);
+    assert_eq!(stranger.get(url("updates 2")).send().await.unwrap().status(), 200);
+    for (from, part) in [(&stranger, "orders 1"), (&client, "updates 2"), (&client, "nothing")] {
+        is(&refused(from.get(url(part))).await, 404, "POLICY-PART");
+    }
+    is(&refused(client.get(point.server.url("/v1/policy/parts/..%2fca"))).await, 404, "POLICY-PART");
+    let anonymous = point.bed.client(None);
+    is(&refused(anonymous.get(url("orders 1"))).await, 401, "TLS-NO-CERTIFICATE");
+
+    // Another policy, and the one before is nobody's any more.
+    point.policy(&device, 3).await;
+    assert_eq!(point.site.store.collect_policy_parts().await.unwrap(), 2);
+    is(&refused(client.get(url("orders 1"))).await, 404, "POLICY-PART");
+    assert_eq!(client.get(url("orders 3")).send().await.unwrap().status(), 200);
+}
+
+/// An agent of the protocol before goes on with everything else, and is told what to do.
+#[tokio::test]
+async fn an_agent_that_knows_no_parts_is_told_to_be_upgraded() {
+    let point = Point::start().await;
+    let (device, client) = point.client(1).await;
+    point.policy(&device, 1).await;
+    let old = |path: &str| client.get(point.server.url(path)).header("patchtide-protocol", "1");
+    let answer = refused(old("/v1/policy")).await;
+    is(&answer, 426, "PROTOCOL-VERSION");
+    assert!(answer.2.contains("version 2"), "{}", answer.2);
+    assert_eq!(old("/v1/locations").send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
