@@ -157,6 +157,11 @@ impl Compiler {
         &self.engine.plan
     }
 
+    /// The plan alone.
+    pub(crate) fn into_plan(self) -> SitePlan {
+        self.engine.plan
+    }
+
     /// What leads to `new`, which has no clients but those that may be other than they are here; none goes.
     pub fn changes_to(&self, mut new: SiteInput) -> Changes {
         let may_differ = std::mem::take(&mut new.clients);

@@ -1,7 +1,9 @@
 //! Clients put together that get the same policy and read it in the same way: a site of 100,000 has a few hundred of these.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -14,7 +16,10 @@ use patchtide_model::{
     window::time_zone,
 };
 
-use super::{openings::Openings, work::Work};
+use super::{
+    openings::{Book, Openings},
+    work::Work,
+};
 use crate::{
     site::{SiteInput, SitePlan, Verdict},
     snapshot::ClientReport,
@@ -28,6 +33,8 @@ pub(super) struct Class<'a> {
     pub workstation: bool,
     /// Positions in [`Side::clients`].
     pub clients: Vec<usize>,
+    /// Its calendar, when it was asked for ([`Openings::of`]).
+    pub book: OnceCell<Rc<Book>>,
 }
 
 /// Now, or then.
@@ -70,7 +77,14 @@ impl<'a> Side<'a> {
             let workstation = client.is_workstation();
             let index = *known.entry((Arc::as_ptr(body), zone_name, workstation)).or_insert_with(|| {
                 let zone = time_zone(zone_name).unwrap_or(TimeZone::UTC);
-                classes.push(Class { body, zone_name, zone, workstation, clients: Vec::new() });
+                classes.push(Class {
+                    body,
+                    zone_name,
+                    zone,
+                    workstation,
+                    clients: Vec::new(),
+                    book: OnceCell::new(),
+                });
                 classes.len() - 1
             });
             if let Some(class) = classes.get_mut(index) {

@@ -10,6 +10,7 @@ mod after;
 mod classes;
 mod content;
 mod fields;
+mod offers;
 mod openings;
 mod outlook;
 mod pairs;
@@ -33,7 +34,7 @@ pub use self::{
     standing::{Standing, standing},
 };
 use self::{classes::Side, pairs::Pairs};
-use super::{Note, SiteInput, SitePlan, compile};
+use super::{Changes, Compiler, Note, SiteInput, SitePlan};
 use crate::snapshot::ClientReport;
 
 /// Examples that are named beside a count.
@@ -225,7 +226,11 @@ pub fn forecast(
     reports: &BTreeMap<ClientId, ClientReport>,
     at: Timestamp,
 ) -> Forecast {
-    let (old, new) = (compile(before), compile(after));
+    // From one to the other, so that what is the same is shared and need not be compared.
+    let mut compiler = Compiler::new(before.clone());
+    let old = compiler.plan().clone();
+    compiler.apply(Changes::between(before, after.clone()));
+    let new = compiler.into_plan();
     let old = Side::new(before, &before.clients, &old, reports, at);
     let new = Side::new(after, &after.clients, &new, reports, at);
     let (old_work, new_work) = (old.work(), new.work());

@@ -27,6 +27,10 @@ pub(super) struct Book {
 impl<'a> Openings<'a> {
     /// For installations by this class.
     pub(super) fn of(&self, class: &Class<'a>) -> Rc<Book> {
+        Rc::clone(class.book.get_or_init(|| self.find(class)))
+    }
+
+    fn find(&self, class: &Class<'a>) -> Rc<Book> {
         let windows = &class.body.windows;
         let key = (windows.iter().map(|window| &window.name).collect(), class.zone_name);
         let make = || {

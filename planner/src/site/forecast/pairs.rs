@@ -1,6 +1,6 @@
 //! Clients by what they get now and what they would get.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use patchtide_model::{
@@ -58,11 +58,15 @@ impl<'s, 'a> Pairs<'s, 'a> {
         for ((was, _), clients) in self.by_classes.iter().filter(|((_, will), _)| will.is_some()) {
             out.released += if was.is_none() { count(clients.len()) } else { 0 };
         }
+        // Most pairs have the same deployments before, and the same after.
+        let parts = |class: &Class<'_>| (class.body.deployments.address(), class.body.updates.address());
+        let mut known: HashMap<[(usize, usize); 2], BTreeMap<&UpdateId, &UpdatePolicy>> = HashMap::new();
         for (was, will, clients) in self.both().filter(|(was, will, _)| was.body != will.body) {
             out.other_policy += count(clients.len());
-            let had = fetched(was.body);
-            let newly: BTreeMap<&UpdateId, &UpdatePolicy> =
-                fetched(will.body).into_iter().filter(|(id, _)| !had.contains_key(id)).collect();
+            let newly = known.entry([was, will].map(parts)).or_insert_with(|| {
+                let had = fetched(was.body);
+                fetched(will.body).into_iter().filter(|(id, _)| !had.contains_key(id)).collect()
+            });
             if newly.is_empty() {
                 continue;
             }

@@ -22,6 +22,7 @@ use crate::{
     fixtures::{
         add_deployment, add_window, at, collection, daily, deployment, id, leaf, minutes, name, site, update,
     },
+    site::compile,
     snapshot::{Snapshot, UpdateReport},
 };
 

@@ -1,24 +1,21 @@
 //! What each client lacks of each deployment, and what that asks of it: time, bytes, a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use patchtide_model::{
-    LineId, UpdateId,
-    catalogue::{LeafRef, RestartRule},
-    deployment::Deadline,
+    LineId,
+    catalogue::LeafRef,
     policy::{PolicyBody, UpdatePolicy},
     state::Detection,
 };
 
 use super::{
     classes::{Class, Side},
+    offers::{Alike, Names, Offer, Offers, rule},
     outlook::Restarts,
 };
-use crate::{
-    site::fitting,
-    snapshot::{ClientReport, UpdateReport},
-};
+use crate::snapshot::{ClientReport, UpdateReport};
 
 /// Whether a client lacks something of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,20 +59,30 @@ pub(super) struct Work {
     pub restarts: Vec<Restart>,
 }
 
-/// An update as a class gets it.
-struct Offer<'a> {
-    policy: &'a UpdatePolicy,
-    /// Positions in the body's deployments.
-    deployments: Vec<usize>,
-    needs: SignedDuration,
-    suppressed: bool,
-}
-
 impl Work {
     pub(super) fn new(side: &Side<'_>) -> Self {
-        let mut restarts = vec![Restart::No; side.clients.len()];
-        let duties = side.classes.iter().map(|class| of_class(side, class, &mut restarts)).collect();
-        Self { duties, restarts }
+        let mut work = Self {
+            duties: side.classes.iter().map(|_| Vec::new()).collect(),
+            restarts: vec![Restart::No; side.clients.len()],
+        };
+        // Classes that differ in their windows or their zone alone are offered the same.
+        let mut alike: BTreeMap<Alike, Vec<usize>> = BTreeMap::new();
+        for (index, class) in side.classes.iter().enumerate() {
+            alike.entry(Alike::of(class)).or_default().push(index);
+        }
+        let mut names = Names::new(side);
+        for classes in alike.into_values() {
+            let Some(first) = classes.first().and_then(|index| side.classes.get(*index)) else { continue };
+            let offers = Offers::new(first, &mut names);
+            for index in classes {
+                let (Some(class), Some(duties)) = (side.classes.get(index), work.duties.get_mut(index))
+                else {
+                    continue;
+                };
+                *duties = of_class(side, class, &offers, &names, &mut work.restarts);
+            }
+        }
+        work
     }
 }
 
@@ -88,35 +95,16 @@ struct Mine {
     bytes: u64,
 }
 
-fn of_class(side: &Side<'_>, class: &Class<'_>, restarts: &mut [Restart]) -> Vec<Duty> {
+fn of_class(
+    side: &Side<'_>,
+    class: &Class<'_>,
+    offers: &Offers<'_>,
+    names: &Names<'_>,
+    restarts: &mut [Restart],
+) -> Vec<Duty> {
     let body = class.body.as_ref();
-    let offers = offers(body, class.workstation);
-    let mut duties: Vec<Duty> = body.deployments.iter().map(|_| Duty::default()).collect();
-    let mut longest = vec![SignedDuration::ZERO; duties.len()];
-    for offer in offers.values() {
-        for at in &offer.deployments {
-            if let Some(longest) = longest.get_mut(*at) {
-                *longest = offer.needs.max(*longest);
-            }
-        }
-    }
-    let acts: Vec<bool> = body
-        .deployments
-        .iter()
-        .map(|deployment| !deployment.suspend && deployment.settings.deadline != Deadline::None)
-        .collect();
-    for offer in offers.values() {
-        for at in offer.deployments.iter().filter(|at| acts.get(**at) == Some(&true)) {
-            if let Some(duty) = duties.get_mut(*at) {
-                duty.ceiling = duty.ceiling.max(rule(offer));
-            }
-        }
-    }
-    let lines: Vec<BTreeSet<&LineId>> = body
-        .deployments
-        .iter()
-        .map(|deployment| deployment.updates.iter().map(|id| &id.line).collect())
-        .collect();
+    let mut duties: Vec<Duty> =
+        offers.terms.iter().map(|terms| Duty { ceiling: terms.ceiling, ..Duty::default() }).collect();
     let mut mine = vec![Mine::default(); duties.len()];
     for position in &class.clients {
         let report = side.clients.get(*position).and_then(|client| side.reports.get(&client.id));
@@ -125,13 +113,13 @@ fn of_class(side: &Side<'_>, class: &Class<'_>, restarts: &mut [Restart]) -> Vec
             if found.detection != Detection::Required {
                 continue;
             }
-            let Some(offer) = offers.get(id) else { continue };
+            let Some(offer) = names.number(id).and_then(|number| offers.get(number)) else { continue };
             let (restart, bytes) = (restart(offer, found), bytes(offer.policy, found));
             for at in &offer.deployments {
-                let (Some(mine), Some(acts)) = (mine.get_mut(*at), acts.get(*at)) else { continue };
+                let (Some(mine), Some(terms)) = (mine.get_mut(*at), offers.terms.get(*at)) else { continue };
                 mine.lacks = true;
                 mine.needs = mine.needs.max(offer.needs);
-                if *acts {
+                if terms.acts {
                     mine.restart = mine.restart.max(restart);
                     mine.bytes += bytes;
                 }
@@ -139,14 +127,13 @@ fn of_class(side: &Side<'_>, class: &Class<'_>, restarts: &mut [Restart]) -> Vec
         }
         let current =
             report.is_some_and(|report| body.lines.iter().all(|line| covers(report, body, &line.line)));
-        let parts = mine.iter().zip(&mut duties).zip(&longest).zip(&lines);
-        for (((mine, duty), longest), lines) in parts {
+        for ((mine, duty), terms) in mine.iter().zip(&mut duties).zip(&offers.terms) {
             let lack = match report {
                 _ if mine.lacks => (Lack::Something, mine.needs),
-                Some(report) if current || lines.iter().all(|line| covers(report, body, line)) => {
-                    (Lack::Nothing, *longest)
+                Some(report) if current || terms.lines.iter().all(|line| covers(report, body, line)) => {
+                    (Lack::Nothing, terms.longest)
                 }
-                _ => (Lack::Unknown, *longest),
+                _ => (Lack::Unknown, terms.longest),
             };
             duty.groups.entry(lack).or_default().push(*position);
             duty.bytes += mine.bytes;
@@ -157,28 +144,6 @@ fn of_class(side: &Side<'_>, class: &Class<'_>, restarts: &mut [Restart]) -> Vec
         }
     }
     duties
-}
-
-fn offers(body: &PolicyBody, workstation: bool) -> BTreeMap<&UpdateId, Offer<'_>> {
-    body.updates
-        .iter()
-        .map(|(id, policy)| {
-            let holding = || body.deployments.iter().filter(|deployment| deployment.updates.contains(id));
-            let offer = Offer {
-                policy,
-                deployments: body
-                    .deployments
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, deployment)| deployment.updates.contains(id))
-                    .map(|(at, _)| at)
-                    .collect(),
-                needs: fitting::needs(body, policy, holding(), workstation),
-                suppressed: holding().any(|deployment| deployment.settings.suppresses_restart(workstation)),
-            };
-            (id, offer)
-        })
-        .collect()
 }
 
 /// Whether the client scanned against the line as it is now: what it does not name is then not required.
@@ -195,16 +160,6 @@ fn restart(offer: &Offer<'_>, found: &UpdateReport) -> Restart {
     match rule(offer) {
         Restart::Possible if kernel() => Restart::Certain,
         known => known,
-    }
-}
-
-/// What is known of a restart without asking the client.
-const fn rule(offer: &Offer<'_>) -> Restart {
-    match offer.policy.restart {
-        RestartRule::Never => Restart::No,
-        _ if offer.suppressed => Restart::Suppressed,
-        RestartRule::Always => Restart::Certain,
-        RestartRule::Auto => Restart::Possible,
     }
 }
 
