@@ -119,7 +119,12 @@ fn begun(stage: &Stage, package: &str) -> Timestamp {
     at.to_zoned(TimeZone::UTC).unwrap().timestamp()
 }
 
-async fn scanned(stage: &Stage) {
+/// A machine that is awake, has scanned and has nothing to do: with the policy given, held.
+async fn idle(stage: &mut Stage, policy: &PolicyBody) {
+    let mut idle = policy.clone();
+    idle.deployments[0].suspend = true;
+    stage.site.set_policy(1, idle);
+    stage.machine.start();
     let done = |body: &StateBody| matches!(body, StateBody::Scan { state: Scan::Completed, .. });
     stage.site.said("a scan", 0, &stage.machine.log, done).await;
 }
@@ -146,12 +151,8 @@ async fn bad_input_108_a_download_that_slept_over_its_window_waits_for_the_next(
     let mut policy = stage.policy();
     let uid = policy.deployments[0].uid.clone();
     short(&mut policy);
-    // Awake, scanned and idle, so that what follows takes little of the window.
-    let mut idle = policy.clone();
-    idle.deployments[0].suspend = true;
-    stage.site.set_policy(1, idle);
-    stage.machine.start();
-    scanned(&stage).await;
+    // So that what follows takes little of the window.
+    idle(&mut stage, &policy).await;
     let file = stage.leaves["demo-a"].file.sha256;
     stage.site.drip(file, true);
     let (closes, opens) = two_windows(&mut policy);
@@ -180,11 +181,7 @@ async fn bad_input_108_a_batch_that_slept_over_its_window_does_not_start_and_one
     let mut policy = stage.policy();
     let uid = policy.deployments[0].uid.clone();
     short(&mut policy);
-    let mut idle = policy.clone();
-    idle.deployments[0].suspend = true;
-    stage.site.set_policy(1, idle);
-    stage.machine.start();
-    scanned(&stage).await;
+    idle(&mut stage, &policy).await;
     // A hook of the machine's shows the moment at which a batch is being checked.
     let hook = stage.machine.path("/etc/apt/apt.conf.d/99checked");
     fs::write(&hook, "APT::Update::Pre-Invoke { \"touch /run/checked; sleep 1\"; };\n").unwrap();
