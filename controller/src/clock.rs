@@ -17,6 +17,12 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
+impl Clock for std::sync::Arc<dyn Clock> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+}
+
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

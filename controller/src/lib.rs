@@ -21,6 +21,7 @@ pub mod git;
 pub mod integrity;
 pub mod keys;
 pub mod kinds;
+pub mod lease;
 pub mod metrics;
 pub mod pace;
 pub mod run;

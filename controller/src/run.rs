@@ -3,7 +3,6 @@
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use kube::Client;
-use kube_lease_manager::{LeaseManagerBuilder, LeaseManagerError};
 use patchtide_model::SiteName;
 use patchtide_signer::Signer;
 use patchtide_store::{SiteStore, library::Library};
@@ -24,15 +23,10 @@ use crate::{
         software_update_point::SoftwareUpdatePoints, update_deployment::UpdateDeployments,
         update_list::UpdateLists,
     },
+    lease,
     metrics::Metrics,
 };
 
-/// Name of the Lease.
-pub const LEASE: &str = "patchtide-controller";
-/// Seconds after which another process takes over from a leader that is gone.
-const LEASE_SECONDS: u64 = 15;
-/// Seconds before that at which the leader renews.
-const LEASE_GRACE: u64 = 5;
 /// Writes of other processes (roles that run apart) are looked for this often.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -73,11 +67,6 @@ pub enum RunError {
     /// The namespace cannot be a site.
     #[error("namespace {0:?} cannot be a site: use a name of 1 to 63 of a-z, 0-9 and -")]
     Namespace(String),
-    /// The lease cannot be had.
-    #[error(
-        "the Lease {LEASE} cannot be used: give the controller get, create and update on leases in its namespace"
-    )]
-    Lease(#[source] LeaseManagerError),
     /// A loop ended that never should.
     #[error("a loop of the controller ended: see the log; the process is to be started again")]
     Loop,
@@ -90,15 +79,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let site = SiteName::new(&config.namespace).map_err(|_| RunError::Namespace(config.namespace.clone()))?;
-    let mut builder = LeaseManagerBuilder::new(config.client.clone(), LEASE)
-        .with_namespace(&config.namespace)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(LEASE_GRACE);
-    if let Some(instance) = &config.instance {
-        builder = builder.with_identity(instance);
-    }
-    let manager = builder.build().await.map_err(RunError::Lease)?;
-    let (mut leading, lease) = manager.watch().await;
+    let (mut leading, keeper) = lease::compete(
+        config.client.clone(),
+        &config.namespace,
+        config.instance.clone(),
+        Arc::clone(&config.clock),
+    );
     let events = Events::new(config.client.clone(), config.instance.clone());
     tokio::pin!(shutdown);
     let result = loop {
@@ -129,7 +115,7 @@ pub async fn run(
     };
     // Gives the lease back, so that the next one need not wait for its end.
     drop(leading);
-    let _ = tokio::time::timeout(Duration::from_secs(5), lease).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), keeper).await;
     result
 }
 

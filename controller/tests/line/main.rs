@@ -6,6 +6,7 @@ mod alerts;
 mod bad;
 mod contract;
 mod integrity;
+mod lease;
 mod quickstart;
 mod restrict;
 #[path = "../support/mod.rs"]
