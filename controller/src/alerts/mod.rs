@@ -95,13 +95,13 @@ pub async fn run(ctx: Arc<Context>) {
         }
         let wake = pace.due().map_or(next, |due| due.min(next));
         tokio::select! {
-            changed = async { tokio::select! {
+            woken = async { tokio::select! {
                 one = changes.changed() => one,
                 one = compiled.changed() => one,
                 one = sites.changed() => one,
                 one = secrets.changed() => one,
             }}, if pace.due().is_none() => {
-                if changed.is_err() {
+                if woken.is_err() {
                     return;
                 }
                 pace.wake(Instant::now());
@@ -283,24 +283,24 @@ async fn wanted(
 }
 
 fn words(wanted: &Wanted, spec: &AlertmanagerSpec, compiled: &Compiled) -> String {
-    let mut text = match spec.urls.as_slice() {
+    let mut said = vec![match spec.urls.as_slice() {
         [one] => format!("{one} takes silences and alerts"),
         all => format!("{} Alertmanagers take silences and alerts", all.len()),
-    };
+    }];
     if let Some(first) = wanted.unnamed.first() {
-        text.push_str(&format!(
-            "; {} clients that install are not silenced, because they have no fact {}, first {}: put its file into /etc/patchtide/labels.d, or leave clientFact out",
+        said.push(format!(
+            "{} clients that install are not silenced, because they have no fact {}, first {}: put its file into /etc/patchtide/labels.d, or leave clientFact out",
             wanted.unnamed.len(),
             spec.client_fact.as_deref().unwrap_or("name"),
             compiled.name_of(*first)
         ));
     }
     if wanted.beyond > 0 {
-        text.push_str(&format!(
-            "; {} silences or alerts are beyond the {} that may stand at a time",
-            wanted.beyond,
-            alerts::MOST_SILENCES
+        let most = alerts::MOST_SILENCES;
+        said.push(format!(
+            "{} silences or alerts are beyond the {most} that may stand at a time",
+            wanted.beyond
         ));
     }
-    text
+    said.join("; ")
 }

@@ -164,14 +164,13 @@ fn alerts(wanted: &Wanted, seen: &[SeenAlert], now: Timestamp) -> Vec<Raised> {
                 }
                 stands.insert(key);
             }
-            // Another error than before is another alert.
-            Some(_) => raised.push(post(&alert.annotations, now)),
             None if wanted.unmended.contains(&key) => {
                 if is_near(alert.ends, now) {
                     raised.push(post(&alert.annotations, ends));
                 }
             }
-            None => raised.push(post(&alert.annotations, now)),
+            // Mended; or it fails with another error, which is another alert.
+            Some(_) | None => raised.push(post(&alert.annotations, now)),
         }
     }
     for (_, alert) in wanted.alerts.iter().filter(|(key, _)| !stands.contains(*key)) {
