@@ -12,7 +12,7 @@ use patchtide_planner::client::{
 };
 use serde_json::json;
 
-use super::Answer;
+use super::{Answer, local::on_this_clock};
 use crate::notify::words::local;
 
 /// What the list is made from.
@@ -86,9 +86,9 @@ fn standing(l: &List<'_>, offer: &Offer, id: &patchtide_model::UpdateId) -> Stri
     if let Some(gate) = gate.filter(|_| wanted) {
         words.push(match gate.status {
             GateStatus::Closed(Opens::At(at)) => {
-                format!("waits until {}: {}", local(at, l.zone), gate.reason)
+                format!("waits until {}: {}", local(at, l.zone), on_this_clock(&gate.reason, l.zone))
             }
-            _ => format!("waits: {}", gate.reason),
+            _ => format!("waits: {}", on_this_clock(&gate.reason, l.zone)),
         });
     }
     if offer.display == Display::Hidden {
@@ -125,7 +125,9 @@ fn restart(l: &List<'_>) -> Option<String> {
     }
     let gate = l.decision.machine.iter().find(|gate| gate.kind == GateKind::Restart);
     match gate {
-        Some(gate) => Some(format!("pending; {}. Now: patchtide-agent restart", gate.reason)),
+        Some(gate) => {
+            Some(format!("pending; {}. Now: patchtide-agent restart", on_this_clock(&gate.reason, l.zone)))
+        }
         None if !l.view.restart_reasons.is_empty() => {
             Some("the system asks for one, because of something else than these updates".to_owned())
         }

@@ -1,6 +1,7 @@
 //! The control socket: what a person at the machine can ask the running agent. One JSON line there, one back.
 
 pub(crate) mod list;
+pub(crate) mod local;
 pub(crate) mod rights;
 pub mod server;
 pub(crate) mod times;

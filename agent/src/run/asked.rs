@@ -10,7 +10,7 @@ use patchtide_planner::{
 use super::engine::Engine;
 use crate::{
     clock,
-    control::{Answer, Peer, Question, ScheduleWish, list, rights, times, words},
+    control::{Answer, Peer, Question, ScheduleWish, list, local::on_this_clock, rights, times, words},
     facts,
     notify::words::{local, names},
 };
@@ -77,10 +77,12 @@ impl Engine {
                 now,
                 zone: &zone,
             }),
-            Question::Install { updates, after_hours } => {
-                self.request(updates, *after_hours, peer, now, &zone).unwrap_or_else(refused)
+            Question::Install { updates, after_hours } => self
+                .request(updates, *after_hours, peer, now, &zone)
+                .unwrap_or_else(|refusal| refused(&refusal, &zone)),
+            Question::Schedule { wish } => {
+                self.schedule(wish, now).unwrap_or_else(|refusal| refused(&refusal, &zone))
             }
-            Question::Schedule { wish } => self.schedule(wish, now).unwrap_or_else(refused),
             Question::Postpone { until } => {
                 self.postpone(until.as_deref(), now, &zone).unwrap_or_else(Answer::refused)
             }
@@ -91,7 +93,7 @@ impl Engine {
                         "this machine restarts at {}; `patchtide-agent postpone` calls it off",
                         local(at, &zone)
                     )),
-                    Err(refusal) => Answer::refused(refusal.to_string()),
+                    Err(refusal) => refused(&refusal, &zone),
                 },
             },
         }
@@ -145,7 +147,7 @@ impl Engine {
     fn postpone(&mut self, until: Option<&str>, now: Timestamp, zone: &TimeZone) -> Result<Answer, String> {
         let until = until.map(|text| times::read(text, now, zone)).transpose()?;
         let done = client::postpone(&mut self.view, &self.decision, until, now);
-        Ok(Answer::said(match done.map_err(|refusal| refusal.to_string())? {
+        Ok(Answer::said(match done.map_err(|refusal| on_this_clock(&refusal.to_string(), zone))? {
             Postponed::Until(until) => {
                 format!("nothing that waits for its deadline happens before {}", local(until, zone))
             }
@@ -157,7 +159,6 @@ impl Engine {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what unwrap_or_else gives")]
-fn refused(refusal: Refusal) -> Answer {
-    Answer::refused(refusal.to_string())
+fn refused(refusal: &Refusal, zone: &TimeZone) -> Answer {
+    Answer::refused(on_this_clock(&refusal.to_string(), zone))
 }
