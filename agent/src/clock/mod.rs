@@ -66,7 +66,8 @@ mod tests {
 
     use super::*;
 
-    /// The zone that decides and the zone that is reported are one, and both are the root's own.
+    /// The zone that decides and the zone that is reported are one, and both are the root's own. Bad input 99: where its zone
+    /// database is another than the site's, the machine's own decides what its clock shows.
     #[test]
     fn the_zone_of_the_root_counts_and_has_a_name() {
         let folder = tempfile::tempdir().unwrap();
@@ -88,6 +89,12 @@ mod tests {
         symlink("/usr/share/zoneinfo/Europe/Berlin", root.path(LOCALTIME)).unwrap();
         assert_eq!(zone_name(&root).as_deref(), Some("Europe/Berlin"));
         assert_eq!(zone(&root).to_offset(summer), berlin.to_offset(summer));
+        let winter: Timestamp = "2026-12-01T00:00:00Z".parse().unwrap();
+        assert_ne!(
+            zone(&root).to_offset(winter),
+            berlin.to_offset(winter),
+            "that machine has no winter time"
+        );
 
         fs::remove_file(root.path(LOCALTIME)).unwrap();
         fs::copy(root.path("/usr/share/zoneinfo/Europe/Berlin"), root.path(LOCALTIME)).unwrap();

@@ -7,7 +7,7 @@ use patchtide_packaging::Release;
 use super::error::SyncError;
 use super::rules::SuiteInfo;
 use super::state::SuiteState;
-use super::{AptSource, RunOptions};
+use super::{AptSource, DatePolicy, RunOptions};
 use crate::http::{FetchError, Fetcher, Small, Validators, join, looks_html};
 use crate::openpgp::{SignatureError, SignedText};
 
@@ -47,7 +47,7 @@ pub(super) async fn obtain(
     let (signed, validators, url) = match fetcher.small(&url, &validators, options.release_limit).await {
         Ok(Small::NotModified) => {
             if let Some(known) = known {
-                check_age(source, suite, known.date, known.valid_until, now)?;
+                check_age(&source.dates, suite, known.date, known.valid_until, now)?;
             }
             options.progress.change(|p| p.files += 1);
             return Ok(Answer::Same);
@@ -68,7 +68,7 @@ pub(super) async fn obtain(
     let release = Release::parse(signed.text.as_bytes())
         .map_err(|source| SyncError::Release { url: url.to_string(), source })?;
     let date = release.date.unwrap_or(signed.signer.made);
-    check_age(source, suite, date, release.valid_until, now)?;
+    check_age(&source.dates, suite, date, release.valid_until, now)?;
     let info = SuiteInfo::of(&release);
     if !source.approvals.info_change {
         check_info(suite, known, &info)?;
@@ -131,20 +131,20 @@ async fn detached(
 }
 
 fn check_age(
-    source: &AptSource,
+    dates: &DatePolicy,
     suite: &str,
     date: Timestamp,
     valid_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), SyncError> {
-    if date > now.saturating_add(source.dates.future_tolerance).unwrap_or(now) {
+    if date > now.saturating_add(dates.future_tolerance).unwrap_or(now) {
         return Err(SyncError::Future { suite: suite.to_owned(), date });
     }
-    if source.dates.require_valid_until && valid_until.is_none() {
+    if dates.require_valid_until && valid_until.is_none() {
         return Err(SyncError::NoEnd { suite: suite.to_owned() });
     }
-    let said = valid_until.filter(|_| source.dates.check_valid_until);
-    let ours = source.dates.max_age.and_then(|age| date.checked_add(age).ok());
+    let said = valid_until.filter(|_| dates.check_valid_until);
+    let ours = dates.max_age.and_then(|age| date.checked_add(age).ok());
     match [said, ours].into_iter().flatten().min() {
         Some(until) if until < now => Err(SyncError::Expired { suite: suite.to_owned(), until }),
         _ => Ok(()),
@@ -174,4 +174,28 @@ fn check_info(suite: &str, known: Option<&SuiteState>, info: &SuiteInfo) -> Resu
         return Err(changed("Codename", Some(suite), info.codename.as_deref().or(info.suite.as_deref())));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    /// Bad input 109: a release counts until its last second. A synchronisation asks with the time of its start, so what
+    /// ends while it runs does not end in the middle of it.
+    #[test]
+    fn bad_input_109_a_release_counts_to_the_second_of_its_end() {
+        let until: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
+        let second = SignedDuration::from_secs(1);
+        let made = until - second * 3600;
+        let check = |now| check_age(&DatePolicy::default(), "bookworm", made, Some(until), now);
+        assert!(check(until - second).is_ok() && check(until).is_ok());
+        assert!(
+            matches!(check(until + second), Err(SyncError::Expired { until: told, .. }) if told == until)
+        );
+        let ours = DatePolicy { max_age: Some(second * 60), ..DatePolicy::default() };
+        let check = |now| check_age(&ours, "bookworm", made, Some(until), now);
+        assert!(check(made + second * 60).is_ok() && check(made + second * 61).is_err());
+    }
 }
