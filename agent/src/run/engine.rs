@@ -27,6 +27,7 @@ use super::{
     RunError, carry,
     events::Event,
     look::{LOOK, Stamp},
+    reports::Sending,
     states::told,
     until,
 };
@@ -39,7 +40,7 @@ use crate::{
     notify::Teller,
     report::{self, Outbox},
     services::Watched,
-    transport::{Transport, error::chain, retry::Backoff},
+    transport::{Transport, error::chain},
 };
 
 pub(super) const VIEW: &str = "view.json";
@@ -135,22 +136,6 @@ pub(super) struct Contact {
     pub(super) error: Option<String>,
 }
 
-/// Where reports stand.
-#[derive(Debug)]
-pub(super) struct Sending {
-    pub(super) running: bool,
-    pub(super) urgent: bool,
-    pub(super) last: Instant,
-    pub(super) last_at: Timestamp,
-    pub(super) not_before: Instant,
-    pub(super) backoff: Backoff,
-    /// Messages in the next report, at most: halved when the site refuses one.
-    pub(super) limit: usize,
-    pub(super) sent: usize,
-    /// Why the last one was not taken.
-    pub(super) refused: Option<String>,
-}
-
 impl Engine {
     pub(super) fn new(parts: Parts) -> Result<Self, RunError> {
         let state = &parts.site.state;
@@ -199,17 +184,7 @@ impl Engine {
             downloads: BTreeMap::new(),
             room: Arc::new(Semaphore::new(PARALLEL)),
             contact: Contact::default(),
-            sending: Sending {
-                running: false,
-                urgent: true,
-                last: Instant::now(),
-                last_at: now,
-                not_before: Instant::now(),
-                backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(5)),
-                limit: patchtide_protocol::limits::STATE_ITEMS,
-                sent: 0,
-                refused: None,
-            },
+            sending: Sending::new(now),
             restart_asked: None,
             withdraw: None,
             stamp,

@@ -10,8 +10,44 @@ use tokio::time::Instant;
 use super::{RunError, engine::Engine, events::Event};
 use crate::{
     report::{self, ReportError},
-    transport::{error::chain, retry::dice},
+    transport::{
+        error::chain,
+        retry::{Backoff, dice},
+    },
 };
+
+/// Where reports stand.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) running: bool,
+    pub(super) urgent: bool,
+    pub(super) last: Instant,
+    pub(super) last_at: Timestamp,
+    pub(super) not_before: Instant,
+    pub(super) backoff: Backoff,
+    /// Messages in the next report, at most: halved when the site refuses one.
+    pub(super) limit: usize,
+    pub(super) sent: usize,
+    /// Why the last one was not taken.
+    pub(super) refused: Option<String>,
+}
+
+impl Sending {
+    /// Something is to be sent at once: a client that starts says where it stands.
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            running: false,
+            urgent: true,
+            last: Instant::now(),
+            last_at: now,
+            not_before: Instant::now(),
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(5)),
+            limit: patchtide_protocol::limits::STATE_ITEMS,
+            sent: 0,
+            refused: None,
+        }
+    }
+}
 
 impl Engine {
     pub(super) fn send_report(&mut self, now: Timestamp) {

@@ -12,6 +12,7 @@ mod catalogue;
 mod clients;
 mod common;
 mod content;
+mod deployments;
 mod durability;
 mod intake;
 mod leaf_sets;
