@@ -26,7 +26,8 @@ fn renew(ground: &Ground, version: Option<&str>, clock: Timestamp) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), lease.to_string()).unwrap();
     let answer = ground.plane.kubectl(&[verb, "-o", "json", "-f", file.path().to_str().unwrap()]);
-    let answer = answer.expect("nobody takes the lease from who renews it");
+    let answer =
+        answer.unwrap_or_else(|error| panic!("somebody took the lease from who renews it: {error:#}"));
     let answer: Value = serde_json::from_str(&answer).unwrap();
     answer["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
 }
