@@ -1,8 +1,10 @@
 //! Facts that the machine reports about itself; collections select by them.
 
+mod cards;
+
 use std::{collections::BTreeMap, fs};
 
-use patchtide_model::client::Facts;
+use patchtide_model::{client::Facts, wake};
 use patchtide_protocol::check::is_plain;
 
 use crate::{clock, root::Root};
@@ -32,6 +34,9 @@ pub fn collect(root: &Root, architecture: Option<&str>) -> Facts {
     put("agent.version", Some(env!("CARGO_PKG_VERSION")));
     let labels = labels(root);
     put("role", Some(labels.get("role").map_or_else(|| role(root), String::as_str)));
+    for (name, card) in cards::cards(root) {
+        facts.insert(format!("{}{name}", wake::FACT), card.to_string());
+    }
     for (key, value) in labels {
         if facts.len() >= KEYS {
             tracing::warn!(limit = KEYS, "too many labels in {LABELS}: the rest is not reported");

@@ -3,6 +3,7 @@
 //!
 //! Whatever the agent does can be cut off at any moment: what must be known afterwards is on disk before it starts.
 
+pub mod awake;
 pub mod catalogue;
 pub mod clock;
 pub mod control;

@@ -64,6 +64,20 @@ impl Compiled {
         self.clients.get(at).map(|client| &**client)
     }
 
+    /// What `policies` compiled last, for those who look at it without a cluster.
+    pub fn of(policies: &Policies) -> Self {
+        let Some((input, plan)) = policies.last() else { return Self::default() };
+        let mut clients = input.clients.clone();
+        clients.sort_by_key(|client| client.id);
+        let input = Some(Arc::new(without_clients(input)));
+        Self { plan: Some(Arc::new(plan.clone())), clients: clients.into(), input, ..Self::default() }
+    }
+
+    /// What it was compiled from, its clients apart.
+    pub fn input(&self) -> Option<&SiteInput> {
+        self.input.as_deref()
+    }
+
     /// How a deployment looks. The first to ask reckons for all of them.
     pub fn standing(&self, name: &ObjectName) -> Option<&Standing> {
         let (plan, input) = (self.plan.as_ref()?, self.input.as_ref()?);

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod pace;
 pub mod run;
 pub mod status;
+pub mod wake;
 // The fixture of the room that the kinds were moved to.
 #[cfg(test)]
 #[path = "../../intent/src/testing.rs"]

@@ -34,6 +34,9 @@ pub struct Metrics {
     policies: Counter,
     compile_seconds: Histogram,
     withheld: Gauge,
+    woken: Counter,
+    packets: Counter,
+    packets_failed: Counter,
     damaged: Counter,
     checked: Counter,
     check_left: Gauge,
@@ -59,6 +62,14 @@ impl Metrics {
             "policies_withheld",
             "Clients that get no new policy for now",
             metrics.withheld.clone(),
+        );
+        let wake = registry.sub_registry_with_prefix("wake");
+        wake.register("calls", "Clients called by Wake on LAN, each time counted", metrics.woken.clone());
+        wake.register("packets", "Magic packets sent", metrics.packets.clone());
+        wake.register(
+            "packets_failed",
+            "Magic packets that could not be sent",
+            metrics.packets_failed.clone(),
         );
         let content = registry.sub_registry_with_prefix("content");
         content.register(
@@ -104,6 +115,13 @@ impl Metrics {
         self.withheld.set(i64::try_from(withheld).unwrap_or(i64::MAX));
     }
 
+    /// So many clients were called with magic packets, of which some may not have gone out.
+    pub fn woken(&self, clients: usize, packets: u64, failed: u64) {
+        self.woken.inc_by(clients as u64);
+        self.packets.inc_by(packets);
+        self.packets_failed.inc_by(failed);
+    }
+
     /// A file of the site's library was damaged.
     pub fn damaged(&self) {
         self.damaged.inc();
@@ -134,6 +152,9 @@ impl Default for Metrics {
             policies: Counter::default(),
             compile_seconds: buckets(),
             withheld: Gauge::default(),
+            woken: Counter::default(),
+            packets: Counter::default(),
+            packets_failed: Counter::default(),
             damaged: Counter::default(),
             checked: Counter::default(),
             check_left: Gauge::default(),
@@ -165,6 +186,9 @@ mod tests {
         assert!(text.contains("patchtide_controller_reconcile_seconds_bucket"), "{text}");
         for name in [
             "patchtide_content_damaged_total 0",
+            "patchtide_wake_calls_total 0",
+            "patchtide_wake_packets_total 0",
+            "patchtide_wake_packets_failed_total 0",
             "patchtide_content_checked_bytes_total 0",
             "patchtide_content_check_left 0",
             "patchtide_content_check_completed_timestamp_seconds 0",

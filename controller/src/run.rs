@@ -25,6 +25,7 @@ use crate::{
     },
     lease,
     metrics::Metrics,
+    wake,
 };
 
 /// Writes of other processes (roles that run apart) are looked for this often.
@@ -185,6 +186,7 @@ fn start(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         driver::run(shared(), ClientSettingsKind),
         compile::run(shared()),
         alerts::run(shared()),
+        wake::run(shared()),
     );
     let poller = ctx.store.spawn_change_poller(POLL);
     tasks.spawn(async move {

@@ -221,6 +221,9 @@ pub struct UpdateDeploymentStatus {
     /// Of the overdue ones, those not heard of for so long that what they said may be long past.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silent: Option<u64>,
+    /// Clients woken by Wake on LAN; nothing: the deployment wakes nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wake_on_lan: Option<WakeCounts>,
     /// Bytes of content that the deployment needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_bytes: Option<u64>,
@@ -278,6 +281,18 @@ pub struct NearestWindow {
     /// Room that the longest update needs, with a restart that may follow.
     #[schemars(length(max = 32))]
     pub needs: String,
+}
+
+/// What became of Wake on LAN.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeCounts {
+    /// Clients that magic packets were sent to.
+    pub called: u64,
+    /// Of these, clients that were heard of since.
+    pub answered: u64,
+    /// Clients that are not compliant and cannot be woken: they reported no network card that can.
+    pub unable: u64,
 }
 
 /// Clients in one state, with the published number and name of the state.

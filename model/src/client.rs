@@ -21,8 +21,8 @@ pub enum ClientState {
 }
 
 /// Facts a client reports about itself. Collections select by them. Keys: `hostname`, `os.id`, `os.version`,
-/// `os.codename`, `architecture`, `kernel`, `agent.version`, `role` (server or workstation), and every key of
-/// `/etc/patchtide/labels.d` prefixed `label/`. At most 200 keys; keys 1 to 63 characters, values at most 256.
+/// `os.codename`, `architecture`, `kernel`, `agent.version`, `role` (server or workstation), every key of
+/// `/etc/patchtide/labels.d` prefixed `label/`, and network cards that can wake the machine ([`crate::wake::FACT`]). At most 200 keys; keys 1 to 63 characters, values at most 256.
 pub type Facts = BTreeMap<String, String>;
 
 /// A client.

@@ -57,6 +57,29 @@ pub struct DeploymentSettings {
     /// older agent does not restart.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart_left_to_people: bool,
+    /// What a client that was woken does when all is done (R-RST-10).
+    #[serde(default, skip_serializing_if = "AfterWake::is_sleep")]
+    pub after_wake: AfterWake,
+}
+
+/// What a woken client does when all is done. In the order in which they are merged: the earliest one counts, because it
+/// keeps most of what the machine was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AfterWake {
+    /// Nothing: what put it to sleep puts it to sleep again (R-SCHED-08).
+    #[default]
+    Sleep,
+    /// It restarts.
+    Restart,
+    /// It shuts down.
+    ShutDown,
+}
+
+impl AfterWake {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    const fn is_sleep(&self) -> bool {
+        matches!(self, Self::Sleep)
+    }
 }
 
 /// Time from available to deadline where nobody gives one (R-DEPL-12).
@@ -86,6 +109,7 @@ impl Default for DeploymentSettings {
             restart_countdown: None,
             display: None,
             restart_left_to_people: false,
+            after_wake: AfterWake::Sleep,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod search;
 pub mod shared;
 pub mod site;
 pub mod state;
+pub mod wake;
 pub mod window;
 
 pub use digest::Digest;

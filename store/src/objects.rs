@@ -158,6 +158,9 @@ impl SiteStore {
 
 /// What clients reported about deployments that are gone goes too: those of now, and those a client spoke of too late.
 async fn forget_deployments(tx: &mut Tx) -> Result<()> {
+    let uncalled = sql("DELETE FROM client_wake WHERE uid NOT IN \
+                        (SELECT uid FROM object WHERE kind = 'UpdateDeployment')");
+    tx.execute(uncalled).await?;
     let gone = sql("SELECT DISTINCT uid FROM deployment_client WHERE uid NOT IN \
                     (SELECT uid FROM object WHERE kind = 'UpdateDeployment')");
     for row in tx.rows(gone).await? {

@@ -50,8 +50,12 @@ pub(crate) fn message(notice: &Notice, zone: &TimeZone) -> Message {
             format!("{} installed, {} failed", was_or_were(installed.len()), failed.len()),
             format!("Not installed: {}. They are tried again.", names(failed)),
         ),
-        NoticeKind::Restart { at, forced: true, stage } => (
-            format!("This machine restarts at {} to complete updates", time(at)),
+        NoticeKind::Restart { at, forced: true, stage, power_off } => (
+            if *power_off {
+                format!("This machine shuts down at {}: it was woken for updates", time(at))
+            } else {
+                format!("This machine restarts at {} to complete updates", time(at))
+            },
             match stage {
                 Stage::Final => "Save your work now.".to_owned(),
                 Stage::Announced | Stage::Reminder => "Save your work before then.".to_owned(),
@@ -138,8 +142,10 @@ mod tests {
         assert!(message.body.starts_with("x]0;y31m 1.\n"), "{}", message.body);
         let balloon = said(Display::Balloon, NoticeKind::Begun { updates: evil });
         assert_eq!(balloon.body, "", "short");
-        let forced = |forced| NoticeKind::Restart { at, forced, stage: Stage::Announced };
+        let forced = |forced| NoticeKind::Restart { at, forced, stage: Stage::Announced, power_off: false };
         assert!(said(Display::Full, forced(true)).summary.contains("restarts at Sat 21 Nov 2026 03:00 CET"));
+        let off = NoticeKind::Restart { at, forced: true, stage: Stage::Announced, power_off: true };
+        assert!(said(Display::Full, off).summary.starts_with("This machine shuts down at Sat 21 Nov 2026"));
         assert!(said(Display::Full, forced(false)).body.contains("does not restart by itself"));
     }
 }

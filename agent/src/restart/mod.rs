@@ -115,11 +115,15 @@ fn maps_deleted(maps: &str) -> bool {
     })
 }
 
-/// Asks init for a restart, and only init: services end in their order.
-pub fn restart(root: &Root) -> Result<(), RestartError> {
+/// Asks init for a restart, or to switch the machine off, and only init: services end in their order.
+pub fn restart(root: &Root, power_off: bool) -> Result<(), RestartError> {
     let systemd: PathBuf = root.path("/run/systemd/system");
-    let words: &[&str] =
-        if Path::exists(&systemd) { &["systemctl", "reboot"] } else { &["shutdown", "-r", "now"] };
+    let words: &[&str] = match (Path::exists(&systemd), power_off) {
+        (true, false) => &["systemctl", "reboot"],
+        (true, true) => &["systemctl", "poweroff"],
+        (false, false) => &["shutdown", "-r", "now"],
+        (false, true) => &["shutdown", "-h", "-P", "now"],
+    };
     let command = words.join(" ");
     let output =
         root.command(words).output().map_err(|source| RestartError::Start(command.clone(), source))?;

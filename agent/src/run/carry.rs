@@ -68,7 +68,7 @@ impl Engine {
                 Action::Scan(request) => self.scan(request, now)?,
                 Action::Download { files } => self.download(files),
                 Action::Install(batch) => self.install(batch, now),
-                Action::Restart { at, because } => self.restart(*at, because, now),
+                Action::Restart { at, because, power_off } => self.restart(*at, because, *power_off, now),
             }
         }
         self.decision.actions = actions;
@@ -292,9 +292,10 @@ impl Engine {
         });
     }
 
-    fn restart(&mut self, at: Timestamp, because: &[String], now: Timestamp) {
+    fn restart(&mut self, at: Timestamp, because: &[String], power_off: bool, now: Timestamp) {
+        self.view.running.power_off = power_off;
         if self.view.running.restart_at.is_none() {
-            tracing::info!(%at, ?because, "a restart is announced");
+            tracing::info!(%at, ?because, power_off, "a restart is announced");
             self.view.running.restart_at = Some(at);
             return;
         }
@@ -307,10 +308,10 @@ impl Engine {
             return;
         }
         self.restart_asked = Some(Instant::now());
-        tracing::info!(?because, "restarting");
+        tracing::info!(?because, power_off, "restarting");
         let root = self.site.root.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = restart::restart(&root) {
+            if let Err(error) = restart::restart(&root, power_off) {
                 tracing::error!(error = %chain(&error), "no restart");
             }
         });

@@ -32,6 +32,7 @@ use super::{
     until,
 };
 use crate::{
+    awake::Awake,
     catalogue::Catalogues,
     clock::{self, Clock},
     download::{Sources, locality},
@@ -125,6 +126,7 @@ pub(super) struct Engine {
     /// What is to run again after transactions.
     pub(super) watched: Watched,
     teller: Teller,
+    awake: Awake,
     /// Whether it is being looked at.
     pub(super) watching: bool,
 }
@@ -148,6 +150,8 @@ impl Engine {
             .load_or_default::<Option<ClientView>>(VIEW)?
             .unwrap_or_else(|| ClientView::new(parts.boot, workstation));
         view.workstation = workstation;
+        // A restart that this client asked for ends with the boot that comes now.
+        let restarts = view.running.restart_at.is_some() && !view.running.power_off;
         view.running = client::Running::default();
         view.lock = None;
         view.present = parts.site.cache.present()?;
@@ -160,6 +164,7 @@ impl Engine {
         let stamp: Option<Stamp> = state.load_or_default(STAMP)?;
         let watched: Watched = state.load_or_default(WATCHED)?;
         let teller = Teller::new(&parts.site.root);
+        let awake = Awake::new(parts.site.root.clone());
         let states = told(&state.load_or_default(STATES)?, parts.outbox.current(), now);
         let mut engine = Self {
             site: parts.site,
@@ -194,6 +199,7 @@ impl Engine {
             looked_slowly: None,
             watched,
             teller,
+            awake,
             watching: false,
         };
         // What ended before a restart belongs to the boot in which it ran.
@@ -201,6 +207,9 @@ impl Engine {
         if parts.new_boot || engine.view.boot != parts.boot {
             tracing::info!(boot = %parts.boot, "a new boot");
             engine.view.booted(parts.boot);
+            if !restarts {
+                engine.view.woke(now);
+            }
         }
         Ok(engine)
     }
@@ -235,6 +244,7 @@ impl Engine {
         let look = self.clock.look(clock::read(), self.transport.heard());
         if let Some(slept) = look.slept {
             tracing::info!("this machine slept for {slept:#}");
+            self.view.woke(look.now);
             self.look_again();
             self.looked_slowly = None;
             self.located = None;
@@ -280,6 +290,7 @@ impl Engine {
             }
             let lines: BTreeSet<LineId> = policy.body.lines.iter().map(|line| line.line.clone()).collect();
             self.tell(&lines, now)?;
+            self.awake.keep(self.decision.keep_awake);
             self.carry_out(now)?;
         }
         if self.saved.as_ref() != Some(&self.view) {

@@ -26,3 +26,4 @@ mod site;
 mod stage;
 mod two;
 mod updaters;
+mod woken;

@@ -70,10 +70,11 @@ fn text(
                 .map_or_else(String::new, |end| format!(", in a window until {}", clock(end, zone)));
             format!("installs {}{window}", ids.join(", "))
         }
-        What::Started(Action::Restart { at, because }) => {
+        What::Started(Action::Restart { at, because, power_off }) => {
             let because: Vec<&str> =
                 because.iter().map(|why| why.rsplit_once(':').map_or(why.as_str(), |(_, id)| id)).collect();
-            format!("announces a restart for {}, because of {}", clock(*at, zone), because.join(", "))
+            let what = if *power_off { "that it shuts down" } else { "a restart" };
+            format!("announces {what} for {}, because of {}", clock(*at, zone), because.join(", "))
         }
         What::Scanned { result: Ok(count) } => {
             let known = entry.client.and_then(|client| required.insert(client, *count));

@@ -23,6 +23,7 @@ use uuid::Uuid;
 mod fleet;
 #[path = "../../examples/bench_compile/ground.rs"]
 mod ground;
+mod wake;
 
 use ground::{Site, at};
 

@@ -94,13 +94,13 @@ fn the_quickstart_is_resolved_without_a_cluster() {
 #[test]
 fn each_template_of_the_examples_behaves_as_its_name_says() {
     use patchtide_model::{
-        deployment::{Deadline, DeploymentSettings},
+        deployment::{AfterWake, Deadline, DeploymentSettings},
         people::Display,
     };
     type Is = fn(&DeploymentSettings) -> bool;
     let days = |days: i64| Deadline::After(jiff::SignedDuration::from_hours(24 * days));
     let minutes = |minutes: i64| Some(jiff::SignedDuration::from_mins(minutes));
-    let expected: [(&str, Display, Deadline, Option<jiff::SignedDuration>, Is); 9] = [
+    let expected: [(&str, Display, Deadline, Option<jiff::SignedDuration>, Is); 10] = [
         ("balloon-only", Display::Balloon, days(14), minutes(15), |s| !s.suppress_restart_workstations),
         ("optional", Display::Full, Deadline::None, None, |s| s.suppress_restart_workstations),
         ("servers", Display::Listed, days(7), None, |s| {
@@ -114,6 +114,9 @@ fn each_template_of_the_examples_behaves_as_its_name_says() {
         }),
         ("workstations-30-minutes", Display::Full, days(14), minutes(30), |s| s.client_local_time),
         ("workstations-5-minutes", Display::Full, days(7), minutes(5), |s| s.client_local_time),
+        ("workstations-at-night", Display::Balloon, days(7), minutes(10), |s| {
+            s.wake_on_lan && s.after_wake == AfterWake::ShutDown
+        }),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/templates");
     let mut names = std::collections::BTreeSet::new();

@@ -6,12 +6,13 @@ use jiff::{SignedDuration, civil};
 use patchtide_crds::{
     DeploymentSettings as Wish, DurationText, UpdateDeploymentSpec,
     settings::{
-        AlertSettings, DisplayNotifications, DownloadBehaviour, DownloadSettings, InstallationSettings,
-        LegacyClientSettings, RestartEnforcement, RestartSettings, TimeEvaluation, WakeOnLanSettings,
+        AfterWake as AfterWakeWish, AlertSettings, DisplayNotifications, DownloadBehaviour, DownloadSettings,
+        InstallationSettings, LegacyClientSettings, RestartEnforcement, RestartSettings, TimeEvaluation,
+        WakeOnLanSettings,
     },
 };
 use patchtide_model::{
-    deployment::{Available, DEADLINE, Deadline, DeploymentSettings},
+    deployment::{AfterWake, Available, DEADLINE, Deadline, DeploymentSettings},
     people::Display,
 };
 
@@ -135,7 +136,7 @@ pub fn provenance(name: &str, spec: &UpdateDeploymentSpec, pinned: &Pinned) -> B
 type IsSet = fn(&Wish) -> bool;
 
 /// Settings in force by their names in the domain, and where people set them. What people set in one field may decide two.
-const SETTINGS: [(&str, IsSet); 20] = [
+const SETTINGS: [(&str, IsSet); 21] = [
     ("display_notifications", |wish| wish.display_notifications.is_some()),
     ("client_local_time", |wish| wish.time_evaluation.is_some()),
     ("available", |wish| wish.available.is_some()),
@@ -162,6 +163,7 @@ const SETTINGS: [(&str, IsSet); 20] = [
         wish.installation.as_ref().is_some_and(|i| i.install_all_applicable.is_some())
     }),
     ("wake_on_lan", |wish| wish.wake_on_lan.as_ref().is_some_and(|w| w.enabled.is_some())),
+    ("after_wake", |wish| wish.wake_on_lan.as_ref().is_some_and(|w| w.afterwards.is_some())),
     ("allow_remove", |wish| wish.installation.as_ref().is_some_and(|i| i.allow_removals.is_some())),
     ("deadline_spread", |wish| wish.deadline_spread.is_some()),
     ("install_all_within", |wish| wish.installation.as_ref().is_some_and(|i| i.install_all_within.is_some())),
@@ -182,9 +184,6 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
     let alerts = wish.alerts.clone().unwrap_or_default();
     let download = wish.download.clone().unwrap_or_default();
     let wake = wish.wake_on_lan.clone().unwrap_or_default();
-    if wake.enabled == Some(true) {
-        missing.push("wakeOnLan");
-    }
     if wish.legacy_clients.as_ref().is_some_and(|legacy| legacy.deploy == Some(true)) {
         missing.push("legacyClients");
     }
@@ -229,6 +228,11 @@ pub fn resolve(wish: &Wish) -> Result<(DeploymentSettings, Vec<&'static str>), I
             DisplayNotifications::Silent => Some(Display::Hidden),
         },
         restart_left_to_people: left_to_people,
+        after_wake: match wake.afterwards.unwrap_or_default() {
+            AfterWakeWish::Sleep => AfterWake::Sleep,
+            AfterWakeWish::ShutDown => AfterWake::ShutDown,
+            AfterWakeWish::Restart => AfterWake::Restart,
+        },
     };
     // In one object the API server refuses it; here one of the two may be the template's.
     if let (Available::At(available), Deadline::At(deadline)) = (settings.available, settings.deadline)
@@ -353,6 +357,23 @@ mod tests {
         assert!(settings.restart_left_to_people);
     }
 
+    /// R-DEPL-29, R-RST-10: on or off, field by field, and what is done afterwards.
+    #[test]
+    fn wake_on_lan_is_on_or_off() {
+        let template = wish("wakeOnLan: {enabled: true, afterwards: ShutDown}\n");
+        for (own, on, after) in [
+            ("{}", true, AfterWake::ShutDown),
+            ("wakeOnLan: {enabled: false}\n", false, AfterWake::ShutDown),
+            ("wakeOnLan: {afterwards: Restart}\n", true, AfterWake::Restart),
+            ("wakeOnLan: {afterwards: Sleep}\n", true, AfterWake::Sleep),
+        ] {
+            let (settings, missing) = resolve(&merge(Some(&template), &wish(own))).unwrap();
+            assert_eq!((settings.wake_on_lan, settings.after_wake), (on, after), "{own}");
+            assert_eq!(missing, Vec::<&str>::new());
+        }
+        assert!(!resolve(&wish("{}")).unwrap().0.wake_on_lan);
+    }
+
     /// R-TMPL-11, R-UX-10: one template for each behaviour.
     #[test]
     fn each_behaviour_has_its_display() {
@@ -403,7 +424,8 @@ mod tests {
         );
         // What is added to the settings gets a line here too.
         let (settings, _) =
-            resolve(&wish("{installation: {installAllWithin: 1d}, restart: {countdown: 5m}}")).unwrap();
+            resolve(&wish("{installation: {installAllWithin: 1d}, restart: {countdown: 5m}, wakeOnLan: {afterwards: Restart}}"))
+                .unwrap();
         let json = serde_json::to_value(&settings).unwrap();
         for field in json.as_object().unwrap().keys() {
             assert!(SETTINGS.iter().any(|(known, _)| known == field), "{field} has no origin");

@@ -18,6 +18,7 @@ use super::{
     scans::{self, Scans, scans},
     sequence, verdict,
     view::{ClientView, Recovery},
+    woken,
     words::{Words, say},
 };
 
@@ -58,8 +59,11 @@ pub(crate) fn outcome(
     let mut hold = machine_hold(&context, &scans);
     let candidates = batch::candidates(&context, &stock);
     let mut chosen = Set::new();
+    let fetching = woken::fetching(&context, &stock);
+    let mut idle = hold.is_none() && !fetching && scans.request.is_none();
     if hold.is_none() {
         chosen = batch::choose(&context, &stock, &candidates);
+        idle &= chosen.is_empty();
         if let Some(restart) = restart.as_mut().filter(|restart| restart.comes_first()) {
             // One restart for all whose installers run one by one: it waits while another one fits before it.
             if sequence::is_one(&context, &chosen)
@@ -77,6 +81,10 @@ pub(crate) fn outcome(
             let reason = say!(context, "the content of {} is on its way: one batch for all", late.id);
             hold = Some(held(Event::Download, reason).held_by(Holder::Update { update: late.id.clone() }));
         }
+    }
+
+    if idle {
+        woken::then(&context, &mut restart);
     }
 
     let mut actions = Vec::new();
@@ -133,8 +141,16 @@ pub(crate) fn outcome(
         actions.push(action);
     }
 
+    let due = || context.required().any(|item| item.due.is_some());
+    let keep_awake = view.running.install.is_some()
+        || view.running.recovery
+        || restart.as_ref().is_some_and(Restart::comes_first)
+        || !chosen.is_empty()
+        || fetching
+        || (due() && (view.running.scan.is_some() || scans.request.is_some()));
     let machine = Machine { scans, restart, stock, hold, chosen, candidates, lead };
     let mut outcome = verdict::outcome(&context, &machine, actions, wanted);
+    outcome.keep_awake = keep_awake;
     notices::people(&context, &machine, &mut outcome);
     outcome
 }

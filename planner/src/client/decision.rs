@@ -45,6 +45,10 @@ pub struct Decision {
     /// Updates in the transaction that runs, also those that the policy no longer names: what was reported of them stays.
     #[serde(default)]
     pub installing: BTreeSet<UpdateId>,
+    /// Something is being downloaded or installed that is due, or a restart counts down: the machine is kept from sleeping
+    /// (R-SCHED-07).
+    #[serde(default)]
+    pub keep_awake: bool,
     /// Decide again at the latest then; always after `now`. None: only when something happens.
     pub next_wake: Option<Timestamp>,
 }
@@ -70,6 +74,9 @@ pub enum Action {
         at: Timestamp,
         /// Updates and system reasons that call for it.
         because: Vec<String>,
+        /// The machine was woken for updates and is switched off instead (R-RST-10).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        power_off: bool,
     },
 }
 

@@ -42,6 +42,7 @@ impl ClientView {
             evaluation_requested: None,
             people: People::default(),
             clock_doubt: None,
+            awoke: None,
             running: Running::default(),
         }
     }
@@ -191,6 +192,11 @@ impl ClientView {
         self.scan.stale = Some(StaleReason::Booted);
     }
 
+    /// The machine came back from sleep, or was switched on by another hand than this client's.
+    pub fn woke(&mut self, at: Timestamp) {
+        self.awoke = Some(at);
+    }
+
     /// The time was put back to `now`: what seemed to be later was not. Nothing is put off by it, and what was detected
     /// is detected again.
     pub fn put_back(&mut self, now: Timestamp) {
@@ -206,6 +212,7 @@ impl ClientView {
             &mut self.evaluation_requested,
             &mut self.people.reminded,
             &mut self.people.scheduled,
+            &mut self.awoke,
         ]
         .into_iter()
         .flatten()

@@ -71,6 +71,11 @@ pub const DEPLOYMENT: &[MergeRule] = &[
     ),
     rule("wake_on_lan", "wakeOnLan.enabled", "woken when one of them says so"),
     rule(
+        "after_wake",
+        "wakeOnLan.afterwards",
+        "of the started ones that wake the first of Sleep, Restart, ShutDown: what changes the machine least",
+    ),
+    rule(
         "allow_remove",
         "installation.allowRemovals",
         "only when every available one in force allows it, for every update of the transaction",
@@ -201,7 +206,7 @@ impl<'a> Context<'a> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use patchtide_model::object::ClientSettings;
+    use patchtide_model::{deployment::AfterWake, object::ClientSettings};
     use serde::Serialize;
 
     use super::*;
@@ -219,8 +224,8 @@ mod tests {
     fn every_field_has_a_rule_and_the_table_shows_it() {
         let mut deployment = settings();
         (deployment.install_all_within, deployment.restart_countdown) = (Some(minutes(1)), Some(minutes(1)));
-        (deployment.display, deployment.restart_left_to_people) =
-            (Some(patchtide_model::people::Display::Hidden), true);
+        (deployment.display, deployment.restart_left_to_people, deployment.after_wake) =
+            (Some(patchtide_model::people::Display::Hidden), true, AfterWake::Restart);
         let client = ClientSettings {
             enabled: false,
             grace_period: minutes(1),

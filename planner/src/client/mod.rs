@@ -36,6 +36,7 @@ mod sequence;
 mod tests;
 mod verdict;
 mod view;
+mod woken;
 mod words;
 
 pub use asked::{Postponed, Refusal, ask_install, ask_restart, postpone, set_schedule};

@@ -79,6 +79,9 @@ pub enum NoticeKind {
         forced: bool,
         /// How far it is.
         stage: Stage,
+        /// It is switched off instead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        power_off: bool,
     },
     /// A restart is needed and waits for people or for its time.
     RestartWaits {

@@ -30,6 +30,7 @@ pub(crate) struct Outcome {
     pub offers: Vec<(usize, Offer)>,
     pub scheduled: Option<Scheduled>,
     pub repeating: bool,
+    pub keep_awake: bool,
     pub next_wake: Option<Timestamp>,
 }
 
@@ -70,6 +71,7 @@ impl Outcome {
             offers: offers.filter_map(|(index, offer)| Some(((*ids.get(index)?).clone(), offer))).collect(),
             scheduled: self.scheduled,
             repeating: self.repeating,
+            keep_awake: self.keep_awake,
             installing: running.map(|run| run.batch.updates.keys().cloned().collect()).unwrap_or_default(),
             next_wake: self.next_wake,
         }

@@ -153,7 +153,7 @@ impl ClientView {
                 people.told.extend(updates.iter().map(|id| (id.clone(), Told::Downloaded)));
             }
             NoticeKind::Ended { .. } => people.batch = None,
-            NoticeKind::Restart { at, stage, forced } => {
+            NoticeKind::Restart { at, stage, forced, .. } => {
                 let warned = *stage == Stage::Final
                     || people.restart.as_ref().is_some_and(|told| told.at == Some(*at) && told.warned);
                 people.restart =

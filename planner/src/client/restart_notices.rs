@@ -41,16 +41,18 @@ pub(super) fn restart(context: &Context<'_>, machine: &Machine<'_>, times: &mut 
     match counting {
         // The restart that was announced is left to people now: nothing happens then.
         Some((_, false)) if told.is_some_and(|told| told.forced) => called_off(),
-        Some((at, forced)) if forced || at > context.now => counts(context, display, at, forced, times),
+        Some((at, forced)) if forced || at > context.now => {
+            counts(context, restart, display, (at, forced), times)
+        }
         _ => called_off().or_else(|| waits(context, restart, display, times)),
     }
 }
 
 fn counts(
     context: &Context<'_>,
+    restart: &Restart<'_>,
     display: Display,
-    at: Timestamp,
-    forced: bool,
+    (at, forced): (Timestamp, bool),
     times: &mut Earliest,
 ) -> Option<Notice> {
     let (people, now) = (&context.view.people, context.now);
@@ -73,6 +75,7 @@ fn counts(
             Stage::Reminder
         }
     };
+    let power_off = matches!(restart.action, Some(Action::Restart { power_off: true, .. }));
     let name = match stage {
         Stage::Announced => "announced".to_owned(),
         Stage::Reminder => format!("reminder/{now}"),
@@ -81,7 +84,7 @@ fn counts(
     Some(Notice {
         id: format!("restart/{at}/{name}"),
         display,
-        kind: NoticeKind::Restart { at, forced, stage },
+        kind: NoticeKind::Restart { at, forced, stage, power_off },
     })
 }
 

@@ -104,7 +104,32 @@ pub(super) fn restart<'a>(context: &Context<'a>) -> Option<Restart<'a>> {
         .map(|item| item.id.to_string())
         .chain(context.view.restart_reasons.iter().map(words))
         .collect();
-    Some(Restart { causes, gate, action: Some(Action::Restart { at, because }), left: None, passing })
+    let action = Action::Restart { at, because, power_off: false };
+    Some(Restart { causes, gate, action: Some(action), left: None, passing })
+}
+
+/// The restart or the end of a machine that was woken for these updates: under the same rules as one that they need. None:
+/// it may not be now, and does not wait.
+pub(super) fn because_woken<'a>(
+    context: &Context<'a>,
+    items: &[&Item<'a>],
+    power_off: bool,
+) -> Option<Restart<'a>> {
+    if left_to_people(context, items).is_some() {
+        return None;
+    }
+    let gate = permission(context, items, false).gate;
+    if !gate.is_open() {
+        return None;
+    }
+    let told = context.view.people.restart.as_ref().and_then(|told| told.at);
+    let announced = context.view.running.restart_at.or(told.filter(|at| *at > context.now));
+    let countdown = context.countdown(items.iter().copied());
+    let at = announced.or_else(|| context.now.checked_add(countdown).ok())?;
+    let because = vec!["wakeOnLan.afterwards: it was woken for updates, and all is done".to_owned()];
+    let action = Some(Action::Restart { at, because, power_off });
+    let causes = items.iter().map(|item| Cause { index: item.index, id: item.id }).collect();
+    Some(Restart { causes, gate, action, left: None, passing: false })
 }
 
 fn words(reason: &RestartReason) -> String {

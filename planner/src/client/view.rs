@@ -74,6 +74,9 @@ pub struct ClientView {
     /// Why the time by which is decided is not believed; none: it is. Nothing is installed or restarted by such a time.
     #[serde(default)]
     pub clock_doubt: Option<String>,
+    /// When the machine was last switched on or came back from sleep; a restart that this client asked for is neither.
+    #[serde(default)]
+    pub awoke: Option<Timestamp>,
     /// What runs right now.
     #[serde(default)]
     pub running: Running,
@@ -255,6 +258,9 @@ pub struct Running {
     pub recovery: bool,
     /// A restart was announced for this instant.
     pub restart_at: Option<Timestamp>,
+    /// The machine is switched off then: the next boot is not that restart.
+    #[serde(default)]
+    pub power_off: bool,
 }
 
 /// A running transaction.

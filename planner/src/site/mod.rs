@@ -19,6 +19,7 @@ mod rank;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod wake;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

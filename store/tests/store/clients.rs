@@ -1,9 +1,14 @@
 //! Enrolment, standing, policy.
 
-use patchtide_model::{ClientId, Digest, client::ClientState, site::SiteLimits, state::Detection};
+use patchtide_model::{
+    ClientId, Digest,
+    client::ClientState,
+    site::SiteLimits,
+    state::{Compliance, DeploymentEnforcement, Detection},
+};
 use patchtide_store::{
-    StoreError,
-    clients::{EnrolmentRow, EnrolmentState, PolicyParts, StoredPolicy},
+    ObjectRow, StoreError,
+    clients::{EnrolmentRow, EnrolmentState, PolicyParts, StoredPolicy, WakeCall, WakeCounts},
     intake::IntakeBody,
 };
 use uuid::Uuid;
@@ -19,6 +24,7 @@ on_both!(
     parts_of_policies_are_kept_once_and_collected,
     contacts_are_kept_once_a_minute,
     certificates_are_renewed,
+    who_sleeps_and_what_was_sent_is_known,
     a_client_that_changes_is_told_from_its_number_on,
 );
 
@@ -253,6 +259,50 @@ async fn contacts_are_kept_once_a_minute(db: Db) {
     assert_eq!(last().await, (Some(home), Some(at(160))));
     site.touch_client(one, away, at(161)).await.unwrap();
     assert_eq!(last().await, (Some(away), Some(at(161))));
+}
+
+/// R-SCHED-06: who is not done and was not heard of, and what was sent to them, also after a restart of the controller.
+async fn who_sleeps_and_what_was_sent_is_known(db: Db) {
+    let site = &db.site;
+    let (one, two, done) = (client(site, 1).await, client(site, 2).await, client(site, 3).await);
+    let gone = client(site, 4).await;
+    site.set_client_state(gone, ClientState::Quarantined).await.unwrap();
+    let uid = || "uid-1".to_owned();
+    let row = |uid: &str| ObjectRow {
+        kind: "UpdateDeployment".to_owned(),
+        name: "a".to_owned(),
+        uid: uid.to_owned(),
+        generation: 1,
+        json: "{}".to_owned(),
+    };
+    site.put_object(row("uid-1")).await.unwrap();
+    let said = |state| IntakeBody::Compliance { deployment: uid(), state };
+    site.intake(report(one, 1, vec![said(Compliance::NonCompliant)])).await.unwrap();
+    site.intake(report(done, 1, vec![said(Compliance::Compliant)])).await.unwrap();
+    let address = "192.0.2.1".parse().unwrap();
+    site.touch_client(one, address, at(100)).await.unwrap();
+    let who = async |since| {
+        let found = site.sleeping("uid-1", at(since)).await.unwrap();
+        found.into_iter().map(|client| (client.client, client.heard, client.called)).collect::<Vec<_>>()
+    };
+    assert_eq!(who(99).await, [(two, Some(at(0)), None)], "it was heard of since");
+    assert_eq!(who(100).await, [(one, Some(at(100)), None), (two, Some(at(0)), None)]);
+    let call = WakeCall { occasion: at(150), first: at(160), last: at(160), times: 1, series: 1 };
+    site.put_wake_calls(&[(uid(), one, call), (uid(), two, call)]).await.unwrap();
+    let later = WakeCall { last: at(220), times: 2, ..call };
+    site.put_wake_calls(&[(uid(), one, later)]).await.unwrap();
+    assert_eq!(who(300).await, [(one, Some(at(100)), Some(later)), (two, Some(at(0)), Some(call))]);
+    site.touch_client(one, address, at(230)).await.unwrap();
+    assert_eq!(site.wake_counts("uid-1").await.unwrap(), WakeCounts { called: 2, answered: 1 });
+    assert_eq!(site.wake_counts("uid-2").await.unwrap(), WakeCounts::default());
+    // Installed: a restart alone wakes nobody.
+    let state = DeploymentEnforcement::PendingRestart;
+    let pending = IntakeBody::Enforcement { deployment: uid(), state, until: None, error: None };
+    site.intake(report(one, 2, vec![pending])).await.unwrap();
+    assert_eq!(who(300).await, [(two, Some(at(0)), Some(call))]);
+    // It goes with the deployment.
+    site.put_object(row("uid-1b")).await.unwrap();
+    assert_eq!(site.wake_counts("uid-1").await.unwrap(), WakeCounts::default());
 }
 
 async fn certificates_are_renewed(db: Db) {

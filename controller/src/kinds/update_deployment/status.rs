@@ -10,13 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use patchtide_crds::{
     UpdateDeploymentStatus,
     conditions::{CONTENT_MISSING, DEGRADED, ROLLED_OUT, ROLLOUT_PROGRESSING, STATES_OVERDUE, reason},
-    update_deployment::{RankedError, StateCount},
+    update_deployment::{RankedError, StateCount, WakeCounts},
 };
 use patchtide_model::{
     ClientId, UpdateId,
     deployment::Deployment,
     object::DeploymentPackage,
     state::{Compliance, DeploymentEnforcement, Leased as _, Overdue},
+    wake::cards,
 };
 use patchtide_planner::site::{
     Verdict,
@@ -94,6 +95,13 @@ pub async fn fill(
     if counts(status) != before || status.counted_time.is_none() {
         status.counted_time = Some(time(now));
     }
+    status.wake_on_lan = if deployment.settings.wake_on_lan {
+        let counts = ctx.store.wake_counts(&deployment.uid).await.map_err(|error| database(&error))?;
+        let unable = unable(targeted, &reports, compiled);
+        Some(WakeCounts { called: counts.called, answered: counts.answered, unable })
+    } else {
+        None
+    };
     status.content_bytes = Some(content_bytes(ctx, deployment).await?);
     let missing = without_content(ctx, deployment).await?;
     let told = missing.as_ref().map(|text| (true, "NotInAPackage", text.as_str()));
@@ -106,6 +114,14 @@ pub async fn fill(
     let told = text.as_ref().map(|text| (true, "LeaseOver", text.as_str()));
     flag(status, STATES_OVERDUE, generation, &ctx.clock.time(), told);
     Ok(())
+}
+
+/// Targeted clients that are not compliant and reported no network card that can wake them.
+fn unable(targeted: &BTreeSet<ClientId>, reports: &[ReportedState], compiled: &Compiled) -> u64 {
+    let compliant = reports.iter().filter(|state| state.compliance == Some(Compliance::Compliant));
+    let compliant: BTreeSet<ClientId> = compliant.map(|state| state.client).collect();
+    let waiting = targeted.difference(&compliant).filter_map(|id| compiled.client(*id));
+    waiting.filter(|client| cards(&client.facts).is_empty()).count() as u64
 }
 
 /// Updates of the deployment that no package holds: a client that requires one waits for its content (R-PKG-11).

@@ -7,6 +7,7 @@ mod restarts;
 mod scans;
 mod sequence;
 mod states;
+mod woken;
 mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -43,6 +43,7 @@ const NAMES: &[(&str, &str)] = &[
     ("settings.install_on_slow_boundary", "settings.download.slowBoundary"),
     ("settings.fallback_to_unprotected", "settings.download.unprotectedFallback"),
     ("settings.wake_on_lan", "settings.wakeOnLan.enabled"),
+    ("settings.after_wake", "settings.wakeOnLan.afterwards"),
     ("policy_polling", "policyPollingInterval"),
     ("scan_cycle", "scanInterval"),
     ("reevaluation_cycle", "reevaluationInterval"),

@@ -2,6 +2,7 @@
 
 mod changes;
 mod status;
+mod wake;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
