@@ -45,9 +45,9 @@ fn a_machine_is_kept_awake_from_the_download_to_the_restart() {
     });
     view.woke(at(WOKE));
     assert!(now_for(&policy, &view).keep_awake, "to be downloaded");
-    view.distribution_points.clear();
+    view.distribution_points = [Locality::Slow].into();
     assert!(!now_for(&policy, &view).keep_awake, "nothing can be done");
-    view.distribution_points.insert(Locality::Fast);
+    view.distribution_points = [Locality::Fast].into();
     view.running.download.insert(leaf("a", 2).file.sha256);
     assert!(now_for(&policy, &view).keep_awake, "under way");
     view.running.download.clear();
