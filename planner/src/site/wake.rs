@@ -211,10 +211,7 @@ impl Clock {
         if start > now {
             return self.opening(start).map_or(Turn::Never, |(at, _)| Turn::At(at));
         }
-        let (at, last) = match self.opening(now) {
-            Some(opening) => opening,
-            None => return Turn::Never,
-        };
+        let Some((at, last)) = self.opening(now) else { return Turn::Never };
         if at > now {
             return Turn::At(at);
         }

@@ -154,7 +154,7 @@ fn nothing_is_shut_down_against_suppression_windows_or_a_hold() {
     }));
 }
 
-/// Of several deployments the first of Sleep, Restart, ShutDown; one that does not wake has no say.
+/// Of several deployments the first of `Sleep`, `Restart`, `ShutDown`; one that does not wake has no say.
 #[test]
 fn what_changes_the_machine_least_counts() {
     let with = |after: AfterWake, wakes: bool| {
