@@ -199,6 +199,58 @@ mod tests {
         SitePlan { membership: BTreeMap::new(), targets: BTreeMap::new(), policies, notes: vec![] }
     }
 
+    fn body(told: &str) -> Arc<PolicyBody> {
+        let plan = plan(1);
+        let Some(Verdict::Policy(body)) = plan.policies.values().next() else { panic!("a policy") };
+        let provenance = BTreeMap::from([("told".to_owned(), told.to_owned())]).into();
+        Arc::new(PolicyBody { provenance, ..body.as_ref().clone() })
+    }
+
+    fn next(client: u128, body: &Arc<PolicyBody>) -> Next {
+        let digest = site::body_digest(body);
+        Next { client: ClientId(Uuid::from_u128(client)), number: 1, body: Arc::clone(body), digest }
+    }
+
+    #[test]
+    fn each_part_is_made_once_and_portions_are_bounded() {
+        let bodies: Vec<_> = (0..BODIES * 3).map(|n| body(&n.to_string())).collect();
+        let new: Vec<Next> =
+            (0..4 * CLIENTS).map(|n| next(n as u128, &bodies[n * 7 % bodies.len()])).collect();
+        let portions = portions(new);
+        let mut signing = signing();
+        let (mut clients, mut parts) = (BTreeSet::new(), BTreeSet::new());
+        for portion in portions {
+            let bodies: BTreeSet<Digest> = portion.iter().map(|next| next.digest).collect();
+            assert!(portion.len() <= CLIENTS && bodies.len() <= BODIES);
+            let signed = signing.sign(portion).unwrap();
+            parts.extend(signed.parts.keys().copied());
+            assert!(signed.parts.iter().all(|(digest, bytes)| Digest::of(bytes) == *digest));
+            for policy in signed.policies {
+                assert!(parts.contains(&policy.orders) && parts.contains(&policy.updates));
+                assert!(clients.insert(policy.client));
+            }
+        }
+        assert_eq!((clients.len(), parts.len()), (4 * CLIENTS, bodies.len() + 1), "all share their updates");
+    }
+
+    /// One policy that no agent takes keeps nobody else from theirs.
+    #[test]
+    fn what_no_agent_takes_is_not_signed() {
+        let large = body(&"x".repeat(patchtide_protocol::limits::POLICY_PART_EXPANDED_BYTES));
+        let small = body("y");
+        let signed = signing().sign(vec![next(1, &large), next(2, &large), next(3, &small)]).unwrap();
+        let left: Vec<ClientId> = signed.too_large.iter().map(|(client, _)| *client).collect();
+        assert_eq!(left, [1, 2].map(|n| ClientId(Uuid::from_u128(n))));
+        assert_eq!((signed.policies.len(), signed.parts.len()), (1, 2));
+    }
+
+    fn signing() -> Signing {
+        let site: SiteName = "lab".parse().unwrap();
+        let signer = Arc::new(patchtide_signer::SignerKeys::generate(&site, Timestamp::UNIX_EPOCH).unwrap());
+        let (orders, updates) = (BTreeMap::new(), BTreeMap::new());
+        Signing { site, signer, epoch: 1, now: Timestamp::UNIX_EPOCH, orders, updates }
+    }
+
     #[test]
     fn only_another_body_gets_a_number_and_numbers_only_rise() {
         let plan = plan(3);
