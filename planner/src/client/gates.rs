@@ -60,7 +60,7 @@ pub(super) fn chain<'a>(context: &Context<'a>, machine: &Machine<'a>, item: &Ite
     // Somebody stopped it: no time that comes changes that.
     let suspended = suspended(context, item);
     let held = suspended.is_some();
-    suspended.into_iter().for_each(|gate| chain.push(gate));
+    chain.gates.extend(suspended);
     chain.push(content(context, machine, item));
     chain.push(available(context, item));
     chain.push(deadline(context, item));

@@ -318,7 +318,7 @@ fn a_site_without_software_update_point_scans_for_nothing() {
 /// and the client wakes for it.
 #[test]
 fn every_state_has_a_lease_while_a_re_evaluation_runs() {
-    use patchtide_model::state::ClosedSet as _;
+    use patchtide_model::state::ClosedSet;
     let later = |site: &mut SiteInput| {
         let all = site.objects.deployments.get_mut(&name("all")).unwrap();
         all.settings.deadline =
@@ -353,11 +353,11 @@ fn every_state_has_a_lease_while_a_re_evaluation_runs() {
             let decision = decide(&policy, &view, week, &TimeZone::UTC);
             let mut seen = 0;
             let updates =
-                decision.updates.values().map(|v| (v.state.is_some_and(|s| s.needs_lease()), &v.lease));
+                decision.updates.values().map(|v| (v.state.is_some_and(ClosedSet::needs_lease), &v.lease));
             let deployments = decision
                 .deployments
                 .values()
-                .map(|v| (v.enforcement.is_some_and(|s| s.needs_lease()), &v.lease));
+                .map(|v| (v.enforcement.is_some_and(ClosedSet::needs_lease), &v.lease));
             for (needs, lease) in updates.chain(deployments).filter(|(needs, _)| *needs) {
                 let lease = lease.as_ref().unwrap_or_else(|| panic!("{number} {files} {running} {failed}"));
                 assert!(needs && lease.by > week, "{number}: {lease:?}");

@@ -48,6 +48,7 @@ pub(super) struct Side<'a> {
     pub classes: Vec<Class<'a>>,
     /// For each client its class; none: its policy is withheld.
     pub class_of: Vec<Option<usize>>,
+    withheld: Vec<ClientId>,
     pub openings: Openings<'a>,
 }
 
@@ -92,7 +93,9 @@ impl<'a> Side<'a> {
             }
             class_of.push(Some(index));
         }
-        Self { input, plan, reports, at, clients, classes, class_of, openings: Openings::default() }
+        let withheld = plan.withheld().map(|(id, _)| id).collect();
+        let openings = Openings::default();
+        Self { input, plan, reports, at, clients, classes, class_of, withheld, openings }
     }
 
     pub(super) fn work(&self) -> Work {
@@ -112,7 +115,7 @@ impl<'a> Side<'a> {
 
     /// Clients of `targeted` whose policy is withheld.
     pub(super) fn withheld_of(&self, targeted: &BTreeSet<ClientId>) -> u64 {
-        let held = self.plan.withheld().filter(|(id, _)| targeted.contains(id)).count();
+        let held = self.withheld.iter().filter(|id| targeted.contains(id)).count();
         u64::try_from(held).unwrap_or(u64::MAX)
     }
 }

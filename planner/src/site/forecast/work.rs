@@ -106,6 +106,8 @@ fn of_class(
     let mut duties: Vec<Duty> =
         offers.terms.iter().map(|terms| Duty { ceiling: terms.ceiling, ..Duty::default() }).collect();
     let mut mine = vec![Mine::default(); duties.len()];
+    // Most lack nothing of most deployments: those go into their groups at the end, at once.
+    let mut idle: Vec<[Vec<usize>; 2]> = duties.iter().map(|_| [Vec::new(), Vec::new()]).collect();
     for position in &class.clients {
         let report = side.clients.get(*position).and_then(|client| side.reports.get(&client.id));
         mine.fill(Mine::default());
@@ -127,20 +129,30 @@ fn of_class(
         }
         let current =
             report.is_some_and(|report| body.lines.iter().all(|line| covers(report, body, &line.line)));
-        for ((mine, duty), terms) in mine.iter().zip(&mut duties).zip(&offers.terms) {
-            let lack = match report {
-                _ if mine.lacks => (Lack::Something, mine.needs),
-                Some(report) if current || terms.lines.iter().all(|line| covers(report, body, line)) => {
-                    (Lack::Nothing, terms.longest)
+        for (((mine, duty), terms), [nothing, unknown]) in
+            mine.iter().zip(&mut duties).zip(&offers.terms).zip(&mut idle)
+        {
+            match report {
+                _ if mine.lacks => {
+                    duty.groups.entry((Lack::Something, mine.needs)).or_default().push(*position);
                 }
-                _ => (Lack::Unknown, terms.longest),
-            };
-            duty.groups.entry(lack).or_default().push(*position);
+                Some(report) if current || terms.lines.iter().all(|line| covers(report, body, line)) => {
+                    nothing.push(*position);
+                }
+                _ => unknown.push(*position),
+            }
             duty.bytes += mine.bytes;
             duty.restarts.count(mine.restart);
         }
         if let Some(worst) = restarts.get_mut(*position) {
             *worst = mine.iter().map(|mine| mine.restart).max().unwrap_or_default();
+        }
+    }
+    for ((duty, terms), [nothing, unknown]) in duties.iter_mut().zip(&offers.terms).zip(idle) {
+        for (lack, clients) in [(Lack::Nothing, nothing), (Lack::Unknown, unknown)] {
+            if !clients.is_empty() {
+                duty.groups.insert((lack, terms.longest), clients);
+            }
         }
     }
     duties
