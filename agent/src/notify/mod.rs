@@ -17,6 +17,7 @@ use jiff::tz::TimeZone;
 use patchtide_model::people::Display;
 use patchtide_planner::client::{Notice, NoticeKind, Stage};
 
+pub(crate) use self::sessions::terminals;
 use self::words::Message;
 use crate::root::Root;
 

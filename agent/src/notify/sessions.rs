@@ -19,7 +19,7 @@ const UTMP: &str = "/run/utmp";
 const LOGIND: &str = "/run/systemd/sessions";
 
 /// Lines such as `pts/3` and `tty1` on which somebody is logged in.
-pub(super) fn terminals(root: &Root) -> BTreeSet<String> {
+pub(crate) fn terminals(root: &Root) -> BTreeSet<String> {
     let mut lines = utmp(&fs::read(root.path(UTMP)).unwrap_or_default());
     for entry in fs::read_dir(root.path(LOGIND)).into_iter().flatten().flatten().take(MOST * 4) {
         if let Ok(text) = fs::read_to_string(entry.path()) {

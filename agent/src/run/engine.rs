@@ -38,7 +38,7 @@ use crate::{
     download::{Sources, locality},
     facts,
     install::{LastFailure, Site, error::reported},
-    notify::Teller,
+    notify::{Teller, terminals},
     report::{self, Outbox},
     services::Watched,
     transport::{Transport, error::chain},
@@ -127,6 +127,8 @@ pub(super) struct Engine {
     pub(super) watched: Watched,
     teller: Teller,
     awake: Awake,
+    /// Terminals on which somebody was logged in when the machine came back from sleep.
+    stayed: BTreeSet<String>,
     /// Whether it is being looked at.
     pub(super) watching: bool,
 }
@@ -200,6 +202,7 @@ impl Engine {
             watched,
             teller,
             awake,
+            stayed: BTreeSet::new(),
             watching: false,
         };
         // What ended before a restart belongs to the boot in which it ran.
@@ -245,6 +248,7 @@ impl Engine {
         if let Some(slept) = look.slept {
             tracing::info!("this machine slept for {slept:#}");
             self.view.woke(look.now);
+            self.stayed = terminals(&self.site.root);
             self.look_again();
             self.looked_slowly = None;
             self.located = None;
@@ -274,6 +278,10 @@ impl Engine {
     /// Looks, decides, does, remembers, reports.
     fn turn(&mut self, now: Timestamp) -> Result<(), RunError> {
         self.look(now)?;
+        if self.view.awoke.is_some() && !terminals(&self.site.root).is_subset(&self.stayed) {
+            tracing::info!("somebody logged in: this machine does not count as woken for updates");
+            self.view.awoke = None;
+        }
         if let Some(policy) = &self.policy {
             let zone = clock::zone(&self.site.root);
             self.decision = client::decide(policy, &self.view, now, &zone);

@@ -60,7 +60,7 @@ async fn until(what: &str, log: &Path, holds: impl Fn(&str) -> bool) -> String {
 }
 
 /// A record of utmp: `anna` on this line.
-fn utmp(line: &str) -> Vec<u8> {
+pub(crate) fn utmp(line: &str) -> Vec<u8> {
     let mut record = vec![0_u8; 384];
     record[..2].copy_from_slice(&7_i16.to_ne_bytes());
     record[4..8].copy_from_slice(&std::process::id().to_ne_bytes());

@@ -6,13 +6,23 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use jiff::SignedDuration;
 use patchtide_model::{deployment::AfterWake, state::DeploymentEnforcement as State};
 
-use crate::stage::{Stage, deadline_in, deployment};
+use crate::{
+    people::utmp,
+    stage::{Stage, deadline_in, deployment},
+};
 
 /// Stands where systemd's own is: it runs what it is given, and says when that has ended.
 const INHIBIT: &str =
     "#!/bin/sh\nfor last; do :; done\necho \"held $1\" >>/run/awake\n\"$last\"\necho released >>/run/awake\n";
 
 async fn woken(after: AfterWake) -> Stage {
+    let stage = stage(after).await;
+    stage.state("night", State::Installed, 0).await;
+    stage
+}
+
+/// The same while dpkg runs.
+async fn stage(after: AfterWake) -> Stage {
     let mut stage = Stage::new(&[("demo-a", "touch /run/slow; sleep 3")]).await;
     let inhibit = stage.machine.path("/usr/bin/systemd-inhibit");
     fs::write(&inhibit, INHIBIT).unwrap();
@@ -32,7 +42,6 @@ async fn woken(after: AfterWake) -> Stage {
         awake.ends_with("held --what=sleep:idle:handle-lid-switch\n"),
         "kept awake while dpkg runs: {awake}"
     );
-    stage.state("night", State::Installed, 0).await;
     stage
 }
 
@@ -52,4 +61,14 @@ async fn a_woken_machine_may_sleep_again_afterwards() {
     stage.machine.until("the lock is let go", released).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert!(!stage.machine.path("/run/asked").exists(), "it is neither restarted nor shut down");
+}
+
+/// Somebody switched it on, or came to it: it is not shut down under their hands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_somebody_logs_in_on_stays_on() {
+    let stage = stage(AfterWake::ShutDown).await;
+    fs::write(stage.machine.path("/run/utmp"), utmp("pts/77")).unwrap();
+    stage.state("night", State::Installed, 0).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!stage.machine.path("/run/asked").exists(), "it stays on");
 }
