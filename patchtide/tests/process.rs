@@ -16,6 +16,7 @@ use std::{
 };
 
 use bed::Bed;
+use patchtide_protocol::{VERSION, VERSION_HEADER};
 use patchtide_signer::{ServerName, Signer as _};
 use patchtide_store::library::Library;
 use site::Site;
@@ -153,7 +154,7 @@ async fn stopping_loses_nothing_that_was_accepted() {
     ready(metrics).await;
     let client = bed.client(Some(&device));
     let url = format!("https://{listen}/v1/policy?wait=120");
-    let waiting = tokio::spawn(client.get(url).header("patchtide-protocol", "1").send());
+    let waiting = tokio::spawn(client.get(url).header(VERSION_HEADER, VERSION).send());
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!waiting.is_finished());
     terminate(&child);
