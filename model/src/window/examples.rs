@@ -140,6 +140,9 @@ fn free_deny_only_and_locked() {
     deny.action = WindowAction::Deny;
     let windows = [deny.clone()];
     let calendar = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
+    assert!(!calendar.is_free());
+    let allow = [Window { action: WindowAction::Allow, ..deny.clone() }];
+    assert!(!Calendar::new(&allow, Purpose::Install, &TimeZone::UTC).is_free());
     assert_eq!(calendar.is_open(at), Openness::Closed);
     assert_eq!(
         calendar.is_open(instant("2024-01-01T03:00:00Z")),
@@ -150,6 +153,7 @@ fn free_deny_only_and_locked() {
     let windows = [deny];
     let locked = Calendar::new(&windows, Purpose::Install, &TimeZone::UTC);
     assert_eq!(locked.is_open(at), Openness::Closed);
+    assert!(!locked.is_free());
     assert!(locked.locked_by().is_some());
 }
 

@@ -84,7 +84,7 @@ async fn policies_of_the_earlier_form_keep_their_numbers() {
     let back = format!(
         "DROP INDEX policy_orders; DROP INDEX policy_updates; DROP TABLE policy_part; \
          ALTER TABLE policy DROP COLUMN orders; ALTER TABLE policy DROP COLUMN updates; \
-         ALTER TABLE policy RENAME COLUMN statement TO envelope; DELETE FROM _sqlx_migrations WHERE version >= 8; \
+         ALTER TABLE policy RENAME COLUMN statement TO envelope; DELETE FROM _sqlx_migrations WHERE version = 8; \
          INSERT INTO policy (client, epoch, number, body_digest, issued_at, envelope) \
          VALUES ((SELECT id FROM client), 2, 7, '{digest}', 0, 'signed')"
     );
