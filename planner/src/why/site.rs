@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use patchtide_model::{
     ClientId, UpdateId,
     client::{Client, ClientState},
@@ -21,9 +21,15 @@ use super::{
 };
 use crate::{
     client::{Event, Gate, GateKind, Opens, rebuilt},
-    site::{SiteInput, SitePlan, Verdict, compile, status::ReportedState},
+    site::{SiteInput, SitePlan, Verdict, compile, status::ReportedState, wake::AWAKE},
     snapshot::{ClientReport, Snapshot},
 };
+
+/// After this time without a word a client counts as gone: it asks at least once in each polling interval, and one that waits
+/// for news asks, and is noted, only every few minutes, however short the interval is.
+pub(super) fn silence(polling: SignedDuration) -> SignedDuration {
+    polling.saturating_mul(2).max(AWAKE)
+}
 
 /// Explains a client of a site as it was at `now`, from what was known then: every deployment of the site, also those
 /// that do not reach the client, and every update that one of them names. None: the site has no such client.
@@ -264,7 +270,7 @@ impl Site<'_> {
         }
     }
 
-    /// Whether the client was heard of lately: it asks at least once in each polling interval.
+    /// Whether the client was heard of lately.
     fn contact(&self, verdict: Option<&Verdict>) -> Gate {
         let kind = GateKind::Contact;
         let settings = match verdict {
@@ -274,9 +280,10 @@ impl Site<'_> {
         let (object, field) = (format!("ClientSettings/{}", settings.name), "spec.policyPollingInterval");
         let gate = match self.client.last_contact {
             None => Gate::waiting(kind, Event::Contact, "never heard of since it enrolled"),
-            Some(at) if self.now.duration_since(at) > settings.policy_polling.saturating_mul(2) => {
+            Some(at) if self.now.duration_since(at) > silence(settings.policy_polling) => {
                 let reason = format!(
-                    "last heard of {at:.0}, more than two polling intervals ago: it is off, has no network, or its agent does not run; what is shown here is from then"
+                    "last heard of {at:.0}, more than {:#} ago: it is off, has no network, or its agent does not run; what is shown here is from then",
+                    silence(settings.policy_polling)
                 );
                 Gate::waiting(kind, Event::Contact, reason)
             }

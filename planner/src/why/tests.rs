@@ -359,7 +359,7 @@ fn the_site_shows_the_chain_and_marks_what_it_cannot_know() {
     let late = explain_at("2026-11-21T14:00:00Z");
     let contact = late.updates[0].gates.last().unwrap();
     assert_eq!((contact.kind, contact.is_open()), (GateKind::Contact, false));
-    assert!(contact.reason.contains("last heard of 2026-11-21T09:59:00Z"), "{contact:?}");
+    assert!(contact.reason.contains("last heard of 2026-11-21T09:59:00Z, more than 2h ago"), "{contact:?}");
     let mut other = explanation.clone();
     other.updates[0].gates.retain(|gate| gate.kind != GateKind::Window);
     assert_eq!(agree::disagreements(&explanation, &explanation), [""; 0]);
@@ -400,4 +400,11 @@ fn people_name_updates_and_deployments_as_they_like() {
     assert_eq!(names, ["april", "march"]);
     let never = Gate::closed(GateKind::Window, Opens::Never { longest: None }, "never");
     assert_eq!(waiting(&[never]).unwrap().next, None::<Timestamp>);
+}
+
+/// With a policy polling interval of seconds a client waits for news like any other: a minute without a word says nothing.
+#[test]
+fn a_short_polling_interval_makes_nobody_silent() {
+    assert_eq!(site::silence(SignedDuration::from_secs(10)), crate::site::wake::AWAKE);
+    assert_eq!(site::silence(SignedDuration::from_hours(1)), SignedDuration::from_hours(2));
 }
