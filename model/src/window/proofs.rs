@@ -115,6 +115,33 @@ fn behind_years_that_are_denied_there_are_openings() {
     assert_eq!(next(&windows, "2017-11-21T12:00:00Z", 60), NextOpening::At(after));
 }
 
+/// What begins in twenty years is found behind what is denied until then; what lasts for years ends when it ends; and what
+/// two windows make together once a year is found however many shorter openings lie before it.
+#[test]
+fn what_is_rare_long_or_late_is_neither_missed_nor_stretched() {
+    let mut late = daily(10, 60, "UTC");
+    late.effective_from = Some(civil::date(2036, 1, 1));
+    let windows = [daily(2, 60, "UTC"), deny(daily(1, 240, "UTC")), late];
+    assert_eq!(next(&windows, "2016-11-21T12:00:00Z", 60), NextOpening::At(at("2036-01-01T10:00:00Z", 1)));
+
+    let mut years = daily(0, 1440, "UTC");
+    years.effective_until = Some(civil::date(2031, 12, 31));
+    assert_eq!(
+        next(one(&years), "2024-11-21T12:00:00Z", 60),
+        NextOpening::Now { until: Some(instant("2032-01-01T00:00:00Z")) }
+    );
+
+    let anchor = civil::date(2026, 3, 1);
+    let weekly = Recurrence::Weekly { every: 1, anchor, weekdays: vec![6] };
+    let yearly = Recurrence::MonthlyByWeekday { every: 12, anchor, order: 2, weekday: 2, offset_days: 4 };
+    let windows = [
+        daily(10, 30, "UTC"),
+        plain(weekly, civil::time(1, 0, 0, 0), 60, "UTC"),
+        plain(yearly, civil::time(2, 0, 0, 0), 60, "UTC"),
+    ];
+    assert_eq!(next(&windows, "2026-03-20T00:00:00Z", 120), NextOpening::At(at("2027-03-13T01:00:00Z", 2)));
+}
+
 /// The longest of all, also where it comes on one day of the year, and the next that fits where one does.
 #[test]
 fn the_longest_may_come_once_a_year() {
