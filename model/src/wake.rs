@@ -1,4 +1,5 @@
-//! Wake on LAN (R-SCHED-06): which network cards of a client can wake it, as it reports them, and what is sent to them.
+//! Wake on LAN (R-SCHED-06): which network cards of a client can wake it, as it reports them, what is sent to them,
+//! and to whom it was sent.
 
 use std::{
     collections::BTreeSet,
@@ -8,9 +9,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::client::Facts;
+use crate::{ClientId, client::Facts};
 
 /// Facts with this prefix name a card each: `wake/enp3s0` is `52:54:00:12:34:56 enabled 192.0.2.0/24`.
 pub const FACT: &str = "wake/";
@@ -38,6 +40,32 @@ pub struct Card {
 /// A hardware address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);
+
+/// What was sent to a client because of a deployment, at the last occasion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Called {
+    /// What for: the instant at which the client may begin.
+    pub occasion: Timestamp,
+    /// When it was called first at that occasion.
+    pub first: Timestamp,
+    /// When it was called last.
+    pub last: Timestamp,
+    /// How often at that occasion.
+    pub times: u8,
+    /// Occasions in a row without an answer, this one too.
+    pub series: u8,
+}
+
+/// A client that has something of a deployment to do and was not heard of for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sleeper {
+    /// Who.
+    pub client: ClientId,
+    /// When it was last heard of.
+    pub heard: Option<Timestamp>,
+    /// What was sent to it.
+    pub called: Option<Called>,
+}
 
 /// A text that is no hardware address, or no card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,17 +12,10 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use patchtide_crds::site::AlertmanagerSpec;
-use patchtide_model::{
-    ClientId,
-    deployment::{Deployment, DeploymentSettings},
-};
-use patchtide_planner::site::{
-    alerts::{self, AlertInput, Naming, Seen, Wanted, Watched},
-    status::ReportedState,
-};
+use patchtide_model::deployment::{Deployment, DeploymentSettings};
+use patchtide_planner::site::alerts::{self, AlertInput, Naming, Seen, Wanted, Watched};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::{endpoint::Endpoint, error::AlertError};
@@ -32,6 +25,7 @@ use crate::{
     error::chain,
     kinds::{UPDATE_DEPLOYMENT, site},
     pace::Pace,
+    reported::reported,
 };
 
 /// What stands is looked at this often while something should stand, so that what is lost there comes back.
@@ -239,27 +233,14 @@ async fn wanted(
         .filter(|deployment| is_asked_for(&deployment.settings))
         .collect();
     let nobody = BTreeSet::new();
-    let mut reported = Vec::with_capacity(deployments.len());
+    let mut states = Vec::with_capacity(deployments.len());
     for deployment in &deployments {
-        let states = ctx.store.deployment_clients_at_it(&deployment.uid).await?;
-        let heard: BTreeMap<ClientId, Timestamp> =
-            states.iter().filter_map(|state| Some((state.client, state.heard?))).collect();
-        let states: Vec<ReportedState> = states
-            .into_iter()
-            .map(|state| ReportedState {
-                client: state.client,
-                enforcement: Some(state.enforcement),
-                compliance: Some(state.compliance),
-                until: state.until,
-                error: state.error,
-                changed_at: state.changed_at,
-            })
-            .collect();
-        reported.push((states, heard));
+        let clients = ctx.store.deployment_clients_at_it(&deployment.uid).await?;
+        states.push(reported(clients));
     }
     let watched: Vec<Watched<'_>> = deployments
         .iter()
-        .zip(&reported)
+        .zip(&states)
         .map(|(deployment, (states, heard))| Watched {
             deployment,
             targeted: compiled

@@ -7,9 +7,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use patchtide_model::{ClientId, wake};
-use patchtide_planner::site::wake::{AWAKE, Called, Round, Sleeper, calling, round};
-use patchtide_store::{SiteStore, StoreError, clients::WakeCall};
+use patchtide_model::{
+    ClientId,
+    wake::{self, Called},
+};
+use patchtide_planner::site::wake::{AWAKE, Round, calling, round};
+use patchtide_store::{SiteStore, StoreError};
 use tokio::time::{sleep, timeout};
 
 use self::send::{Sender, Sent};
@@ -66,18 +69,13 @@ pub async fn look(
     let mut sleepers = BTreeMap::new();
     for uid in uids {
         let found = store.sleeping(&uid, since).await?;
-        let found = found.into_iter().map(|client| Sleeper {
-            client: client.client,
-            heard: client.heard,
-            called: client.called.map(from_store),
-        });
-        sleepers.insert(uid, found.collect());
+        sleepers.insert(uid, found);
     }
     let round = round(plan, &compiled.clients, &sleepers, now);
-    let calls: Vec<(String, ClientId, WakeCall)> = round
+    let calls: Vec<(String, ClientId, Called)> = round
         .wake
         .iter()
-        .flat_map(|(id, calls)| calls.iter().map(|(uid, called)| (uid.clone(), *id, to_store(called))))
+        .flat_map(|(id, calls)| calls.iter().map(|(uid, called)| (uid.clone(), *id, *called)))
         .collect();
     if !calls.is_empty() {
         store.put_wake_calls(&calls).await?;
@@ -121,14 +119,4 @@ async fn tell(ctx: &Context, round: &Round) {
         let note = format!("magic packets sent to {clients} clients that sleep past their deadline");
         ctx.events.publish(&**deployment, false, "WakeOnLan", "Wake", &note).await;
     }
-}
-
-const fn from_store(call: WakeCall) -> Called {
-    let WakeCall { occasion, first, last, times, series } = call;
-    Called { occasion, first, last, times, series }
-}
-
-const fn to_store(called: &Called) -> WakeCall {
-    let Called { occasion, first, last, times, series } = *called;
-    WakeCall { occasion, first, last, times, series }
 }

@@ -17,7 +17,7 @@ use patchtide_model::{
     deployment::{Deadline, Deployment},
     policy::{DeploymentPolicy, PolicyBody},
     shared::Shared,
-    wake::cards,
+    wake::{Called, Sleeper, cards},
     window::{Calendar, NextOpening, Purpose, time_zone},
 };
 
@@ -38,32 +38,6 @@ pub const SERIES: u8 = 8;
 pub const AWAKE: SignedDuration = SignedDuration::from_mins(7);
 /// No wall clock is further from UTC.
 const FURTHEST: SignedDuration = SignedDuration::from_hours(26);
-
-/// What was sent to a client because of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Called {
-    /// What for.
-    pub occasion: Timestamp,
-    /// When it was called first at that occasion.
-    pub first: Timestamp,
-    /// When it was called last.
-    pub last: Timestamp,
-    /// How often at that occasion.
-    pub times: u8,
-    /// Occasions in a row without an answer, this one too.
-    pub series: u8,
-}
-
-/// A client that a deployment reaches, that is not compliant and was not heard of for [`AWAKE`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sleeper {
-    /// Who.
-    pub client: ClientId,
-    /// When it was last heard of.
-    pub heard: Option<Timestamp>,
-    /// What was sent to it.
-    pub called: Option<Called>,
-}
 
 /// What to do now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

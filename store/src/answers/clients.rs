@@ -118,25 +118,28 @@ impl SiteStore {
 
     /// What clients reported about a deployment, by client.
     pub async fn deployment_clients(&self, uid: &str) -> Result<Vec<DeploymentClientState>> {
-        let query = sql(
-            "SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at, c.last_contact \
-                         FROM deployment_client d JOIN client c ON c.id = d.client \
-                         WHERE d.uid = $1 AND c.site = $2 ORDER BY c.uuid",
-        );
-        let rows = self.rows("a deployment", query.bind(uid).bind(self.site.as_str())).await?;
-        rows.iter().map(|row| deployment_state(row, row.time_option(7)?)).collect()
+        self.deployment_clients_but(uid, None).await
     }
 
     /// The same of the clients that said something else than that everything is installed.
     pub async fn deployment_clients_at_it(&self, uid: &str) -> Result<Vec<DeploymentClientState>> {
+        self.deployment_clients_but(uid, Some(DeploymentEnforcement::Installed)).await
+    }
+
+    /// The same without those in one state and those that said nothing of a state.
+    async fn deployment_clients_but(
+        &self,
+        uid: &str,
+        but: Option<DeploymentEnforcement>,
+    ) -> Result<Vec<DeploymentClientState>> {
+        // -1: everybody.
+        let but = but.map_or(-1, |state| i64::from(state.id()));
         let query = sql(
             "SELECT c.uuid, d.enforcement, d.compliance, d.evaluation, d.until, d.error, d.changed_at, c.last_contact \
                          FROM deployment_client d JOIN client c ON c.id = d.client \
-                         WHERE d.uid = $1 AND c.site = $2 AND d.enforcement <> $3 ORDER BY c.uuid",
+                         WHERE d.uid = $1 AND c.site = $2 AND ($3 = -1 OR d.enforcement <> $3) ORDER BY c.uuid",
         );
-        let installed = i64::from(DeploymentEnforcement::Installed.id());
-        let rows =
-            self.rows("a deployment", query.bind(uid).bind(self.site.as_str()).bind(installed)).await?;
+        let rows = self.rows("a deployment", query.bind(uid).bind(self.site.as_str()).bind(but)).await?;
         rows.iter().map(|row| deployment_state(row, row.time_option(7)?)).collect()
     }
 }

@@ -9,4 +9,4 @@ mod wake;
 pub use enrolment::{Enrolment, EnrolmentRow, EnrolmentState};
 pub use policy::{PolicyParts, StoredPolicy};
 pub use token::{StoredToken, TokenRow};
-pub use wake::{SleepingClient, WakeCall, WakeCounts};
+pub use wake::WakeCounts;

@@ -36,8 +36,6 @@ pub struct StoredPolicy {
 /// Parts of policies by the SHA-256 of their bytes.
 pub type PolicyParts = BTreeMap<Digest, Vec<u8>>;
 
-const NUMBERS: Many =
-    Many { head: "SELECT uuid, id FROM client WHERE (site, uuid) IN (VALUES ", columns: 2, tail: ")" };
 const PARTS: Many =
     Many { head: "SELECT digest FROM policy_part WHERE (site, digest) IN (VALUES ", columns: 2, tail: ")" };
 const PUT: Many = Many {
@@ -114,12 +112,7 @@ impl SiteStore {
     pub async fn put_policies(&self, policies: Vec<StoredPolicy>, parts: PolicyParts) -> Result<u64> {
         let mut tx = self.begin("policies").await?;
         self.put_parts(&mut tx, &policies, parts).await?;
-        let keys =
-            policies.iter().flat_map(|policy| [self.site.as_str().into(), policy.client.into()]).collect();
-        let mut numbers: BTreeMap<ClientId, i64> = BTreeMap::new();
-        for row in tx.rows_many(NUMBERS, keys).await? {
-            numbers.insert(row.parse(0, "client id")?, row.int(1)?);
-        }
+        let numbers = self.numbers(&mut tx, policies.iter().map(|policy| policy.client)).await?;
         // One row a client: a statement may not change a row twice.
         let mut newest: BTreeMap<i64, StoredPolicy> = BTreeMap::new();
         for policy in policies {

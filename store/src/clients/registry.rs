@@ -1,6 +1,10 @@
 //! The clients of a site and their standing.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use patchtide_model::{
@@ -13,7 +17,7 @@ use crate::{
     core::{Signal, lock},
     intake::{apply::Apply, batch, cache::SiteCache, counts::Deltas, dirty::Dirty, load},
     signal::next_change,
-    sql::{Row, int, parse, sql},
+    sql::{Many, Row, int, parse, sql},
     writer::Tx,
 };
 
@@ -21,6 +25,9 @@ use crate::{
 const CONTACT: Duration = Duration::from_mins(1);
 /// Contacts remembered at most; beyond it all are forgotten, which only costs a write each.
 const CONTACTS: usize = 200_000;
+
+const NUMBERS: Many =
+    Many { head: "SELECT uuid, id FROM client WHERE (site, uuid) IN (VALUES ", columns: 2, tail: ")" };
 
 impl SiteStore {
     /// All clients, by identity.
@@ -47,6 +54,17 @@ impl SiteStore {
                          AND (last_contact IS NULL OR last_contact <= $2)");
         let query = query.bind(self.site.as_str()).bind(since);
         self.rows("the silent clients", query).await?.iter().map(|row| row.parse(0, "client id")).collect()
+    }
+
+    /// The numbers by which rows name these clients; those that are not known are left out.
+    pub(super) async fn numbers(
+        &self,
+        tx: &mut Tx,
+        clients: impl Iterator<Item = ClientId>,
+    ) -> Result<BTreeMap<ClientId, i64>> {
+        let keys = clients.flat_map(|client| [self.site.as_str().into(), client.into()]).collect();
+        let rows = tx.rows_many(NUMBERS, keys).await?;
+        rows.iter().map(|row| Ok((row.parse(0, "client id")?, row.int(1)?))).collect()
     }
 
     /// One client.

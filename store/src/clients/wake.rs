@@ -4,38 +4,13 @@ use jiff::Timestamp;
 use patchtide_model::{
     ClientId,
     state::{Compliance, DeploymentEnforcement},
+    wake::{Called, Sleeper},
 };
 
 use crate::{
     Result, SiteStore, StoreError,
     sql::{Many, Row, Value, sql},
 };
-
-/// What was sent to a client because of a deployment, at the last occasion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WakeCall {
-    /// What for: the instant at which the client may begin.
-    pub occasion: Timestamp,
-    /// When it was called first at that occasion.
-    pub first: Timestamp,
-    /// When it was called last.
-    pub last: Timestamp,
-    /// How often at that occasion.
-    pub times: u8,
-    /// Occasions in a row without an answer.
-    pub series: u8,
-}
-
-/// A client that has something of a deployment to do and was not heard of for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SleepingClient {
-    /// Who.
-    pub client: ClientId,
-    /// When it was last heard of.
-    pub heard: Option<Timestamp>,
-    /// What was sent to it.
-    pub called: Option<WakeCall>,
-}
 
 /// Clients that were called because of a deployment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,8 +21,6 @@ pub struct WakeCounts {
     pub answered: u64,
 }
 
-const NUMBERS: Many =
-    Many { head: "SELECT uuid, id FROM client WHERE (site, uuid) IN (VALUES ", columns: 2, tail: ")" };
 const PUT: Many = Many {
     head: "INSERT INTO client_wake (uid, client, occasion, first_at, last_at, times, series) VALUES ",
     columns: 7,
@@ -58,7 +31,7 @@ const PUT: Many = Many {
 impl SiteStore {
     /// Active clients that were not heard of after `since` and did not say that the deployment is done: compliant, or
     /// installed and waiting for a restart. Also those that it does not reach, and those that never said anything.
-    pub async fn sleeping(&self, uid: &str, since: Timestamp) -> Result<Vec<SleepingClient>> {
+    pub async fn sleeping(&self, uid: &str, since: Timestamp) -> Result<Vec<Sleeper>> {
         let query = sql(
             "SELECT c.uuid, c.last_contact, w.occasion, w.first_at, w.last_at, w.times, w.series \
                          FROM client c LEFT JOIN deployment_client d ON d.client = c.id AND d.uid = $2 \
@@ -75,13 +48,9 @@ impl SiteStore {
     }
 
     /// Keeps what was sent, before it is sent: a process that ends in between has rather called once too little.
-    pub async fn put_wake_calls(&self, calls: &[(String, ClientId, WakeCall)]) -> Result<()> {
+    pub async fn put_wake_calls(&self, calls: &[(String, ClientId, Called)]) -> Result<()> {
         let mut tx = self.begin("magic packets").await?;
-        let keys = calls.iter().flat_map(|(_, client, _)| [self.site.as_str().into(), (*client).into()]);
-        let mut numbers = std::collections::BTreeMap::new();
-        for row in tx.rows_many(NUMBERS, keys.collect()).await? {
-            numbers.insert(row.parse::<ClientId>(0, "client id")?, row.int(1)?);
-        }
+        let numbers = self.numbers(&mut tx, calls.iter().map(|(_, client, _)| *client)).await?;
         let rows = calls.iter().filter_map(|(uid, client, call)| {
             let number = *numbers.get(client)?;
             Some([
@@ -110,10 +79,10 @@ impl SiteStore {
     }
 }
 
-fn sleeping(row: &Row) -> Result<SleepingClient> {
+fn sleeping(row: &Row) -> Result<Sleeper> {
     let called = match row.time_option(2)? {
         None => None,
-        Some(occasion) => Some(WakeCall {
+        Some(occasion) => Some(Called {
             occasion,
             first: row.time(3)?,
             last: row.time(4)?,
@@ -121,5 +90,5 @@ fn sleeping(row: &Row) -> Result<SleepingClient> {
             series: u8::try_from(row.int(6)?).unwrap_or(u8::MAX),
         }),
     };
-    Ok(SleepingClient { client: row.parse(0, "client id")?, heard: row.time_option(1)?, called })
+    Ok(Sleeper { client: row.parse(0, "client id")?, heard: row.time_option(1)?, called })
 }

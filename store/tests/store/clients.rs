@@ -5,10 +5,11 @@ use patchtide_model::{
     client::ClientState,
     site::SiteLimits,
     state::{Compliance, DeploymentEnforcement, Detection},
+    wake::Called,
 };
 use patchtide_store::{
     ObjectRow, StoreError,
-    clients::{EnrolmentRow, EnrolmentState, PolicyParts, StoredPolicy, WakeCall, WakeCounts},
+    clients::{EnrolmentRow, EnrolmentState, PolicyParts, StoredPolicy, WakeCounts},
     intake::IntakeBody,
 };
 use uuid::Uuid;
@@ -287,9 +288,9 @@ async fn who_sleeps_and_what_was_sent_is_known(db: Db) {
     };
     assert_eq!(who(99).await, [(two, Some(at(0)), None)], "it was heard of since");
     assert_eq!(who(100).await, [(one, Some(at(100)), None), (two, Some(at(0)), None)]);
-    let call = WakeCall { occasion: at(150), first: at(160), last: at(160), times: 1, series: 1 };
+    let call = Called { occasion: at(150), first: at(160), last: at(160), times: 1, series: 1 };
     site.put_wake_calls(&[(uid(), one, call), (uid(), two, call)]).await.unwrap();
-    let later = WakeCall { last: at(220), times: 2, ..call };
+    let later = Called { last: at(220), times: 2, ..call };
     site.put_wake_calls(&[(uid(), one, later)]).await.unwrap();
     assert_eq!(who(300).await, [(one, Some(at(100)), Some(later)), (two, Some(at(0)), Some(call))]);
     site.touch_client(one, address, at(230)).await.unwrap();

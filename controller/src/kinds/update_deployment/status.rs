@@ -32,6 +32,7 @@ use crate::{
     context::Context,
     error::Failure,
     kinds::{DEPLOYMENT_PACKAGE, database, flag, time, update_list::status::unpacked},
+    reported::reported,
 };
 
 /// Windows open and leases run out without any event.
@@ -54,20 +55,8 @@ pub async fn fill(
         compiled.plan.as_ref().and_then(|plan| plan.targets.get(&deployment.name)).unwrap_or(&nobody);
     let clients = ctx.store.deployment_clients(&deployment.uid).await.map_err(|error| database(&error))?;
     let requiring = requiring(ctx, deployment).await?;
-    let heard: BTreeMap<ClientId, Timestamp> =
-        clients.iter().filter_map(|state| Some((state.client, state.heard?))).collect();
-    let reports: Vec<ReportedState> = clients
-        .into_iter()
-        .map(|state| ReportedState {
-            client: state.client,
-            enforcement: Some(state.enforcement),
-            compliance: Some(state.compliance),
-            until: state.until,
-            error: state.error,
-            changed_at: state.changed_at,
-        })
-        .map(|state| believe(state, &requiring))
-        .collect();
+    let (reports, heard) = reported(clients);
+    let reports: Vec<ReportedState> = reports.into_iter().map(|state| believe(state, &requiring)).collect();
     // The next window is that of those who wait for one, if any does.
     let waiting: BTreeSet<ClientId> = reports
         .iter()

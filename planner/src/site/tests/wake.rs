@@ -3,11 +3,12 @@
 use patchtide_model::{
     deployment::DeploymentSettings,
     shared::Shared,
+    wake::{Called, Sleeper},
     window::{AppliesTo, Window},
 };
 
 use super::*;
-use crate::site::wake::{AWAKE, Called, OFFSETS, Round, SERIES, Sleeper, calling, round};
+use crate::site::wake::{AWAKE, OFFSETS, Round, SERIES, calling, round};
 
 const CARD: (&str, &str) = ("wake/eth0", "52:54:00:12:34:56 enabled 192.0.2.0/24");
 /// The deadline.
