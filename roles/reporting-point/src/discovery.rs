@@ -9,12 +9,16 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{GROUP, VERSION, answer::Answer, path::Wanted};
+use crate::{
+    GROUP, VERSION,
+    answer::Answer,
+    openapi,
+    path::Wanted,
+    resource::{About, RESOURCES, Resource},
+};
 
 /// The group's version, as it stands in `apiVersion`.
 pub(crate) const API_VERSION: &str = "reports.patchtide.dev/v1alpha1";
-/// Name of the one resource.
-pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// Form in which everything is told at once; the kube-apiserver takes it under exactly this name.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -28,13 +32,13 @@ pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Result<Response, Answer
         "/apis" => (json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]}), JSON),
         path if path == format!("/apis/{GROUP}") => (group(), JSON),
         path if path == format!("/apis/{API_VERSION}") => (resources(), JSON),
-        "/openapi/v2" => (openapi_v2(), JSON),
+        "/openapi/v2" => (openapi::v2(), JSON),
         "/openapi/v3" => {
-            let hash = etag(&openapi_v3().to_string());
+            let hash = etag(&openapi::v3().to_string());
             let url = format!("{v3}?hash={}", hash.trim_matches('"'));
             (json!({"paths": {format!("apis/{API_VERSION}"): {"serverRelativeURL": url}}}), JSON)
         }
-        path if path == v3 => (openapi_v3(), JSON),
+        path if path == v3 => (openapi::v3(), JSON),
         "/version" => (json!({"gitVersion": format!("v{}", env!("CARGO_PKG_VERSION"))}), JSON),
         _ => return Err(Answer::not_found(&Wanted::Path(path.to_owned()))),
     };
@@ -84,82 +88,50 @@ fn group() -> Value {
 }
 
 fn resources() -> Value {
+    let resource = |resource: &&dyn Resource| {
+        let about = resource.about();
+        let mut told = json!({
+            "name": about.plural, "singularName": about.singular, "namespaced": true, "kind": about.kind,
+            "verbs": about.verbs,
+        });
+        names(&mut told, about);
+        told
+    };
     json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION,
-        "resources": [{
-            "name": SNAPSHOTS, "singularName": "snapshot", "namespaced": true, "kind": "Snapshot", "verbs": ["get"],
-        }],
+        "resources": RESOURCES.iter().map(resource).collect::<Vec<_>>(),
     })
 }
 
 fn aggregated() -> Value {
-    let resource = json!({
-        "resource": SNAPSHOTS,
-        "responseKind": {"group": GROUP, "version": VERSION, "kind": "Snapshot"},
-        "scope": "Namespaced",
-        "singularResource": "snapshot",
-        "verbs": ["get"],
-    });
+    let resource = |resource: &&dyn Resource| {
+        let about = resource.about();
+        let mut told = json!({
+            "resource": about.plural,
+            "responseKind": {"group": GROUP, "version": VERSION, "kind": about.kind},
+            "scope": "Namespaced",
+            "singularResource": about.singular,
+            "verbs": about.verbs,
+        });
+        names(&mut told, about);
+        told
+    };
+    let resources: Vec<Value> = RESOURCES.iter().map(resource).collect();
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
         "items": [{
             "metadata": {"name": GROUP, "creationTimestamp": null},
-            "versions": [{"version": VERSION, "resources": [resource], "freshness": "Current"}],
+            "versions": [{"version": VERSION, "resources": resources, "freshness": "Current"}],
         }],
     })
 }
 
-const TITLE: &str = "Patchtide reports";
-const SCHEMA: &str = "dev.patchtide.reports.v1alpha1.Snapshot";
-
-fn openapi_v2() -> Value {
-    json!({"swagger": "2.0", "info": {"title": TITLE, "version": VERSION}, "paths": {}, "definitions": {}})
-}
-
-fn openapi_v3() -> Value {
-    let kind = json!({"group": GROUP, "version": VERSION, "kind": "Snapshot"});
-    let parameter = |name: &str, place: &str, of: &str, about: &str| {
-        json!({
-            "name": name, "in": place, "required": place == "path", "description": about, "schema": {"type": of},
-        })
-    };
-    let path = format!("/apis/{API_VERSION}/namespaces/{{namespace}}/{SNAPSHOTS}/{{name}}");
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": TITLE, "version": VERSION},
-        "paths": {path: {"get": {
-            "tags": ["reportsPatchtideDev_v1alpha1"],
-            "description": "The site at one moment: what policy is compiled from and what clients reported.",
-            "operationId": "readReportsPatchtideDevV1alpha1NamespacedSnapshot",
-            "x-kubernetes-action": "get",
-            "x-kubernetes-group-version-kind": kind,
-            "parameters": [
-                parameter("namespace", "path", "string", "Namespace of the site."),
-                parameter("name", "path", "string", "Only `current`."),
-                parameter("client", "query", "string", "Name or id of the one client that is told of; none: all."),
-                parameter("catalogue", "query", "boolean", "With the whole catalogue."),
-            ],
-            "responses": {"200": {"description": "OK", "content": {JSON: {"schema": {
-                "$ref": format!("#/components/schemas/{SCHEMA}"),
-            }}}}},
-        }}},
-        "components": {"schemas": {SCHEMA: {
-            "description": "A site at one moment. It names every machine with its facts and what it lacks. Read it with \
-                            `kubectl patchtide snapshot`; its fields are those of the program's version.",
-            "type": "object",
-            "properties": {
-                "apiVersion": {"type": "string", "description": "Version of this form."},
-                "kind": {"type": "string", "description": "Snapshot."},
-                "metadata": {"type": "object", "description": "Name, always `current`, and namespace."},
-                "version": {"type": "integer", "description": "Version of the fields below."},
-                "taken_at": {"type": "string", "description": "When it was read, by the site's clock."},
-                "input": {"type": "object", "description": "What policy is compiled from."},
-                "reports": {"type": "object", "description": "What clients reported, by client."},
-            },
-            "x-kubernetes-preserve-unknown-fields": true,
-            "x-kubernetes-group-version-kind": [kind],
-        }}},
-    })
+fn names(told: &mut Value, about: &About) {
+    for (key, names) in [("shortNames", about.short), ("categories", about.categories)] {
+        if let (Value::Object(told), false) = (&mut *told, names.is_empty()) {
+            told.insert(key.to_owned(), json!(names));
+        }
+    }
 }
 
 #[cfg(test)]

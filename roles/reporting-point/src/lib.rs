@@ -1,5 +1,5 @@
 //! The reporting point: an aggregated API server, `reports.patchtide.dev`, through which kubectl reads what is too large or
-//! too many for custom resources. So far `snapshots/current`, the site at one moment.
+//! too many for custom resources: what [`resource::RESOURCES`] lists.
 //!
 //! Architecture Invariant: it never writes to the site database, and believes what a request says of its user only from
 //! the front proxy of the cluster; every request but those for health is authorised by the kube-apiserver.
@@ -8,8 +8,10 @@ mod access;
 mod answer;
 mod discovery;
 mod front_proxy;
+mod openapi;
 mod path;
 mod register;
+mod resource;
 pub mod snapshot;
 mod user;
 
@@ -20,10 +22,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use http::{Method, StatusCode, Uri, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use kube::Client;
 use patchtide_endpoint::{Clock, Limits, Peer};
-use patchtide_model::SiteName;
 use patchtide_store::Store;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -31,13 +32,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 pub use register::Registration;
 
 use crate::{
-    access::Access,
-    answer::Answer,
-    discovery::SNAPSHOTS,
-    front_proxy::FrontProxy,
-    path::Wanted,
-    snapshot::{Asked, Reading, SnapshotError},
-    user::User,
+    access::Access, answer::Answer, front_proxy::FrontProxy, path::Wanted, resource::Asked, user::User,
 };
 
 /// The API group.
@@ -95,7 +90,7 @@ impl ReportingPoint {
         Router::new().fallback(handle).with_state(Arc::clone(self))
     }
 
-    async fn answer(&self, request: &Parts) -> Result<Response, Answer> {
+    async fn answer(self: &Arc<Self>, request: &Parts) -> Result<Response, Answer> {
         let Ok(_place) = self.requests.try_acquire() else {
             return Err(Answer::busy("too many requests are answered at this moment"));
         };
@@ -104,58 +99,23 @@ impl ReportingPoint {
         let user = proxy.and_then(|proxy| User::of(&proxy.headers, &request.headers));
         let user = user.ok_or_else(Answer::unauthorized)?;
         let wanted = Wanted::read(request.uri.path());
-        let watch = parameter(&request.uri, "watch").is_some_and(|value| flag(&value));
-        let verb = wanted.verb(&request.method, watch);
+        let verb = wanted.verb(&request.method, resource::flag(&request.uri, "watch"));
         self.access.check(&user, verb, &wanted).await?;
-        match &wanted {
-            Wanted::Path(path) if reads(&request.method) => discovery::answer(path, &request.headers),
-            Wanted::Resource {
-                namespace: Some(namespace),
-                resource,
-                name: Some(name),
-                subresource: None,
-            } if resource == SNAPSHOTS => {
-                if verb != "get" {
-                    return Err(Answer::method(&wanted));
-                }
-                if name != "current" {
-                    return Err(Answer::nothing(&wanted, "the one there is is called \"current\""));
-                }
-                self.snapshot(&wanted, namespace, request).await
+        let (namespace, plural, name, subresource) = match &wanted {
+            Wanted::Path(path) if reads(&request.method) => return discovery::answer(path, &request.headers),
+            Wanted::Path(_) => return Err(Answer::method(&wanted)),
+            Wanted::Resource { namespace, resource, name, subresource } => {
+                (namespace.as_deref(), resource, name.as_deref(), subresource)
             }
-            Wanted::Resource { resource, subresource: None, .. } if resource == SNAPSHOTS => {
-                Err(Answer::method(&wanted))
-            }
-            Wanted::Path(_) => Err(Answer::method(&wanted)),
-            Wanted::Resource { .. } => Err(Answer::not_found(&wanted)),
-        }
-    }
-
-    async fn snapshot(&self, wanted: &Wanted, namespace: &str, request: &Parts) -> Result<Response, Answer> {
-        let headers = &request.headers;
-        if headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(refuses_json)
-        {
-            return Err(Answer::not_acceptable("snapshots are application/json"));
-        }
-        let asked = Asked {
-            client: parameter(&request.uri, "client").filter(|client| !client.is_empty()),
-            catalogue: parameter(&request.uri, "catalogue").is_some_and(|value| flag(&value)),
         };
-        let Ok(site) = SiteName::new(namespace) else { return Err(Answer::not_found(wanted)) };
-        let Ok(place) = Arc::clone(&self.snapshots).try_acquire_owned() else {
-            return Err(Answer::busy("other snapshots are written at this moment"));
-        };
-        match Reading::start(&self.database.site(&site), &asked, (self.clock)()).await {
-            Ok(reading) => Ok(snapshot::stream(reading, headers, place)),
-            Err(error @ (SnapshotError::NoSite | SnapshotError::NoClient(_))) => {
-                Err(Answer::nothing(wanted, &error.to_string()))
-            }
-            Err(error @ SnapshotError::Ambiguous { .. }) => Err(Answer::bad(error.to_string())),
-            Err(error) => {
-                tracing::warn!(%site, error = %front_proxy::chain_of(&error), "no snapshot");
-                Err(Answer::unavailable("the site database does not answer"))
-            }
+        let resource = resource::find(plural).filter(|_| subresource.is_none());
+        let resource = resource.ok_or_else(|| Answer::not_found(&wanted))?;
+        if !resource.about().has(verb) {
+            return Err(Answer::method(&wanted));
         }
+        let asked =
+            Asked { verb, wanted: &wanted, namespace, name, headers: &request.headers, uri: &request.uri };
+        resource.answer(self, asked).await
     }
 
     fn health(&self, path: &str) -> Option<Response> {
@@ -184,22 +144,4 @@ async fn handle(State(point): State<Arc<ReportingPoint>>, request: Request) -> R
 
 fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-/// Whether nothing that `accept` names can be JSON, or it wants it in another shape only.
-fn refuses_json(accept: &str) -> bool {
-    !accept.split(',').any(|form| {
-        let mut parts = form.split(';').map(str::trim);
-        matches!(parts.next(), Some("application/json" | "application/*" | "*/*"))
-            && !parts.any(|part| part.starts_with("as="))
-    })
-}
-
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    let pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
-    pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-}
-
-fn flag(value: &str) -> bool {
-    matches!(value, "1" | "t" | "true" | "True" | "TRUE")
 }

@@ -1,6 +1,7 @@
 //! `snapshots/current`: a site at one moment, written while it is read.
 
 mod compress;
+mod resource;
 mod write;
 
 use std::{
@@ -19,6 +20,7 @@ use patchtide_store::{Result as Stored, SiteStore, StoreError, answers::ClientPa
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 pub use compress::Compression;
+pub(crate) use resource::Snapshots;
 pub use write::Sender;
 
 /// Kinds of the rows that hold what deployments have pinned and what lists hold.
