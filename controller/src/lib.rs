@@ -24,6 +24,7 @@ pub mod kinds;
 pub mod lease;
 pub mod metrics;
 pub mod pace;
+mod register;
 mod reported;
 pub mod run;
 pub mod status;

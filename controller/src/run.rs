@@ -25,7 +25,7 @@ use crate::{
     },
     lease,
     metrics::Metrics,
-    wake,
+    register, wake,
 };
 
 /// Writes of other processes (roles that run apart) are looked for this often.
@@ -185,6 +185,7 @@ fn start(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         driver::run(shared(), MaintenanceWindows),
         driver::run(shared(), ClientSettingsKind),
         compile::run(shared()),
+        register::run(shared()),
         alerts::run(shared()),
         wake::run(shared()),
     );

@@ -10,8 +10,12 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClientId, Digest, ObjectName, catalogue::LeafRef, deployment::Deployment, people::PeopleSettings,
-    shared::Shared, window::Window,
+    ClientId, Digest, ObjectName,
+    catalogue::LeafRef,
+    deployment::Deployment,
+    people::PeopleSettings,
+    shared::{ContentDigest, Shared},
+    window::Window,
 };
 
 /// A collection (R-COLL).
@@ -230,6 +234,14 @@ pub struct Blocked {
 
 /// Membership: for each collection its clients.
 pub type Membership = BTreeMap<ObjectName, Shared<BTreeSet<ClientId>>>;
+
+impl ContentDigest for BTreeSet<ClientId> {
+    fn content_digest(&self) -> Digest {
+        let mut bytes = Vec::with_capacity(self.len() * 16);
+        self.iter().for_each(|client| bytes.extend_from_slice(client.0.as_bytes()));
+        Digest::of(&bytes)
+    }
+}
 
 impl Default for ClientSettings {
     fn default() -> Self {

@@ -115,6 +115,12 @@ pub enum StoreError {
         /// How.
         detail: String,
     },
+    /// Another process wrote the same thing meanwhile.
+    #[error("another process wrote {what} meanwhile: look again at what is there, and try again")]
+    Overtaken {
+        /// What was to be written.
+        what: &'static str,
+    },
     /// The store was closed.
     #[error("the site database is closed")]
     Closed,

@@ -22,6 +22,7 @@ pub mod clients;
 pub mod content;
 pub mod intake;
 pub mod library;
+pub mod register;
 pub mod site;
 
 use std::sync::Arc;

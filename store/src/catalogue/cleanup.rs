@@ -51,6 +51,7 @@ impl SiteStore {
         if ids.is_empty() {
             return Ok(0);
         }
+        self.unregister_updates(&mut tx, &ids).await?;
         tx.execute_many(NO_SLOT, ids.clone()).await?;
         tx.execute_many(NO_LEAVES, ids.clone()).await?;
         let removed = tx.execute_many(NO_UPDATE, ids).await?;

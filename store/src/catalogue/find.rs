@@ -32,6 +32,11 @@ const LEAVES: Many = Many {
     columns: 3,
     tail: ")",
 };
+const NUMBERS: Many = Many {
+    head: "SELECT u.id, u.line, u.source, u.version FROM (VALUES ",
+    columns: 3,
+    tail: ") AS v JOIN software_update u ON u.line = v.column1 AND u.source = v.column2 AND u.version = v.column3",
+};
 const PLACES: Many = Many {
     head: "SELECT u.line, u.source, u.version, s.slot, u.since_version FROM (VALUES ",
     columns: 3,
@@ -85,6 +90,21 @@ impl SiteStore {
             places.insert(id, Place { line, slot: row.int_option(3)?, since: row.unsigned(4)? });
         }
         Ok(places)
+    }
+
+    /// The numbers by which rows name these updates; of those that exist.
+    pub(crate) async fn update_numbers<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a UpdateId>,
+    ) -> Result<HashMap<UpdateId, i64>> {
+        let (names, keys) = self.keys(ids).await?;
+        let mut numbers = HashMap::new();
+        for row in self.rows_many("updates", NUMBERS, keys).await? {
+            let Some(line) = names.get(&row.int(1)?) else { continue };
+            let id = UpdateId { line: line.clone(), source: row.text(2)?, version: row.text(3)? };
+            numbers.insert(id, row.int(0)?);
+        }
+        Ok(numbers)
     }
 
     /// One update with its leaves.

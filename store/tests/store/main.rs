@@ -20,5 +20,6 @@ mod moment;
 mod numbered;
 mod order;
 mod property;
+mod register;
 mod schema;
 mod small;

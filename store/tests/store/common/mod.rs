@@ -181,3 +181,37 @@ pub(crate) fn report(client: ClientId, first: u64, bodies: Vec<IntakeBody>) -> I
 pub(crate) const fn kept(acknowledged: u64) -> IntakeAck {
     IntakeAck { acknowledged, resync: false, sender: Sender::Known, dropped_facts: 0, by_name: false }
 }
+
+/// Runs a statement as anybody with a database tool would; its rows, each value as text, `-` where there is none.
+pub(crate) async fn rows(db: &Db, statement: &str) -> Vec<Vec<String>> {
+    use sqlx::{Connection as _, Row as _, TypeInfo as _, ValueRef as _};
+    macro_rules! cell {
+        ($row:expr, $n:expr) => {{
+            let (row, n) = ($row, $n);
+            let value = row.try_get_raw(n).unwrap();
+            if value.is_null() {
+                "-".to_owned()
+            } else {
+                match value.type_info().name().to_ascii_uppercase().as_str() {
+                    "INTEGER" | "BIGINT" | "INT8" => row.get::<i64, _>(n).to_string(),
+                    "INT4" => row.get::<i32, _>(n).to_string(),
+                    "REAL" | "FLOAT8" => row.get::<f64, _>(n).to_string(),
+                    _ => row.get::<String, _>(n),
+                }
+            }
+        }};
+    }
+    if db.url.starts_with("sqlite") {
+        let mut conn = sqlx::SqliteConnection::connect(&db.url).await.unwrap();
+        let text = |row: &sqlx::sqlite::SqliteRow, n: usize| cell!(row, n);
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).fetch_all(&mut conn).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{error}: {statement}"));
+        rows.iter().map(|row| (0..row.columns().len()).map(|n| text(row, n)).collect()).collect()
+    } else {
+        let mut conn = sqlx::PgConnection::connect(&db.url).await.unwrap();
+        let text = |row: &sqlx::postgres::PgRow, n: usize| cell!(row, n);
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).fetch_all(&mut conn).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{error}: {statement}"));
+        rows.iter().map(|row| (0..row.columns().len()).map(|n| text(row, n)).collect()).collect()
+    }
+}
