@@ -20,6 +20,7 @@ mod moment;
 mod numbered;
 mod order;
 mod property;
-mod register;
+pub(crate) mod register;
 mod schema;
 mod small;
+mod views;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection, Row as _, SqliteConnection};
 
-use patchtide_model::{Digest, state::Detection};
+use patchtide_model::Digest;
 use patchtide_store::clients::StoredPolicy;
 
-use crate::common::{Db, at, client, detected, report, scan, sync};
+use crate::common::{Db, at, client};
 
 /// Table -> column -> (is a number, text or bytes; may be missing), and the unique keys of each.
 type Schema = BTreeMap<String, BTreeMap<String, (String, bool)>>;
@@ -119,42 +119,5 @@ async fn policies_of_the_earlier_form_keep_their_numbers() {
         assert_eq!(site.put_policies(vec![old], parts.clone().into()).await.unwrap(), 0);
         assert_eq!(site.put_policies(vec![next.clone()], parts.into()).await.unwrap(), 1);
         assert_eq!(site.policy(one).await.unwrap(), Some(next));
-    }
-}
-
-/// The views of reports tell on both databases what the store tells.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn views_tell_what_the_store_tells() {
-    for db in [Db::sqlite().await, Db::postgres().await] {
-        let site = &db.site;
-        let names: Vec<String> = (0..300).map(|n| format!("s{n:03}")).collect();
-        let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
-        site.apply_line_sync(sync("b", &all), at(1)).await.unwrap();
-        let (many, few) = (client(site, 1).await, client(site, 2).await);
-        let states = |n: usize| {
-            let state =
-                |n: usize| if n.is_multiple_of(7) { Detection::Required } else { Detection::Installed };
-            names[..n].iter().enumerate().map(|(n, name)| detected(name, "1", state(n))).collect::<Vec<_>>()
-        };
-        site.intake(report(many, 1, vec![scan("b", 1, states(300))])).await.unwrap();
-        site.intake(report(few, 1, vec![scan("b", 1, states(3))])).await.unwrap();
-        let question = "SELECT i.CI_UniqueID, c.uuid, CAST(v.Status AS BIGINT) FROM v_UpdateComplianceStatus v \
-                        JOIN v_UpdateInfo i ON i.CI_ID = v.CI_ID JOIN client c ON c.id = v.ResourceID ORDER BY 2, 1";
-        let rows: Vec<(String, String, i64)> = if db.url.starts_with("sqlite") {
-            let mut conn = SqliteConnection::connect(&db.url).await.unwrap();
-            sqlx::query_as(question).fetch_all(&mut conn).await.unwrap()
-        } else {
-            let mut conn = PgConnection::connect(&db.url).await.unwrap();
-            sqlx::query_as(question).fetch_all(&mut conn).await.unwrap()
-        };
-        let mut told = Vec::new();
-        for one in [many, few] {
-            for state in site.client_states(one).await.unwrap() {
-                told.push((state.update.to_string(), one.to_string(), i64::from(state.detection.id())));
-            }
-        }
-        told.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
-        assert_eq!(rows, told);
-        assert_eq!(rows.len(), 303);
     }
 }

@@ -184,34 +184,41 @@ pub(crate) const fn kept(acknowledged: u64) -> IntakeAck {
 
 /// Runs a statement as anybody with a database tool would; its rows, each value as text, `-` where there is none.
 pub(crate) async fn rows(db: &Db, statement: &str) -> Vec<Vec<String>> {
-    use sqlx::{Connection as _, Row as _, TypeInfo as _, ValueRef as _};
-    macro_rules! cell {
-        ($row:expr, $n:expr) => {{
-            let (row, n) = ($row, $n);
-            let value = row.try_get_raw(n).unwrap();
-            if value.is_null() {
-                "-".to_owned()
-            } else {
-                match value.type_info().name().to_ascii_uppercase().as_str() {
-                    "INTEGER" | "BIGINT" | "INT8" => row.get::<i64, _>(n).to_string(),
-                    "INT4" => row.get::<i32, _>(n).to_string(),
-                    "REAL" | "FLOAT8" => row.get::<f64, _>(n).to_string(),
-                    _ => row.get::<String, _>(n),
-                }
-            }
-        }};
+    use sqlx::{Connection as _, Row as _, TypeInfo as _, ValueRef as _, postgres::PgRow, sqlite::SqliteRow};
+    macro_rules! cells {
+        ($row:ident, $time:expr) => {
+            (0..$row.columns().len())
+                .map(|n| {
+                    let value = $row.try_get_raw(n).unwrap();
+                    if value.is_null() {
+                        return "-".to_owned();
+                    }
+                    match value.type_info().name().to_ascii_uppercase().as_str() {
+                        "INTEGER" | "BIGINT" | "INT8" => $row.get::<i64, _>(n).to_string(),
+                        "INT4" => $row.get::<i32, _>(n).to_string(),
+                        "REAL" | "FLOAT8" => $row.get::<f64, _>(n).to_string(),
+                        "TIMESTAMPTZ" => $time(n),
+                        _ => $row.get::<String, _>(n),
+                    }
+                })
+                .collect()
+        };
     }
     if db.url.starts_with("sqlite") {
         let mut conn = sqlx::SqliteConnection::connect(&db.url).await.unwrap();
-        let text = |row: &sqlx::sqlite::SqliteRow, n: usize| cell!(row, n);
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).fetch_all(&mut conn).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{error}: {statement}"));
-        rows.iter().map(|row| (0..row.columns().len()).map(|n| text(row, n)).collect()).collect()
+        let cells = |row: &SqliteRow| cells!(row, |_| unreachable!("SQLite has no such type"));
+        let found = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).fetch_all(&mut conn).await;
+        found.unwrap_or_else(|error| panic!("{error}: {statement}")).iter().map(cells).collect()
     } else {
+        // As it comes over the wire, in the form that the other database has.
+        let time = |row: &PgRow, n: usize| {
+            let bytes: [u8; 8] = row.try_get_raw(n).unwrap().as_bytes().unwrap().try_into().unwrap();
+            let since_1970 = i64::from_be_bytes(bytes) + 946_684_800_000_000;
+            Timestamp::from_microsecond(since_1970).unwrap().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+        };
         let mut conn = sqlx::PgConnection::connect(&db.url).await.unwrap();
-        let text = |row: &sqlx::postgres::PgRow, n: usize| cell!(row, n);
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).fetch_all(&mut conn).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{error}: {statement}"));
-        rows.iter().map(|row| (0..row.columns().len()).map(|n| text(row, n)).collect()).collect()
+        let cells = |row: &PgRow| cells!(row, |n| time(row, n));
+        let found = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).fetch_all(&mut conn).await;
+        found.unwrap_or_else(|error| panic!("{error}: {statement}")).iter().map(cells).collect()
     }
 }
