@@ -174,8 +174,9 @@ pub struct Acknowledgement {
     /// Send the current detections anew, by name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_name: bool,
-    /// This incarnation was replaced by a later one: the client's state is an old copy of itself. Take a new incarnation and
-    /// send every current state anew. Told only of a report without messages; with messages it means two machines.
+    /// This incarnation, or this boot, was replaced by a later one: the client's state is an old copy of itself, or a copy of it
+    /// is at work elsewhere. Nothing of the report was kept: take a new incarnation and send every current state anew. Messages
+    /// of an earlier incarnation are not answered so: they mean two machines.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
 }

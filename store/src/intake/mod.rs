@@ -187,7 +187,8 @@ pub struct IntakeAck {
 pub enum Sender {
     /// The client as it is known.
     Known,
-    /// Its incarnation was replaced by a later one: the client's state was restored from a copy, and it is to begin anew.
+    /// Its incarnation or boot was replaced by a later one: the client's state was restored from a copy, or a copy of it is at
+    /// work elsewhere. Nothing of the report was kept, and whoever reads the answer is to begin anew.
     Superseded,
     /// The client is quarantined; nothing of the report was kept.
     Quarantined,

@@ -247,11 +247,19 @@ async fn two_boots_at_once_are_quarantined(db: Db) {
     };
     assert_eq!(site.intake(boot(1, 1)).await.unwrap(), kept(1));
     assert_eq!(site.intake(boot(2, 2)).await.unwrap(), kept(2));
-    assert_eq!(site.intake(boot(1, 2)).await.unwrap(), kept(2), "a late duplicate");
-    assert_eq!(site.intake(boot(1, 3)).await.unwrap().sender, Sender::Quarantined);
+    // Equal numbers or higher ones: nothing of it is kept, and whoever lives in that boot begins anew.
+    for first in [2, 3] {
+        let late = site.intake(boot(1, first)).await.unwrap();
+        assert_eq!(late, IntakeAck { sender: Sender::Superseded, ..kept(2) });
+    }
+    let anew = IntakeReport { incarnation: Uuid::from_u128(9), ..boot(1, 1) };
+    assert_eq!(site.intake(anew.clone()).await.unwrap(), kept(1));
+    assert_eq!(site.intake(boot(2, 3)).await.unwrap().sender, Sender::Quarantined);
+    assert_eq!(site.intake(anew).await.unwrap().sender, Sender::Quarantined);
     // A person decides.
     site.set_client_state(one, ClientState::Active).await.unwrap();
-    assert_eq!(site.intake(boot(2, 3)).await.unwrap(), kept(3));
+    let next = IntakeReport { incarnation: Uuid::from_u128(9), ..boot(1, 2) };
+    assert_eq!(site.intake(next).await.unwrap(), kept(2));
 }
 
 async fn enforcement_lies_beside_detection(db: Db) {
