@@ -101,7 +101,7 @@ pub fn source(n: usize) -> String {
     format!("source-package-{n:05}")
 }
 
-fn update(line: &LineId, n: usize) -> Update {
+pub fn update(line: &LineId, n: usize) -> Update {
     let (source, version) = (source(n), "1.2.3-4+deb12u1".to_owned());
     let file =
         ContentFile { sha256: Digest::of(source.as_bytes()), size: 1, path: format!("pool/{source}.deb") };

@@ -33,6 +33,8 @@ pub struct OpenOptions {
     pub pending_per_site: u32,
     /// Keep the accepted messages as history. Default true.
     pub history: bool,
+    /// How often the counts are flushed and SQLite's write-ahead log is checkpointed. Default 3 s.
+    pub upkeep: Duration,
 }
 
 impl Default for OpenOptions {
@@ -47,6 +49,7 @@ impl Default for OpenOptions {
             pending_per_address: 10,
             pending_per_site: 5_000,
             history: true,
+            upkeep: Duration::from_secs(3),
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Postgres {
     server: Daemon,
     port: PortLease,
     programs: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Postgres {
@@ -30,14 +30,7 @@ impl Postgres {
         let programs = programs()?;
         let folder =
             tempfile::Builder::new().prefix("patchtide-pg-").tempdir().context("cannot create a folder")?;
-        let data = folder.path().join("data");
-        let as_user = user_switch(folder.path())?;
-        let with_user = |program: &str| -> Command {
-            let mut command = Command::new("setpriv");
-            command.args(&as_user).arg(programs.join(program)).current_dir(folder.path());
-            command
-        };
-        run(with_user("initdb")
+        run(with_user(&programs, folder.path(), "initdb")?
             .args([
                 "--auth=trust",
                 "--username=postgres",
@@ -46,23 +39,35 @@ impl Postgres {
                 "--no-sync",
                 "-D",
             ])
-            .arg(&data))
+            .arg(folder.path().join("data")))
         .context("cannot create a PostgreSQL cluster")?;
         let port = PortLease::take()?;
-        let mut command = with_user("postgres");
-        command.arg("-D").arg(&data).args(["-p", &port.port().to_string()]);
-        let sockets = format!("unix_socket_directories={}", folder.path().display());
-        // Commits stay synchronous, as in production; only the disk flush is left out.
-        for setting in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "max_connections=200"] {
-            command.args(["-c", setting]);
-        }
-        let server = Daemon::spawn("postgres", &command, &folder.path().join("log"))?;
-        let postgres = Self { server, port, programs, _folder: folder };
-        wait::until("PostgreSQL to accept connections", Duration::from_secs(30), || {
-            postgres.server.check().map_err(|error| error.to_string())?;
-            postgres.psql("postgres", "select 1").map(|_| ()).map_err(|error| error.to_string())
-        })?;
+        let server = serve(&programs, folder.path(), port.port())?;
+        let postgres = Self { server, port, programs, folder };
+        postgres.wait()?;
         Ok(postgres)
+    }
+
+    fn wait(&self) -> Result<()> {
+        wait::until("PostgreSQL to accept connections", Duration::from_secs(30), || {
+            self.server.check().map_err(|error| error.to_string())?;
+            self.psql("postgres", "select 1").map(|_| ()).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Kills the server (SIGKILL; its other processes end by themselves) and starts it again on the same data, after `down`.
+    pub fn kill_and_restart(&mut self, down: Duration) -> Result<()> {
+        self.server.signal(rustix::process::Signal::KILL)?;
+        std::thread::sleep(down);
+        // The processes of the one that was killed hold its memory until they have noticed.
+        self.server = wait::until("PostgreSQL to start again", Duration::from_secs(30), || {
+            let server = serve(&self.programs, self.folder.path(), self.port.port())
+                .map_err(|error| error.to_string())?;
+            std::thread::sleep(Duration::from_millis(300));
+            server.check().map_err(|error| error.to_string())?;
+            Ok(server)
+        })?;
+        self.wait()
     }
 
     /// The server's port on 127.0.0.1.
@@ -100,6 +105,24 @@ impl Drop for Postgres {
         let _ = self.server.signal(rustix::process::Signal::INT);
         let _ = self.server.wait(Duration::from_secs(5));
     }
+}
+
+/// A program of the server, as its user.
+fn with_user(programs: &Path, folder: &Path, program: &str) -> Result<Command> {
+    let mut command = Command::new("setpriv");
+    command.args(user_switch(folder)?).arg(programs.join(program)).current_dir(folder);
+    Ok(command)
+}
+
+fn serve(programs: &Path, folder: &Path, port: u16) -> Result<Daemon> {
+    let mut command = with_user(programs, folder, "postgres")?;
+    command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
+    let sockets = format!("unix_socket_directories={}", folder.display());
+    // Commits stay synchronous, as in production; only the disk flush is left out.
+    for setting in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "max_connections=200"] {
+        command.args(["-c", setting]);
+    }
+    Daemon::spawn("postgres", &command, &folder.join("log"))
 }
 
 /// The newest installed server's folder of programs.

@@ -33,7 +33,8 @@ impl Engine {
                 view: &self.view,
                 decision: &self.decision,
                 contact: self.contact.last,
-                contact_error: self.contact.error.as_deref().or(self.sending.refused.as_deref()),
+                // What the site refuses is more than that it was not reached once.
+                contact_error: self.sending.refused.as_deref().or(self.contact.error.as_deref()),
                 waiting: self.outbox.waiting(),
                 acknowledged: self.outbox.acknowledged(),
                 scores: self.sources.scores(),

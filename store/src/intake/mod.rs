@@ -2,6 +2,7 @@
 //! waits, [`batch`] makes one commit of it, [`sequence`] judges a report, [`apply`] changes what is remembered,
 //! [`write`](mod@write) writes it.
 
+mod accepted;
 pub(crate) mod apply;
 pub(crate) mod batch;
 pub(crate) mod cache;
@@ -21,6 +22,7 @@ mod scan;
 mod sequence;
 mod write;
 
+pub use accepted::Accepted;
 use jiff::Timestamp;
 use patchtide_model::{
     ClientId, Digest, LineId, UpdateId,

@@ -15,8 +15,6 @@ use crate::{
     sql::{Many, Value, sql},
 };
 
-/// How often the counts are flushed and the write-ahead log is checkpointed.
-const UPKEEP: Duration = Duration::from_secs(3);
 /// After which time a client shall try again when the queue is full.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -38,7 +36,7 @@ pub(crate) fn start(core: &Arc<Core>) {
     let (sender, receiver) = mpsc::channel(core.options.queue.max(1));
     *lock(&core.queue) = Some(sender);
     // The task must not keep the store alive by itself.
-    tokio::spawn(run(Arc::downgrade(core), receiver));
+    tokio::spawn(run(Arc::downgrade(core), core.options.upkeep, receiver));
 }
 
 /// Puts a prepared report into the queue and waits for its commit.
@@ -80,8 +78,8 @@ pub(crate) async fn submit<S: AsRef<str>>(
     Err(StoreError::Busy { retry_after: RETRY_AFTER })
 }
 
-async fn run(core: std::sync::Weak<Core>, mut receiver: mpsc::Receiver<Waiting>) {
-    let mut upkeep = tokio::time::interval(UPKEEP);
+async fn run(core: std::sync::Weak<Core>, upkeep: Duration, mut receiver: mpsc::Receiver<Waiting>) {
+    let mut upkeep = tokio::time::interval(upkeep.max(Duration::from_millis(1)));
     upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     upkeep.tick().await;
     let mut keeping_up = tokio::spawn(async {});
