@@ -35,6 +35,9 @@ pub struct OpenOptions {
     pub history: bool,
     /// How often the counts are flushed and SQLite's write-ahead log is checkpointed. Default 3 s.
     pub upkeep: Duration,
+    /// How long a writer that hangs in the middle of a transaction may hold up those of other processes (PostgreSQL); at
+    /// least a millisecond. Default 10 s.
+    pub writer_patience: Duration,
 }
 
 impl Default for OpenOptions {
@@ -50,6 +53,7 @@ impl Default for OpenOptions {
             pending_per_site: 5_000,
             history: true,
             upkeep: Duration::from_secs(3),
+            writer_patience: Duration::from_secs(10),
         }
     }
 }
@@ -58,7 +62,7 @@ impl Store {
     /// Opens the database at `url` (`sqlite:///absolute/path.db` or `postgres://user@host/database`), brings its schema up
     /// to date, reads the counts and starts the writer. To be called inside a tokio runtime.
     pub async fn open(url: &str, options: &OpenOptions) -> Result<Self> {
-        let target = Target::parse(url)?;
+        let target = Target::parse(url, options.writer_patience)?;
         let open = |source| StoreError::Open { url: shown(url), source };
         let mut conn = target.connect().await.map_err(open)?;
         conn.migrate().await.map_err(|source| StoreError::Migrate { url: shown(url), source })?;

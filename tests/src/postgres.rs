@@ -58,6 +58,7 @@ impl Postgres {
     /// Kills the server (SIGKILL; its other processes end by themselves) and starts it again on the same data, after `down`.
     pub fn kill_and_restart(&mut self, down: Duration) -> Result<()> {
         self.server.signal(rustix::process::Signal::KILL)?;
+        self.server.wait(Duration::from_secs(5))?;
         std::thread::sleep(down);
         // The processes of the one that was killed hold its memory until they have noticed.
         self.server = wait::until("PostgreSQL to start again", Duration::from_secs(30), || {

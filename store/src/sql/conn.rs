@@ -15,12 +15,16 @@ use crate::{Result, StoreError};
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Sqlite(Box<SqliteConnectOptions>),
-    Postgres(Box<PgConnectOptions>),
+    Postgres {
+        options: Box<PgConnectOptions>,
+        /// How long a writer that does nothing may hold up the others.
+        patience: Duration,
+    },
 }
 
 impl Target {
-    /// Reads a URL.
-    pub(crate) fn parse(url: &str) -> Result<Self> {
+    /// Reads a URL; `patience`: how long a writer that does nothing may hold up those of other processes.
+    pub(crate) fn parse(url: &str, patience: Duration) -> Result<Self> {
         let unknown = || StoreError::Url { url: shown(url) };
         if let Some(path) = url.strip_prefix("sqlite://") {
             // Durability and several connections need a file.
@@ -50,7 +54,7 @@ impl Target {
                 .application_name("patchtide")
                 .statement_cache_capacity(400)
                 .disable_statement_logging();
-            Ok(Self::Postgres(Box::new(options)))
+            Ok(Self::Postgres { options: Box::new(options), patience })
         } else {
             Err(unknown())
         }
@@ -60,7 +64,7 @@ impl Target {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Sqlite(options) => Some(options.get_filename()),
-            Self::Postgres(_) => None,
+            Self::Postgres { .. } => None,
         }
     }
 
@@ -68,7 +72,14 @@ impl Target {
     pub(crate) async fn connect(&self) -> Result<Conn, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(options) => Conn::Sqlite(Box::new(options.connect().await?)),
-            Self::Postgres(options) => Conn::Postgres(Box::new(options.connect().await?)),
+            Self::Postgres { options, patience } => {
+                // A process that hangs in the middle of a transaction, or whose machine is cut off, would keep the lock of
+                // all writers: the server ends its session.
+                let patience = patience.as_millis().max(1).to_string();
+                let options = (**options).clone();
+                let options = options.options([("idle_in_transaction_session_timeout", patience)]);
+                Conn::Postgres(Box::new(options.connect().await?))
+            }
         })
     }
 }

@@ -33,7 +33,7 @@ impl Pool {
                         (**options).clone().pragma("query_only", "1").pragma("cache_size", "-16384"),
                     ),
             ),
-            Target::Postgres(options) => Self::Postgres(
+            Target::Postgres { options, .. } => Self::Postgres(
                 PgPoolOptions::new().max_connections(size).acquire_timeout(PATIENCE).connect_lazy_with(
                     (**options).clone().options([("default_transaction_read_only", "on")]),
                 ),

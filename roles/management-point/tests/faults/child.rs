@@ -51,6 +51,7 @@ async fn child() {
     let options = OpenOptions {
         queue: orders.queue,
         upkeep: Duration::from_millis(orders.upkeep),
+        writer_patience: Duration::from_secs(1),
         ..OpenOptions::default()
     };
     let database = Store::open(&orders.url, &options).await.unwrap();

@@ -91,7 +91,6 @@ pub(super) struct Journal {
     now: Content,
     ops: Vec<Op>,
     next: u64,
-    syncs: usize,
 }
 
 impl Journal {
@@ -103,15 +102,11 @@ impl Journal {
             base.files.insert(file, bytes);
         }
         let next = base.files.keys().next_back().map_or(2, |last| last + 1);
-        Self { now: base.clone(), base, ops: Vec::new(), next, syncs: 0 }
+        Self { now: base.clone(), base, ops: Vec::new(), next }
     }
 
     pub(super) fn moment(&self) -> usize {
         self.ops.len()
-    }
-
-    pub(super) fn syncs(&self) -> usize {
-        self.syncs
     }
 
     pub(super) fn image(&self) -> Image {
@@ -172,7 +167,6 @@ impl Journal {
     }
 
     pub(super) fn synced(&mut self, file: u64, began: usize) {
-        self.syncs += 1;
         self.ops.push(Op::Sync { file, began });
     }
 

@@ -114,11 +114,6 @@ impl Disk {
     pub(crate) fn set_sync_time(&self, time: Duration) {
         lock(&self.shared.temper).sync = time;
     }
-
-    /// Syncs that have ended.
-    pub(crate) fn syncs(&self) -> usize {
-        lock(&self.shared.journal).syncs()
-    }
 }
 
 impl Drop for Disk {
