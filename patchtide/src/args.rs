@@ -281,6 +281,15 @@ pub(crate) enum DbCommand {
         #[command(flatten)]
         site: Site,
     },
+    /// Let a PostgreSQL role read the views of reports, and nothing else; a role that does not exist is made, without a
+    /// password. Repeat it after an upgrade.
+    Reader {
+        #[command(flatten)]
+        site: Site,
+        /// The role.
+        #[arg(long, default_value = "patchtide_reader")]
+        name: String,
+    },
     /// Write the site as it is now to a file, as `kubectl patchtide snapshot` does, without the cluster's objects. It names
     /// every machine with its facts: keep it as confidential as that list.
     Snapshot {

@@ -101,6 +101,7 @@ fn create(path: &Path, mode: u32) -> anyhow::Result<fs::File> {
 pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
     let site = match arguments.command {
         args::DbCommand::Verify { site } => site,
+        args::DbCommand::Reader { site, name } => return reader(&site, &name).await,
         args::DbCommand::Snapshot { site, out, client, no_catalogue } => {
             return snapshot(&site, &out, Asked { client, catalogue: !no_catalogue }).await;
         }
@@ -128,6 +129,17 @@ pub(crate) async fn database(arguments: args::Db) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("{} counts differ from a recount, the history is broken in {} places", counts.len(), breaks.len());
+}
+
+async fn reader(site: &args::Site, name: &str) -> anyhow::Result<()> {
+    let store = roles::open_store(site).await?;
+    let views = store.grant_reader(name).await?;
+    store.close().await.context("the site database cannot be closed")?;
+    writeln!(
+        std::io::stdout(),
+        "{name} may read {views} views and no table; give it a password: ALTER ROLE {name} PASSWORD '...'"
+    )
+    .context("cannot write to standard output")
 }
 
 async fn snapshot(site: &args::Site, out: &Path, asked: Asked) -> anyhow::Result<()> {

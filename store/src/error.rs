@@ -121,6 +121,17 @@ pub enum StoreError {
         /// What was to be written.
         what: &'static str,
     },
+    /// SQLite has no roles.
+    #[error("SQLite has no roles: whoever may read the file reads it, for example with `sqlite3 -readonly`")]
+    NoRoles,
+    /// A role that cannot be given the rights of a reader.
+    #[error(
+        "{name:?} cannot be a reading role: give a name of a-z, 0-9 and _, of a role that is neither a superuser nor the site's own"
+    )]
+    RoleName {
+        /// What was given.
+        name: String,
+    },
     /// The store was closed.
     #[error("the site database is closed")]
     Closed,

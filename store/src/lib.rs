@@ -10,6 +10,7 @@ mod error;
 mod moment;
 mod objects;
 mod open;
+mod reader;
 pub mod roles;
 mod signal;
 mod sql;
