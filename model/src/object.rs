@@ -238,7 +238,9 @@ pub type Membership = BTreeMap<ObjectName, Shared<BTreeSet<ClientId>>>;
 impl ContentDigest for BTreeSet<ClientId> {
     fn content_digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(self.len() * 16);
-        self.iter().for_each(|client| bytes.extend_from_slice(client.0.as_bytes()));
+        for client in self {
+            bytes.extend_from_slice(client.0.as_bytes());
+        }
         Digest::of(&bytes)
     }
 }

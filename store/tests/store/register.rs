@@ -105,13 +105,16 @@ pub(crate) fn window(uid: &str, collection: &str) -> RegisteredWindow {
     }
 }
 
+/// A deployment: an uid, a generation, clients, updates, its collection.
+type MadeDeployment = (u8, i64, Vec<u128>, Vec<usize>, u8);
+
 /// One object of each kind as a random test has it.
 #[derive(Debug, Clone)]
 struct Made {
     /// By place: an uid, a generation, clients, updates, which other object.
     collections: BTreeMap<u8, (u8, Vec<u128>)>,
     lists: BTreeMap<u8, (u8, i64, Vec<usize>)>,
-    deployments: BTreeMap<u8, (u8, i64, Vec<u128>, Vec<usize>, u8)>,
+    deployments: BTreeMap<u8, MadeDeployment>,
     windows: BTreeMap<u8, u8>,
     packages: BTreeMap<u8, (u64, Vec<usize>, Vec<u8>)>,
     remembered: bool,
