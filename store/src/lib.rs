@@ -24,6 +24,7 @@ pub mod content;
 pub mod intake;
 pub mod library;
 pub mod register;
+pub mod reports;
 pub mod site;
 
 use std::sync::Arc;

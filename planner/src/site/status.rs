@@ -184,15 +184,21 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
     let mut overdue = OverdueNumbers::default();
     let mut errors: BTreeMap<(u32, &str), ErrorCount> = BTreeMap::new();
     for client in input.targeted {
-        let standing = classify(latest.get(client).copied());
-        if !matches!(standing, Standing::Compliant) {
+        let state = latest.get(client).copied();
+        let standing = standing(
+            state.and_then(|state| state.enforcement),
+            state.and_then(|state| state.compliance),
+            false,
+        );
+        if standing != Standing::Compliant {
             past_deadline += u64::from(is_past_deadline(input, *client));
         }
         match standing {
             Standing::NeverReported => never_reported += 1,
             Standing::Compliant => compliant += 1,
-            Standing::In(enforcement, state) => {
+            Standing::In(enforcement) => {
                 *states.entry(enforcement).or_default() += 1;
+                let Some(state) = state else { continue };
                 if let Some(found) = lease(input, enforcement, state) {
                     overdue.add(*client, enforcement, found);
                 }
@@ -242,20 +248,30 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
 
 const EXAMPLES: usize = 5;
 
-/// Where a targeted client stands: exactly one of these.
-enum Standing<'a> {
+/// Where a client that a deployment reaches stands with it: exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It never said anything of it.
     NeverReported,
+    /// It has what it requires.
     Compliant,
-    In(DeploymentEnforcement, &'a ReportedState),
+    /// It is at it.
+    In(DeploymentEnforcement),
 }
 
-/// Compliant wins over a state left from before; heard of without an enforcement state is *unknown*.
-fn classify(state: Option<&ReportedState>) -> Standing<'_> {
-    match state {
-        None => Standing::NeverReported,
-        Some(state) if state.enforcement.is_none() && state.compliance.is_none() => Standing::NeverReported,
-        Some(state) if state.compliance == Some(Compliance::Compliant) => Standing::Compliant,
-        Some(state) => Standing::In(state.enforcement.unwrap_or(DeploymentEnforcement::Unknown), state),
+/// Compliant wins over an enforcement state left from before; heard of without an enforcement state is *unknown*. Who said
+/// *compliant* of the deployment as it was before updates were added, and by its scan `requires` one of them, is not
+/// compliant: what it will do about that it has not said yet.
+pub fn standing(
+    enforcement: Option<DeploymentEnforcement>,
+    compliance: Option<Compliance>,
+    requires: bool,
+) -> Standing {
+    match (enforcement, compliance) {
+        (None, None) => Standing::NeverReported,
+        (_, Some(Compliance::Compliant)) if requires => Standing::In(DeploymentEnforcement::Unknown),
+        (_, Some(Compliance::Compliant)) => Standing::Compliant,
+        (enforcement, _) => Standing::In(enforcement.unwrap_or(DeploymentEnforcement::Unknown)),
     }
 }
 

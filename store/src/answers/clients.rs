@@ -23,12 +23,6 @@ const NAMES: Many = Many {
 };
 
 impl SiteStore {
-    async fn client_number(&self, client: ClientId) -> Result<Option<i64>> {
-        let query =
-            sql("SELECT id FROM client WHERE site = $1 AND uuid = $2").bind(self.site.as_str()).bind(client);
-        self.row("a client", query).await?.map(|row| row.int(0)).transpose()
-    }
-
     /// What a client reported other than *not required*, by update.
     pub async fn client_states(&self, client: ClientId) -> Result<Vec<ClientUpdateState>> {
         let Some(number) = self.client_number(client).await? else { return Ok(Vec::new()) };

@@ -23,6 +23,7 @@ mod order;
 mod property;
 mod reader;
 pub(crate) mod register;
+mod reports;
 mod schema;
 mod small;
 mod views;
