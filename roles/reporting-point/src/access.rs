@@ -24,7 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Question {
     user: User,
     verb: &'static str,
-    wanted: Wanted,
+    about: About,
+}
+
+/// What a right is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum About {
+    /// What a request is about.
+    Wanted(Wanted),
+    /// An object of the site that an answer would tell of; no name: all of the kind.
+    Object { namespace: String, plural: &'static str, name: Option<String> },
 }
 
 /// Questions and their answers.
@@ -40,10 +49,31 @@ impl Access {
 
     /// Nothing, or why `user` may not.
     pub(crate) async fn check(&self, user: &User, verb: &'static str, wanted: &Wanted) -> Result<(), Answer> {
-        if user.is_master() {
-            return Ok(());
+        let about = About::Wanted(wanted.clone());
+        if self.allows(Question { user: user.clone(), verb, about }).await? {
+            Ok(())
+        } else {
+            Err(Answer::forbidden(user, verb, wanted))
         }
-        let question = Question { user: user.clone(), verb, wanted: wanted.clone() };
+    }
+
+    /// Whether `user` may `get` the object `name` of a kind of custom resources, or without a name `list` all of them.
+    pub(crate) async fn sees(
+        &self,
+        user: &User,
+        namespace: &str,
+        plural: &'static str,
+        name: Option<&str>,
+    ) -> Result<bool, Answer> {
+        let verb = if name.is_some() { "get" } else { "list" };
+        let about = About::Object { namespace: namespace.to_owned(), plural, name: name.map(str::to_owned) };
+        self.allows(Question { user: user.clone(), verb, about }).await
+    }
+
+    async fn allows(&self, question: Question) -> Result<bool, Answer> {
+        if question.user.is_master() {
+            return Ok(true);
+        }
         let known = self.lock().get(&question).copied();
         let allowed = match known {
             Some((allowed, at)) if at.elapsed() < FRESH => allowed,
@@ -59,7 +89,7 @@ impl Access {
                 allowed
             }
         };
-        if allowed { Ok(()) } else { Err(Answer::forbidden(user, verb, wanted)) }
+        Ok(allowed)
     }
 
     async fn ask(&self, question: &Question) -> Result<bool, Answer> {
@@ -95,11 +125,22 @@ fn spec(question: &Question) -> SubjectAccessReviewSpec {
         extra: Some(question.user.extra.clone()),
         ..SubjectAccessReviewSpec::default()
     };
-    match &question.wanted {
-        Wanted::Path(path) => {
+    match &question.about {
+        About::Object { namespace, plural, name } => {
+            spec.resource_attributes = Some(ResourceAttributes {
+                group: Some("patchtide.dev".to_owned()),
+                version: Some("v1alpha1".to_owned()),
+                namespace: Some(namespace.clone()),
+                resource: Some((*plural).to_owned()),
+                name: name.clone(),
+                verb,
+                ..ResourceAttributes::default()
+            });
+        }
+        About::Wanted(Wanted::Path(path)) => {
             spec.non_resource_attributes = Some(NonResourceAttributes { path: Some(path.clone()), verb });
         }
-        Wanted::Resource { namespace, resource, name, subresource } => {
+        About::Wanted(Wanted::Resource { namespace, resource, name, subresource }) => {
             spec.resource_attributes = Some(ResourceAttributes {
                 group: Some(crate::GROUP.to_owned()),
                 version: Some(crate::VERSION.to_owned()),

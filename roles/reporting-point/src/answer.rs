@@ -54,6 +54,21 @@ impl Answer {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(wanted)
     }
 
+    /// What a report would tell of is not for this user.
+    pub(crate) fn hidden(
+        user: &User,
+        wanted: &Wanted,
+        plural: &str,
+        name: Option<&str>,
+        remedy: &str,
+    ) -> Self {
+        let verb = if name.is_some() { "get" } else { "list" };
+        let name = name.map(|name| format!(" {name:?}")).unwrap_or_default();
+        let message =
+            format!("forbidden: User {:?} cannot {verb} {plural}.patchtide.dev{name}; {remedy}", user.name);
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(wanted)
+    }
+
     pub(crate) fn not_found(wanted: &Wanted) -> Self {
         let message = match wanted {
             Wanted::Resource { resource, name: Some(name), .. } => {

@@ -11,6 +11,7 @@ mod front_proxy;
 mod openapi;
 mod path;
 mod register;
+pub mod reports;
 mod resource;
 pub mod snapshot;
 mod user;
@@ -113,8 +114,15 @@ impl ReportingPoint {
         if !resource.about().has(verb) {
             return Err(Answer::method(&wanted));
         }
-        let asked =
-            Asked { verb, wanted: &wanted, namespace, name, headers: &request.headers, uri: &request.uri };
+        let asked = Asked {
+            user: &user,
+            verb,
+            wanted: &wanted,
+            namespace,
+            name,
+            headers: &request.headers,
+            uri: &request.uri,
+        };
         resource.answer(self, asked).await
     }
 

@@ -8,10 +8,12 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Uri};
 use serde_json::Value;
 
-use crate::{ReportingPoint, answer::Answer, path::Wanted, snapshot::Snapshots};
+use crate::{
+    ReportingPoint, answer::Answer, path::Wanted, reports::Reports, snapshot::Snapshots, user::User,
+};
 
 /// Everything that is served, in the order in which it is told of.
-pub(crate) static RESOURCES: &[&dyn Resource] = &[&Snapshots];
+pub(crate) static RESOURCES: &[&dyn Resource] = &[&Reports, &Snapshots];
 
 /// What discovery says of a resource. All are namespaced.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub(crate) struct Parameter {
 /// A request for a resource whose verb is one of its own, from somebody who may.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
+    pub(crate) user: &'a User,
     pub(crate) verb: &'static str,
     pub(crate) wanted: &'a Wanted,
     /// None: all of them.

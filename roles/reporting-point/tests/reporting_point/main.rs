@@ -11,6 +11,7 @@
 mod bed;
 mod direct;
 mod ground;
+mod reports;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -36,7 +37,8 @@ async fn a_site_is_read_through_the_api_server_by_who_may() {
 
     // It is found: discovery, names, OpenAPI.
     let found = plane.kubectl(&["api-resources", "--api-group=reports.patchtide.dev", "-o", "name"]).unwrap();
-    assert_eq!(found.trim(), "snapshots.reports.patchtide.dev");
+    let found: Vec<&str> = found.lines().collect();
+    assert_eq!(found, ["reports.reports.patchtide.dev", "snapshots.reports.patchtide.dev"]);
     let object = plane.get(&["snapshots", "current", "-n", NAMESPACE]).unwrap();
     assert_eq!(
         (object["kind"].as_str(), object["metadata"]["namespace"].as_str()),
@@ -133,6 +135,7 @@ async fn a_site_is_read_through_the_api_server_by_who_may() {
     plane.kubectl(&["delete", "namespace", &other, "--timeout=60s"]).unwrap();
 
     the_command(&ground, &all);
+    reports::are_read_by_who_may_see_what_they_tell(&ground).await;
     direct::only_the_front_proxy_is_believed(&ground).await;
     direct::without_an_answer_about_rights_nobody_reads(ground).await;
 }
