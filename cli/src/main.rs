@@ -4,6 +4,7 @@ mod action;
 mod clock;
 mod kind;
 mod plan;
+mod report;
 mod simulate;
 mod snapshot;
 mod status;
@@ -71,6 +72,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         snapshot: Option<std::path::PathBuf>,
     },
+    /// Compliance, deployments, scans and errors of the site as a report; without a name: which reports there are
+    Report(report::Options),
     /// Reconcile an object now
     Reconcile {
         /// Kind, plural or short name, for example gsrc
@@ -223,6 +226,10 @@ async fn run(Arguments { namespace, context, command }: Arguments) -> anyhow::Re
         Command::Why { client: name, asked, output, snapshot: None } => {
             let (client, namespace) = connect().await?;
             why::live(&client, &namespace, &name, asked.as_deref(), output).await
+        }
+        Command::Report(options) => {
+            let (client, namespace) = connect().await?;
+            options.run(&client, &namespace).await
         }
         Command::Reconcile { kind, name, wait } => {
             let (client, namespace) = connect().await?;
