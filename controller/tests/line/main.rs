@@ -255,6 +255,20 @@ async fn from_objects_to_policy_and_back() {
         .await;
     check_contract(&ground);
 
+    // SQL says the same, without the cluster.
+    let site = ground.namespace.clone();
+    let deployed = "SELECT d.AssignmentName, d.CollectionID, d.AssignmentEnabled, s.NumTotal, s.NumMissing, i.CI_UniqueID \
+                    FROM v_CIAssignment d JOIN v_UpdateDeploymentSummary s ON s.AssignmentID = d.AssignmentID \
+                    JOIN v_UpdateInfo i ON i.CI_ID = s.CI_ID";
+    ground.says(deployed, &format!("security|{site}/everyone|1|1|1|{update}")).await;
+    let members = "SELECT m.CollectionID, r.SMS_Unique_Identifier0 FROM v_FullCollectionMembership m \
+                   JOIN v_R_System r ON r.ResourceID = m.ResourceID";
+    ground.says(members, &format!("{site}/everyone|{client}")).await;
+    let others = "SELECT (SELECT count(*) FROM v_ServiceWindow WHERE Name = 'night'), \
+                  (SELECT group_concat(Title || ' ' || NumberOfUpdates) FROM v_AuthListInfo), \
+                  (SELECT group_concat(PackageID || ' ' || Installed || '/' || Targeted) FROM v_PackageStatusRootSummarizer)";
+    ground.says(others, &format!("1|security 1|{site}/security 1/1")).await;
+
     // Installed: nobody requires it any more. List, package and policy stay as they are.
     report(&ground, client, &line, Detection::Installed, 4).await;
     ground
@@ -278,6 +292,7 @@ async fn from_objects_to_policy_and_back() {
         r#"{"spec":{"suspend":true}}"#,
     ]);
     policy(&ground, client, "suspend", |policy| policy.body.deployments.iter().all(|d| d.suspend)).await;
+    ground.says(deployed, &format!("security|{site}/everyone|0|1|0|{update}")).await;
     ground.ready("updatedeployment", "security", 10).await;
     assert_eq!(condition(&ground.get("updatedeployment", "security"), "Ready")["reason"], "Suspended");
 
@@ -345,5 +360,6 @@ async fn from_objects_to_policy_and_back() {
     // What goes from the API server goes from the database and from policy.
     ground.kubectl(&["delete", "updatedeployment", "security"]);
     policy(&ground, client, "no deployment", |policy| policy.body.deployments.is_empty()).await;
+    ground.says("SELECT count(*) FROM v_CIAssignment", "0").await;
     ground.stop().await;
 }

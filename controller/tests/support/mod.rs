@@ -93,6 +93,26 @@ impl Ground {
         }
     }
 
+    /// Waits until the site database answers a question in SQL like this, as the Debian package `sqlite3` prints it.
+    pub async fn says(&self, question: &str, wanted: &str) {
+        let mut said = String::new();
+        for _ in 0..100 {
+            let output = std::process::Command::new("sqlite3")
+                .args(["-readonly", "-cmd", ".timeout 5000"])
+                .arg(self.folder.join("site.db"))
+                .arg(question)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            said = String::from_utf8(output.stdout).unwrap();
+            if said.trim_end() == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("{question}: {said:?}, not {wanted:?}");
+    }
+
     /// Applies YAML to the namespace.
     pub fn apply(&self, yaml: &str) {
         let documents: Vec<String> = yaml

@@ -30,7 +30,8 @@ impl SiteStore {
     /// 64 rows at most; and the last of these rows. No row: that was all.
     pub async fn accepted_messages(&self, row: i64) -> Result<(i64, Vec<Accepted>)> {
         let known = clients(self, self.name()).await?;
-        let next = sql("SELECT number, body FROM history WHERE site = $1 AND number > $2 ORDER BY number LIMIT 64");
+        let next =
+            sql("SELECT number, body FROM history WHERE site = $1 AND number > $2 ORDER BY number LIMIT 64");
         let rows = self.rows("the history", next.bind(self.name().as_str()).bind(row)).await?;
         let (mut last, mut accepted) = (row, Vec::new());
         for row in rows {

@@ -301,9 +301,7 @@ fn one_report(
         state => return Err(StoreError::NotActive { client, state }),
     }
     match judge(apply.entry.session.as_ref(), apply.entry.sequence, report, options.gap_age) {
-        Verdict::Late => {
-            Ok((IntakeAck { sender: Sender::Superseded, ..kept(apply.entry.sequence) }, None))
-        }
+        Verdict::Late => Ok((IntakeAck { sender: Sender::Superseded, ..kept(apply.entry.sequence) }, None)),
         Verdict::Quarantine(reason) => {
             // Both are named: the one that was known, and the one that came.
             let known = apply.entry.session.as_ref();

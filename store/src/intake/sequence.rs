@@ -213,10 +213,7 @@ mod tests {
             Verdict::Quarantine(_)
         ));
         // A restored copy asks before it says anything, and is told to begin anew.
-        assert_eq!(
-            judge(Some(&session), 1, &report(12, &[]), Duration::ZERO),
-            Verdict::Late
-        );
+        assert_eq!(judge(Some(&session), 1, &report(12, &[]), Duration::ZERO), Verdict::Late);
         let mut anew = report(12, &[1, 2]);
         anew.incarnation = Uuid::from_u128(3);
         let Verdict::Take { session, reinstalled: true, .. } =

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchtide_model::{
-    ClientId, UpdateId,
+    ClientId, Digest, UpdateId,
     client::ClientState,
     state::{Compliance, DeploymentEnforcement, Detection, Evaluation, Failure, Scan, UpdateEnforcement},
 };
 use patchtide_store::{
+    content::{ContentState, WantedContent},
     intake::IntakeBody,
-    register::{Register, RegisteredList},
+    register::{Register, RegisteredList, RegisteredPackage},
 };
 
 use crate::{
@@ -17,7 +18,11 @@ use crate::{
     register::{collection, deployment, name, origin, window},
 };
 
-on_both!(views_say_what_the_store_answers, names_are_those_of_the_model);
+on_both!(
+    views_say_what_the_store_answers,
+    names_are_those_of_the_model,
+    packages_are_told_by_distribution_point,
+);
 
 /// A small generator: the same on every run.
 struct Dice(u64);
@@ -137,6 +142,7 @@ async fn views_say_what_the_store_answers(db: Db) {
     for n in 1..=CLIENTS {
         client(site, n).await;
     }
+    let (mut pending, mut early) = (0, 0);
     for round in 0..20 {
         for _ in 0..6 {
             step(&db, &mut dice, &mut seqs, &mut version, &mut known).await;
@@ -146,7 +152,11 @@ async fn views_say_what_the_store_answers(db: Db) {
             (0..known).filter(|_| dice.roll(4) == 0).map(|n| id("b", &source(n), "1")).collect();
         site.put_register(&register(&members, &deployed), None, at(2)).await.unwrap();
         compare(&db, known, &deployed, &members, round).await;
+        pending += i32::from(rows(&db, "SELECT count(*) FROM count_delta").await != [["0"]]);
+        early += i32::from(rows(&db, "SELECT count(*) FROM update_detail WHERE early = 1").await != [["0"]]);
     }
+    // Otherwise it was not seen that these are counted right.
+    assert!(pending > 0 && early > 0, "{pending} {early}");
     assert!(site.verify().await.unwrap().is_empty());
 }
 
@@ -350,4 +360,57 @@ async fn names_are_those_of_the_model(db: Db) {
     let unnamed = "SELECT count(*) FROM failure WHERE message IS NOT NULL \
                    AND message NOT IN (SELECT MessageID FROM v_AdvertisementStatusInformation)";
     assert_eq!(rows(&db, unnamed).await, [["0"]]);
+}
+
+/// R-DP-18, R-RPT-26, R-RPT-27.
+async fn packages_are_told_by_distribution_point(db: Db) {
+    let site = &db.site;
+    site.apply_line_sync(sync("b", &[("one", "1:2"), ("two", "1")]), at(0)).await.unwrap();
+    let updates = [id("b", "one", "1:2"), id("b", "two", "1")];
+    let files = [Digest::of(b"one"), Digest::of(b"two")];
+    let wanted = updates.iter().zip(files).map(|(update, digest)| WantedContent {
+        digest,
+        size: 10,
+        url: "http://archive.test/x.deb".to_owned(),
+        update: update.clone(),
+    });
+    site.put_content_wanted(wanted.collect()).await.unwrap();
+    site.set_content_state(files[0], ContentState::Present, at(1)).await.unwrap();
+    let points = ["dp1", "dp2", "dp3"].map(name);
+    for point in &points {
+        site.set_dp_wanted(point, files.into()).await.unwrap();
+    }
+    for file in files {
+        site.set_dp_present(&points[0], file, Ok(()), at(2)).await.unwrap();
+    }
+    site.set_dp_present(&points[1], files[0], Err("no room".to_owned()), at(3)).await.unwrap();
+    let package = RegisteredPackage {
+        origin: origin("p", 1),
+        version: 7,
+        updates: updates.iter().cloned().collect(),
+        files: files.into(),
+        points: points.into(),
+    };
+    let register = Register { packages: BTreeMap::from([(name("p"), package)]), ..Register::default() };
+    site.put_register(&register, None, at(4)).await.unwrap();
+
+    let by_point = "SELECT ServerName, SourceVersion, State, InstallStatus, NumberOfFilesPresent \
+                    FROM v_PackageStatusDistPointsSumm WHERE PackageID = 'site/p' ORDER BY 1";
+    let shown = [
+        ["dp1", "7", "0", "Installed", "2"],
+        ["dp2", "7", "2", "Install Retrying", "0"],
+        ["dp3", "7", "1", "Install Pending", "0"],
+    ];
+    assert_eq!(rows(&db, by_point).await, shown);
+    let whole = "SELECT Name, Targeted, Installed, Pending, Retrying FROM v_PackageStatusDetailSumm";
+    assert_eq!(rows(&db, whole).await, [["p", "3", "1", "1", "1"]]);
+    let size = "SELECT PackageID, SourceSize, NumberOfUpdates FROM v_Package";
+    assert_eq!(rows(&db, size).await, [["site/p", "20", "2"]]);
+    let content = "SELECT i.CI_UniqueID, c.ContentDownloaded, c.PkgID FROM v_CIContentPackage c \
+                   JOIN v_UpdateInfo i ON i.CI_ID = c.CI_ID ORDER BY 1";
+    let shown = [
+        [updates[0].to_string(), "1".to_owned(), "site/p".to_owned()],
+        [updates[1].to_string(), "0".to_owned(), "site/p".to_owned()],
+    ];
+    assert_eq!(rows(&db, content).await, shown);
 }
