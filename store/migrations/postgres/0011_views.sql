@@ -236,15 +236,15 @@ FROM service_window w LEFT JOIN collection o ON o.id = w.collection;
 
 -- Client and update: what is required or installed.
 CREATE VIEW v_UpdateComplianceStatus AS
-SELECT s.update_id AS CI_ID, g.client AS ResourceID, CAST(get_byte(g.states, CAST(s.slot - g.segment * 256 AS INTEGER)) AS BIGINT) % 4 AS Status,
+SELECT s.update_id AS CI_ID, g.client AS ResourceID, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END % 4 AS Status,
     to_timestamp((SELECT q.reported_at FROM client_sequence q WHERE q.client = g.client) / 1000000.0) AS LastStatusCheckTime,
     to_timestamp(COALESCE((SELECT d.since FROM update_detail d WHERE d.slot = s.slot AND d.client = g.client),
         (SELECT CAST(CAST(r.body AS json) -> CAST(s.slot AS text) ->> 0 AS BIGINT) FROM client_required r WHERE r.client = g.client AND r.line = (SELECT e.line FROM segment e WHERE e.id = s.slot / 256))) / 1000000.0) AS LastStatusChangeTime,
-    CAST(get_byte(g.states, CAST(s.slot - g.segment * 256 AS INTEGER)) AS BIGINT) / 4 AS LastEnforcementMessageID,
+    CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END / 4 AS LastEnforcementMessageID,
     (CAST(CAST((SELECT d.error FROM update_detail d WHERE d.slot = s.slot AND d.client = g.client) AS json) ->> 'code' AS BIGINT) - CASE WHEN CAST(CAST((SELECT d.error FROM update_detail d WHERE d.slot = s.slot AND d.client = g.client) AS json) ->> 'code' AS BIGINT) >= 2147483648 THEN 4294967296 ELSE 0 END) AS LastErrorCode, (SELECT f.message FROM failure f WHERE f.symbol = CAST((SELECT d.error FROM update_detail d WHERE d.slot = s.slot AND d.client = g.client) AS json) ->> 'symbol' AND f.code = CAST(CAST((SELECT d.error FROM update_detail d WHERE d.slot = s.slot AND d.client = g.client) AS json) ->> 'code' AS BIGINT)) AS LastEnforcementStatusMsgID
 FROM slot s JOIN seg_state g ON g.segment = s.slot / 256 AND s.slot BETWEEN g.segment * 256 AND g.segment * 256 + 255
-    AND s.slot - g.segment * 256 < length(g.states) JOIN client c ON c.id = g.client AND c.state = 1
-WHERE s.update_id IS NOT NULL AND CAST(get_byte(g.states, CAST(s.slot - g.segment * 256 AS INTEGER)) AS BIGINT) % 4 >= 2
+    JOIN client c ON c.id = g.client AND c.state = 1
+WHERE s.update_id IS NOT NULL AND CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END % 4 >= 2
 UNION ALL
 SELECT s.update_id AS CI_ID, p.client AS ResourceID, p.state % 4 AS Status,
     to_timestamp((SELECT q.reported_at FROM client_sequence q WHERE q.client = p.client) / 1000000.0) AS LastStatusCheckTime,
@@ -259,7 +259,7 @@ WHERE s.update_id IS NOT NULL AND p.state % 4 >= 2;
 -- *Not required* is written nowhere: it is what a scan of this update did not say.
 CREATE VIEW every_state AS
 SELECT c.id AS client, u.id AS update_id, u.line AS line, s.slot AS slot, c.site AS site,
-    COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) AS state,
+    COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) AS state,
     CASE WHEN w.client IS NOT NULL THEN 1 ELSE 0 END AS scanned
 FROM client c JOIN line l ON l.site = c.site JOIN software_update u ON u.line = l.id LEFT JOIN slot s ON s.update_id = u.id
 LEFT JOIN seg_state g ON g.segment = s.slot / 256 AND g.client = c.id
@@ -351,13 +351,13 @@ SELECT * FROM v_Update_ComplianceSummary;
 CREATE VIEW v_UpdateSummaryPerCollection AS
 SELECT u.id AS CI_ID, o.site || '/' || o.name AS CollectionID, o.name AS CollectionName,
     COUNT(m.client) AS NumTotal,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 3 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPresent,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumMissing,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 < 2 AND w.client IS NOT NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumNotApplicable,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 < 2 AND w.client IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumUnknown,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4 = 10 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumInstalled,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4 IN (6, 11, 14) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumFailed,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4 IN (1, 2, 3, 4, 5, 7, 8, 9, 12, 13) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPending,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 3 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPresent,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumMissing,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 < 2 AND w.client IS NOT NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumNotApplicable,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 < 2 AND w.client IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumUnknown,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4 = 10 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumInstalled,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4 IN (6, 11, 14) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumFailed,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4 IN (1, 2, 3, 4, 5, 7, 8, 9, 12, 13) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPending,
     now() AS LastSummaryTime
 FROM collection o JOIN line l ON l.site = o.site JOIN software_update u ON u.line = l.id
 LEFT JOIN slot s ON s.update_id = u.id LEFT JOIN collection_member m ON m.collection = o.id
@@ -459,13 +459,13 @@ GROUP BY d.id, d.name, o.site, o.name;
 CREATE VIEW v_UpdateDeploymentSummary AS
 SELECT u.id AS CI_ID, d.id AS AssignmentID, d.name AS AssignmentName, o.site || '/' || o.name AS CollectionID, o.name AS CollectionName,
     COUNT(m.client) AS NumTotal,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 3 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPresent,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumMissing,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 < 2 AND w.client IS NOT NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumNotApplicable,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 < 2 AND w.client IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumUnknown,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4 = 10 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumInstalled,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4 IN (6, 11, 14) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumFailed,
-    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4 IN (1, 2, 3, 4, 5, 7, 8, 9, 12, 13) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPending,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 3 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPresent,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumMissing,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 < 2 AND w.client IS NOT NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumNotApplicable,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 < 2 AND w.client IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumUnknown,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4 = 10 THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumInstalled,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4 IN (6, 11, 14) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumFailed,
+    CAST(COALESCE(SUM(CASE WHEN m.client IS NOT NULL AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 <> 3 AND COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4 IN (1, 2, 3, 4, 5, 7, 8, 9, 12, 13) THEN 1 ELSE 0 END), 0) AS BIGINT) AS NumPending,
     now() AS LastSummaryTime
 FROM deployment_update b JOIN deployment d ON d.id = b.deployment JOIN software_update u ON u.id = b.update_id
 LEFT JOIN slot s ON s.update_id = u.id LEFT JOIN deployment_target m ON m.deployment = b.deployment
@@ -483,9 +483,9 @@ CREATE VIEW v_AssignmentEnforcementSummaryPerUpdateAndState AS
 SELECT x.AssignmentID, x.CI_ID, x.TopicType, x.StateID, n.StateName, x.StateCount,
     (SELECT COUNT(*) FROM deployment_target t WHERE t.deployment = x.AssignmentID) AS NumTotal
 FROM (
-    SELECT b.deployment AS AssignmentID, u.id AS CI_ID, CASE WHEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 2 THEN 402 ELSE 500 END AS TopicType,
-        CASE WHEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 2 THEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) / 4
-            WHEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END) % 4 = 3 THEN 3 WHEN w.client IS NOT NULL THEN 1 ELSE 0 END AS StateID,
+    SELECT b.deployment AS AssignmentID, u.id AS CI_ID, CASE WHEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 2 THEN 402 ELSE 500 END AS TopicType,
+        CASE WHEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 2 THEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) / 4
+            WHEN COALESCE(p.state, CASE WHEN s.slot % 256 < length(g.states) THEN CAST(get_byte(g.states, CAST(s.slot % 256 AS INTEGER)) AS BIGINT) ELSE 0 END, 0) % 4 = 3 THEN 3 WHEN w.client IS NOT NULL THEN 1 ELSE 0 END AS StateID,
         COUNT(*) AS StateCount
     FROM deployment_update b JOIN deployment d ON d.id = b.deployment JOIN software_update u ON u.id = b.update_id
 LEFT JOIN slot s ON s.update_id = u.id JOIN deployment_target m ON m.deployment = b.deployment
