@@ -404,8 +404,8 @@ async fn packages_are_told_by_distribution_point(db: Db) {
     assert_eq!(rows(&db, by_point).await, shown);
     let whole = "SELECT Name, Targeted, Installed, Pending, Retrying FROM v_PackageStatusDetailSumm";
     assert_eq!(rows(&db, whole).await, [["p", "3", "1", "1", "1"]]);
-    let size = "SELECT PackageID, SourceSize, NumberOfUpdates FROM v_Package";
-    assert_eq!(rows(&db, size).await, [["site/p", "20", "2"]]);
+    let packed = "SELECT PackageID, SourceSize, NumberOfUpdates FROM v_Package";
+    assert_eq!(rows(&db, packed).await, [["site/p", "20", "2"]]);
     let content = "SELECT i.CI_UniqueID, c.ContentDownloaded, c.PkgID FROM v_CIContentPackage c \
                    JOIN v_UpdateInfo i ON i.CI_ID = c.CI_ID ORDER BY 1";
     let shown = [
