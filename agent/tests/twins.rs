@@ -40,7 +40,8 @@ impl Site {
     async fn open() -> Self {
         let folder = folder();
         let url = format!("sqlite://{}/site.db", folder.path().display());
-        let store = Store::open(&url, &OpenOptions { history: false, ..OpenOptions::default() }).await.unwrap();
+        let store =
+            Store::open(&url, &OpenOptions { history: false, ..OpenOptions::default() }).await.unwrap();
         Self { store: store.site(&SiteName::new("site").unwrap()), _folder: folder }
     }
 
@@ -237,7 +238,10 @@ async fn twins_in_any_order_are_found_out() {
             machine.scan();
             while machine.report().is_some() && machine.send(&site, client, true).await {}
         }
-        assert!(site.quarantined(client).await, "seed {seed}: two machines with one state were not found out");
+        assert!(
+            site.quarantined(client).await,
+            "seed {seed}: two machines with one state were not found out"
+        );
     }
 }
 
@@ -266,7 +270,8 @@ async fn one_machine_is_never_taken_for_two() {
                 4 => late = machine.report().or(late),
                 5 => {
                     if let Some(report) = late.take() {
-                        let current = machine.report().is_none_or(|now| now.incarnation == report.incarnation);
+                        let current =
+                            machine.report().is_none_or(|now| now.incarnation == report.incarnation);
                         if current {
                             site.take(client, &report).await;
                         }

@@ -16,10 +16,10 @@ use std::{
 };
 
 use bed::Bed;
-use patchtide_protocol::{VERSION, VERSION_HEADER};
+use patchtide_protocol::{VERSION, VERSION_HEADER, state::StateBody};
 use patchtide_signer::{ServerName, Signer as _};
 use patchtide_store::library::Library;
-use site::Site;
+use site::{Site, report};
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -206,6 +206,48 @@ async fn stopping_loses_nothing_that_was_accepted() {
     let figures = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
     assert!(figures.contains("patchtide_software_update_point_catalogues 0"), "{figures}");
     assert!(!figures.contains(&device.id.to_string()), "no figure names a client");
+    terminate(&child);
+    assert!(wait(&mut child).success());
+}
+
+/// A sync that fails leaves nobody who knows what is on the disk: the process ends by itself, for whatever started it to
+/// start it anew, and what was acknowledged is there.
+#[tokio::test]
+async fn a_disk_that_does_not_sync_ends_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let bed = bed(folder.path());
+    let device = bed.device(7);
+    let data = folder.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let site = Site::open(&bed, &data).await;
+    site.activate(&device).await;
+    site.database.close().await.unwrap();
+    let client = bed.client(Some(&device));
+    let beat = async |listen: SocketAddr, seq| {
+        let beat = report(7, bed.now(), vec![(seq, StateBody::Heartbeat {})]);
+        client.post(format!("https://{listen}/v1/state-messages")).json(&beat).send().await.unwrap().status()
+    };
+
+    let (listen, metrics) = (free(), free());
+    let mut child = management_point(folder.path(), listen, metrics).spawn().unwrap();
+    ready(metrics).await;
+    assert_eq!(beat(listen, 1).await, 200);
+    // SQLite has its file open and goes on; who opens it to sync it finds no file.
+    let log = data.join("site.db-wal");
+    std::fs::rename(&log, data.join("aside")).unwrap();
+    std::os::unix::fs::symlink(&log, &log).unwrap();
+    assert_eq!(beat(listen, 2).await, 503);
+    assert!(!wait(&mut child).success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("the disk did not take the site database's log"), "{said}");
+    std::fs::remove_file(&log).ok();
+    std::fs::rename(data.join("aside"), &log).ok();
+
+    let (listen, metrics) = (free(), free());
+    let mut child = management_point(folder.path(), listen, metrics).spawn().unwrap();
+    ready(metrics).await;
+    assert_eq!(beat(listen, 2).await, 200);
     terminate(&child);
     assert!(wait(&mut child).success());
 }

@@ -98,6 +98,16 @@ impl Core {
         }
     }
 
+    /// Takes note of a failure of the database: a sync that failed is the end.
+    pub(crate) fn note(&self, source: &sqlx::Error) {
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if let (Some(durability), Some(code)) = (&self.durability, code)
+            && FAILED_SYNCS.contains(&&*code)
+        {
+            durability.fail(io::Error::other(source.to_string()));
+        }
+    }
+
     /// Reads rows.
     pub(crate) async fn rows(&self, what: &'static str, sql: Sql) -> Result<Vec<Row>> {
         self.pool.rows(sql).await.map_err(|source| read(what, source))
@@ -203,6 +213,9 @@ impl Core {
 pub(crate) const COUNTS: &str = "SELECT 0, scope, state, n, NULL FROM count_total \
                                  UNION ALL SELECT 1, id, 0, 0, body FROM count_delta \
                                  UNION ALL SELECT 2, folded, deltas, 0, NULL FROM writer WHERE id = 1";
+
+/// SQLite's codes of a file and of a folder that could not be synced: `SQLITE_IOERR_FSYNC`, `SQLITE_IOERR_DIR_FSYNC`.
+const FAILED_SYNCS: [&str; 2] = ["1034", "1290"];
 
 /// A failed read.
 pub(crate) fn read(what: &'static str, source: sqlx::Error) -> StoreError {

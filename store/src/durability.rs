@@ -7,10 +7,15 @@
 //! (`FULL`), and with it what came before in the log: what was decided by a state message is never kept without it. A sync
 //! that fails says nothing about what it leaves on the disk, and the next one would not know: from then on nothing is
 //! written until the process starts anew and reads what is there.
+//!
+//! That goes for SQLite's own syncs too ([`Durability::fail`]), and then for checkpoints: one that followed a sync of the log that
+//! failed would bring the database further than what is left of the log, and the log's old pages would lie over new ones. Linux
+//! tells a failed write to every open file once, so the log is kept open: what another one was told of is told here too.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, mpsc},
     thread,
@@ -33,11 +38,24 @@ impl Durability {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         let (log, path) = (PathBuf::from(log), path.to_owned());
-        Self::with(move || match File::open(&log) {
-            Ok(log) => log.sync_data(),
-            // The last connection of all processes was closed meanwhile: SQLite moved everything into the database.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(&path)?.sync_data(),
-            Err(error) => Err(error),
+        let mut open: Option<File> = None;
+        Self::with(move || {
+            let there = match fs::metadata(&log) {
+                Ok(there) => there,
+                // The last connection of all processes was closed meanwhile: SQLite moved everything into the database.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    open = None;
+                    return File::open(&path)?.sync_data();
+                }
+                Err(error) => return Err(error),
+            };
+            let same = |known: &File| {
+                known.metadata().is_ok_and(|known| (known.dev(), known.ino()) == (there.dev(), there.ino()))
+            };
+            match &open {
+                Some(known) if same(known) => known.sync_data(),
+                _ => open.insert(File::open(&log)?).sync_data(),
+            }
         })
     }
 
@@ -72,6 +90,13 @@ impl Durability {
         let (reply, answer) = oneshot::channel();
         self.requests.send(reply).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// A sync that somebody else made has failed.
+    pub(crate) fn fail(&self, error: io::Error) {
+        if self.failed.set(Arc::new(error)).is_ok() {
+            tracing::error!("the disk did not take the site database: restart the process");
+        }
     }
 
     /// Why nothing can be made durable any more.

@@ -73,7 +73,8 @@ impl Store {
         Ok(Self { core })
     }
 
-    /// Commits what waits, flushes the counts and closes every connection. Later calls answer [`StoreError::Closed`].
+    /// Commits what waits, flushes the counts and closes every connection. Later calls answer [`StoreError::Closed`]. After a
+    /// sync that failed nothing is closed, and [`StoreError::Durable`] returned: the process is to end.
     pub async fn close(&self) -> Result<()> {
         let sender = lock(&self.core.queue).take();
         if let Some(sender) = sender {
@@ -82,6 +83,11 @@ impl Store {
                 // The answer comes after everything that was queued before.
                 let _ = wait.await;
             }
+        }
+        if let Err(error) = self.core.is_durable() {
+            // The last connection that is closed makes a checkpoint: none may be, until the process is gone.
+            std::mem::forget(Arc::clone(&self.core));
+            return Err(error);
         }
         let mut writer = self.core.writer.lock().await;
         self.core.pool.close().await;

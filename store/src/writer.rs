@@ -110,7 +110,10 @@ impl Tx {
         if writer.closed {
             return Err(StoreError::Closed);
         }
-        writer.begin(core, sync).await.map_err(|source| StoreError::Write { what, source })?;
+        writer.begin(core, sync).await.map_err(|source| {
+            core.note(&source);
+            StoreError::Write { what, source }
+        })?;
         let mut tx = Self {
             core: Arc::clone(core),
             writer,
@@ -161,6 +164,7 @@ impl Tx {
     }
 
     fn failed(&self, source: sqlx::Error) -> StoreError {
+        self.core.note(&source);
         StoreError::Write { what: self.what, source }
     }
 

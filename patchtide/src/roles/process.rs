@@ -16,7 +16,7 @@ use patchtide_management_point::{Config, ManagementPoint};
 use patchtide_protocol::path;
 use patchtide_reporting_point::{Registration, ReportingPoint};
 use patchtide_software_update_point::SoftwareUpdatePoint;
-use patchtide_store::{SiteStore, Store, content::ScrubPace, library::Library};
+use patchtide_store::{SiteStore, Store, StoreError, content::ScrubPace, library::Library};
 use prometheus_client::registry::Registry;
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -246,7 +246,14 @@ impl Process {
         let serving =
             health::serve(self.site.metrics_listen, self.health.clone(), registry, ended.clone(), bound);
         let mut health = tokio::spawn(serving);
-        self.helpers.push(tokio::spawn(ping(self.store.clone(), self.health.clone())));
+        let (store, told, stop) = (self.store.clone(), self.health.clone(), self.stop.clone());
+        self.roles.spawn(async move {
+            let ended = tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                error = ping(store, told) => Err(anyhow!(error)),
+            };
+            ("site database", ended)
+        });
         let listening = std::mem::take(&mut self.listening);
         self.helpers.push(tokio::spawn(beat::run(self.store(), Arc::clone(&self.clock), listening)));
 
@@ -294,11 +301,17 @@ fn failed(role: Ended) -> anyhow::Error {
     }
 }
 
-async fn ping(store: Store, health: Health) {
+/// Ends when nothing can be made durable any more: only a process that reads anew what is on the disk can go on.
+async fn ping(store: Store, health: Health) -> StoreError {
     loop {
         match timeout(PING, store.ping()).await {
             Ok(Ok(())) => health.good(DATABASE),
-            Ok(Err(error)) => health.bad(DATABASE, error.to_string()),
+            Ok(Err(error)) => {
+                health.bad(DATABASE, error.to_string());
+                if matches!(error, StoreError::Durable { .. }) {
+                    return error;
+                }
+            }
             Err(_) => health.bad(DATABASE, "does not answer in time"),
         }
         sleep(PING).await;

@@ -139,12 +139,18 @@ async fn run(core: std::sync::Weak<Core>, upkeep: Duration, mut receiver: mpsc::
 }
 
 async fn maintain(core: &Arc<Core>) {
+    if core.is_durable().is_err() {
+        return;
+    }
     if let Err(error) = flush_counts(core).await {
         tracing::warn!(%error, "the counts are not flushed; they stay in memory and in count_delta");
     }
     if let crate::sql::Pool::Sqlite(_) = core.pool {
         // Beside the writer, on a connection of its own: a checkpoint on the writer would delay acknowledgements.
         if let Err(error) = core.rows("the write-ahead log", sql("PRAGMA wal_checkpoint(PASSIVE)")).await {
+            if let StoreError::Read { source, .. } = &error {
+                core.note(source);
+            }
             tracing::warn!(%error, "the write-ahead log is not checkpointed");
         }
     }

@@ -60,19 +60,19 @@ async fn child() {
     let (point, _) = ManagementPoint::start(store.clone(), config, bed.clock.clone(), Metrics::default());
     let server = bed.serve(point.router(), Options::default()).await;
     println!("listening {}", server.address);
-    tokio::spawn(controller(store));
+    tokio::spawn(controller(store, bed.now()));
     server.task.await.unwrap();
 }
 
 /// Writes of the other kind, whose commits are synced by themselves: catalogues, objects, collections of what is not used.
-async fn controller(store: SiteStore) {
+async fn controller(store: SiteStore, now: Timestamp) {
     let line: LineId = "debian/bookworm/churn".parse().unwrap();
     for round in 0_usize.. {
         let first = round % 7;
         let updates = (first..first + 5).map(|n| site::update(&line, n)).collect();
         let sync = LineSync { line: line.clone(), release_date: Timestamp::UNIX_EPOCH, updates, full: true };
         // A full disk, or a database that is away: the next round is another chance, as for the controller.
-        let _ = store.apply_line_sync(sync, Timestamp::now()).await;
+        let _ = store.apply_line_sync(sync, now).await;
         let _ = store.set_value("round", &round.to_string()).await;
         if round % 5 == 4 {
             let _ = store.collect_leaf_sets().await;

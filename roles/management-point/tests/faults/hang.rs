@@ -35,7 +35,8 @@ async fn what_hangs_holds_nobody_up() {
         hangs.signal("STOP");
         let (taken, unheard) = (seen.taken.load(Ordering::Relaxed), seen.unheard.load(Ordering::Relaxed));
         until("clients to give it up", || seen.unheard.load(Ordering::Relaxed) > unheard).await;
-        until("the other one to take their reports", || seen.taken.load(Ordering::Relaxed) > taken + 60).await;
+        until("the other one to take their reports", || seen.taken.load(Ordering::Relaxed) > taken + 60)
+            .await;
         hangs.signal("CONT");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

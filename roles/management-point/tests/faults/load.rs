@@ -43,7 +43,12 @@ pub(crate) type Moment = Arc<dyn Fn() -> usize + Send + Sync>;
 
 impl Load {
     /// Every client of the ground, each at the first address that answers, beginning with its own.
-    pub(crate) fn start(ground: &Ground, addresses: &[String], ledger: &Arc<Ledger>, moment: &Moment) -> Self {
+    pub(crate) fn start(
+        ground: &Ground,
+        addresses: &[String],
+        ledger: &Arc<Ledger>,
+        moment: &Moment,
+    ) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let mut tasks = JoinSet::new();
         for (client, device) in (1..).zip(&ground.devices) {
@@ -73,7 +78,10 @@ impl Load {
                         Ok(answer) => {
                             let status = answer.status();
                             assert!(matches!(status.as_u16(), 429 | 503 | 507), "client {client}: {status}");
-                            assert!(answer.headers().contains_key("retry-after"), "{status} without Retry-After");
+                            assert!(
+                                answer.headers().contains_key("retry-after"),
+                                "{status} without Retry-After"
+                            );
                             seen.put_off.fetch_add(1, Ordering::Relaxed);
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }

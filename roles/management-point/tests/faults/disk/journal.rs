@@ -9,14 +9,38 @@ const SECTOR: usize = 512;
 
 #[derive(Debug)]
 enum Op {
-    Write { file: u64, offset: usize, data: Vec<u8> },
-    Size { file: u64, size: usize },
-    Link { name: String, file: u64 },
-    Unlink { name: String },
-    Rename { from: String, to: String },
+    Write {
+        file: u64,
+        offset: usize,
+        data: Vec<u8>,
+    },
+    Size {
+        file: u64,
+        size: usize,
+    },
+    Link {
+        name: String,
+        file: u64,
+    },
+    Unlink {
+        name: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
     /// A sync that has ended: what was done to the file before `began` is durable.
-    Sync { file: u64, began: usize },
-    SyncFolder { began: usize },
+    Sync {
+        file: u64,
+        began: usize,
+    },
+    SyncFolder {
+        began: usize,
+    },
+    /// A sync that failed: what was written before and not synced by then is forgotten, and no later sync makes up for it.
+    Failed {
+        file: u64,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -31,17 +55,17 @@ impl Content {
         self.names.iter().map(|(name, file)| (name.clone(), bytes(file))).collect()
     }
 
-    fn put(&mut self, file: u64, offset: usize, data: &[u8], fill: &mut impl FnMut() -> u8) {
+    fn put(&mut self, file: u64, offset: usize, data: &[u8], filler: &mut impl FnMut() -> u8) {
         let bytes = self.files.entry(file).or_default();
-        grow(bytes, offset, fill);
+        grow(bytes, offset, filler);
         let inside = data.len().min(bytes.len() - offset);
         bytes[offset..offset + inside].copy_from_slice(&data[..inside]);
         bytes.extend_from_slice(&data[inside..]);
     }
 
-    fn size(&mut self, file: u64, size: usize, fill: &mut impl FnMut() -> u8) {
+    fn size(&mut self, file: u64, size: usize, filler: &mut impl FnMut() -> u8) {
         let bytes = self.files.entry(file).or_default();
-        grow(bytes, size, fill);
+        grow(bytes, size, filler);
         bytes.truncate(size);
     }
 
@@ -59,9 +83,9 @@ impl Content {
     }
 }
 
-fn grow(bytes: &mut Vec<u8>, size: usize, fill: &mut impl FnMut() -> u8) {
+fn grow(bytes: &mut Vec<u8>, size: usize, filler: &mut impl FnMut() -> u8) {
     while bytes.len() < size {
-        bytes.push(fill());
+        bytes.push(filler());
     }
 }
 
@@ -170,6 +194,10 @@ impl Journal {
         self.ops.push(Op::Sync { file, began });
     }
 
+    pub(super) fn sync_failed(&mut self, file: u64) {
+        self.ops.push(Op::Failed { file });
+    }
+
     pub(super) fn folder_synced(&mut self, began: usize) {
         self.ops.push(Op::SyncFolder { began });
     }
@@ -182,26 +210,32 @@ impl Journal {
         let kept = [0, 5, 50, 95, 100][chance.below(5)];
         let old = chance.below(2) == 0;
         let mut noise = Chance(chance.next());
-        let mut fill = move || if old { noise.next().to_le_bytes()[0] } else { 0 };
-        let (mut durable, mut folder) = (BTreeMap::new(), 0);
-        for op in ops {
+        let mut filler = move || if old { noise.next().to_le_bytes()[0] } else { 0 };
+        let (mut failed, mut durable, mut folder) = (BTreeMap::new(), BTreeMap::new(), 0);
+        for (n, op) in ops.iter().enumerate() {
             match op {
                 Op::Sync { file, began } => {
-                    let known: &mut usize = durable.entry(*file).or_default();
-                    *known = (*known).max(*began);
+                    let from = failed.get(file).copied().unwrap_or(0);
+                    durable.entry(*file).or_insert_with(Vec::new).push(from..*began);
                 }
+                Op::Failed { file } => drop(failed.insert(*file, n)),
                 Op::SyncFolder { began } => folder = folder.max(*began),
                 _ => {}
             }
         }
-        let is_durable = |file: &u64, n: usize| durable.get(file).is_some_and(|upto| n < *upto);
+        let is_durable = |file: &u64, n: usize| {
+            durable.get(file).is_some_and(|synced: &Vec<std::ops::Range<usize>>| {
+                // The last one covers the most of those after the last failure.
+                synced.iter().rev().any(|synced| synced.contains(&n))
+            })
+        };
         let mut left = self.base.clone();
         let mut length: BTreeMap<u64, usize> = BTreeMap::new();
         for (n, op) in ops.iter().enumerate() {
             match op {
                 Op::Write { file, offset, data } => {
                     if is_durable(file, n) {
-                        left.put(*file, *offset, data, &mut fill);
+                        left.put(*file, *offset, data, &mut filler);
                         continue;
                     }
                     let known = left.files.get(file).map_or(0, Vec::len);
@@ -212,16 +246,14 @@ impl Journal {
                         let to_border = SECTOR - (offset + at) % SECTOR;
                         let end = data.len().min(at + to_border);
                         if chance.below(100) < kept {
-                            left.put(*file, offset + at, &data[at..end], &mut fill);
+                            left.put(*file, offset + at, &data[at..end], &mut filler);
                         }
                         at = end;
                     }
                 }
-                Op::Size { file, size } => {
-                    if is_durable(file, n) || chance.below(100) < kept {
-                        left.size(*file, *size, &mut fill);
-                        length.remove(file);
-                    }
+                Op::Size { file, size } if is_durable(file, n) || chance.below(100) < kept => {
+                    left.size(*file, *size, &mut filler);
+                    length.remove(file);
                 }
                 _ => {}
             }
@@ -229,12 +261,11 @@ impl Journal {
         // The new length may be there without the bytes.
         for (file, longest) in length {
             if chance.below(2) == 0 && left.files.get(&file).map_or(0, Vec::len) < longest {
-                left.size(file, longest, &mut fill);
+                left.size(file, longest, &mut filler);
             }
         }
-        let changes = |op: &&(usize, &Op)| {
-            matches!(op.1, Op::Link { .. } | Op::Unlink { .. } | Op::Rename { .. })
-        };
+        let changes =
+            |op: &&(usize, &Op)| matches!(op.1, Op::Link { .. } | Op::Unlink { .. } | Op::Rename { .. });
         let changes: Vec<(usize, &Op)> = ops.iter().enumerate().filter(|op| changes(&op)).collect();
         let sure = changes.iter().filter(|(n, _)| *n < folder).count();
         let taken = sure + chance.below(changes.len() - sure + 1);
@@ -272,10 +303,22 @@ mod tests {
         after.dedup();
         assert_eq!(after, [[1; 4], [3; 4]], "a sector is whole");
         assert!(before.iter().any(|cut| cut.len() == 1000 && cut.iter().all(|byte| *byte == 1)), "lost");
-        let torn = |cut: &&Vec<u8>| cut.len() > 1024 && cut[500..512] == [1; 12] && cut[512..1000].contains(&2);
+        let torn =
+            |cut: &&Vec<u8>| cut.len() > 1024 && cut[500..512] == [1; 12] && cut[512..1000].contains(&2);
         assert!(before.iter().any(|cut| torn(&cut)), "torn");
         let hole = |cut: &&Vec<u8>| cut.len() == 2500 && cut[2048] != 2 && cut[512] == 2;
         assert!(before.iter().any(|cut| hole(&cut)), "longer without the bytes");
+    }
+
+    #[test]
+    fn what_a_sync_failed_on_is_not_made_up_for() {
+        let (mut journal, file) = disk();
+        journal.write(file, 0, &[2; 512]);
+        journal.sync_failed(file);
+        let began = journal.moment();
+        journal.synced(file, began);
+        let lost = (0..50).filter(|seed| journal.cut(journal.moment(), *seed)["a"][0] == 1).count();
+        assert!((1..50).contains(&lost));
     }
 
     #[test]

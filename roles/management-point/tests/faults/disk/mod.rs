@@ -49,6 +49,8 @@ struct Temper {
     capacity: u64,
     /// How long a sync takes.
     sync: Duration,
+    /// Whether syncs fail.
+    broken: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Disk {
         let folder = tempfile::Builder::new().prefix("patchtide-disk-").tempdir()?;
         let shared = Arc::new(Shared {
             journal: Mutex::new(Journal::new(image)),
-            temper: Mutex::new(Temper { capacity: u64::MAX, sync: Duration::ZERO }),
+            temper: Mutex::new(Temper { capacity: u64::MAX, sync: Duration::ZERO, broken: false }),
         });
         let session = mount::mount(Arc::clone(&shared), folder.path()).map_err(|error| {
             let help = "cannot mount a file system of this process: it takes root and /dev/fuse";
@@ -108,6 +110,11 @@ impl Disk {
     pub(crate) fn set_room(&self, more: Option<u64>) {
         let used = lock(&self.shared.journal).bytes();
         lock(&self.shared.temper).capacity = more.map_or(u64::MAX, |more| used.saturating_add(more));
+    }
+
+    /// From now on syncs of files fail, or not.
+    pub(crate) fn set_broken(&self, broken: bool) {
+        lock(&self.shared.temper).broken = broken;
     }
 
     /// From now on every sync takes that long.

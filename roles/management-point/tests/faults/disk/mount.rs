@@ -74,6 +74,12 @@ impl Mounted {
 
     fn sync(&self, file: Option<u64>, reply: ReplyEmpty) {
         let shared = Arc::clone(&self.0);
+        if let Some(file) = file
+            && lock(&shared.temper).broken
+        {
+            lock(&shared.journal).sync_failed(file);
+            return reply.error(Errno::EIO);
+        }
         let (began, time) = (lock(&shared.journal).moment(), lock(&shared.temper).sync);
         let end = move || {
             let mut journal = lock(&shared.journal);
@@ -142,16 +148,7 @@ impl Filesystem for Mounted {
         }
     }
 
-    fn create(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        name: &OsStr,
-        _: u32,
-        _: u32,
-        _: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, _: &Request, _: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
         let file = lock(&self.0.journal).create(text(name));
         let (handle, flags) = (FileHandle(0), FopenFlags::empty());
         reply.created(&TRUST, &attributes(file, 0), Generation(0), handle, flags);
