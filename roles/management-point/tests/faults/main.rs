@@ -5,7 +5,12 @@
 //!
 //! `PATCHTIDE_TEST_POWER_CUTS` (100 when it is not set) and `PATCHTIDE_TEST_KILLS` (200) say how often.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 #[path = "../../../testing/bed.rs"]
 mod bed;
