@@ -174,6 +174,7 @@ fn the_line(line: &mut Line) -> Result<()> {
     parts.part("why", || questions::why(line, &held));
     parts.part("plan", || questions::plan(line, &[("update-deployment.yaml", &plain)]));
     parts.part("database", || questions::database(line));
+    parts.part("reports while one is missing", || questions::reports(line, 0));
     let start = Instant::now();
     let earlier = copies::Earlier::take(line)?;
     println!("copies taken: {:.1} s", start.elapsed().as_secs_f64());
@@ -189,6 +190,7 @@ fn the_line(line: &mut Line) -> Result<()> {
         object["status"]["compliant"] == "3/3"
     })?;
 
+    parts.part("reports when nothing is missing", || questions::reports(line, 3));
     parts.part("restored copies", || copies::restored(line, &earlier));
 
     // Reverted: out of the desired state within one interval, still on the disks, and status says so.

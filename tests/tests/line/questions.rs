@@ -201,3 +201,41 @@ pub(crate) fn told(words: &[&str], said: &str, parts: &[&str]) -> Result<()> {
     ensure!(!said.contains("backtrace") && !said.contains("{ "), "not for people: {said}");
     Ok(())
 }
+
+/// `report`: how many have all of the list, by state and by degree; who they are; what the deployment's status says.
+pub(crate) fn reports(line: &Line, compliant: u64) -> Result<()> {
+    let of = |words: &[&str]| -> Result<Value> {
+        json(&answer(line, 0, &[&["report"], words, &["-o", "json"]].concat())?)
+    };
+    let count = |report: &Value, state: &str| {
+        let rows = report["rows"].as_array().into_iter().flatten();
+        rows.filter(|row| row["cells"][0] == state).filter_map(|row| row["cells"][1].as_u64()).sum::<u64>()
+    };
+    // The list is in force in the register a moment after it is in the cluster.
+    let expected = (compliant, 3 - compliant, 0);
+    wait::until("the report to say so", Duration::from_secs(30), || {
+        let report = of(&["compliance-1", "--list", "security"]).map_err(|error| format!("{error:#}"))?;
+        let states = ["Compliant", "Non-compliant", "Compliance state unknown"];
+        let found = states.map(|state| count(&report, state));
+        if found == [expected.0, expected.1, expected.2] {
+            Ok(())
+        } else {
+            Err(format!("{found:?}: {report}"))
+        }
+    })?;
+    let state = if compliant == 3 { "compliant" } else { "non-compliant" };
+    let clients = of(&["compliance-7", "--list", "security", "--state", state])?;
+    let names: Vec<&str> =
+        clients["rows"].as_array().into_iter().flatten().filter_map(|row| row["cells"][0].as_str()).collect();
+    ensure!(names == ["db-1", "web-1", "web-2"], "{clients}");
+    let deployment = of(&["states-1", "--deployment", "security"])?;
+    let object = line.plane().get(&["updatedeployment", "security", "-n", NAMESPACE])?;
+    let status = object["status"]["compliant"].as_str().context("no counts")?;
+    let told = format!("{}/3", count(&deployment, "Compliant"));
+    ensure!(told == status, "the report says {told}, the status {status}");
+    let web = of(&["compliance-5", "--client", "web-1"])?;
+    ensure!(web["rows"].as_array().is_some_and(|rows| rows.len() > 5), "web-1 has its updates: {web}");
+    let csv = answer(line, 0, &["report", "management-3", "--deployment", "security", "-o", "csv"])?;
+    ensure!(csv.starts_with("bulletin,article,title,installed,") && csv.lines().count() > 3, "{csv}");
+    Ok(())
+}
