@@ -18,10 +18,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use patchtide_model::{ClientId, ObjectName, SiteName, shared::Shared};
+use patchtide_model::{ClientId, ObjectName, SiteName, UpdateId, shared::Shared};
 use patchtide_store::{
     OpenOptions, Store,
     register::{Origin, Register, RegisteredCollection},
+    reports::Scope,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use uuid::Uuid;
@@ -126,6 +127,40 @@ async fn run(clients: usize) {
     }
     conn.close().await.unwrap();
     register(&store, clients, folder.path()).await;
+    tallies(&url).await;
+}
+
+/// What a report reads: the states of a list of updates on the members of a collection, counted by update and by client.
+async fn tallies(url: &str) {
+    let store = Store::open(url, &OpenOptions::default()).await.unwrap();
+    let site = store.site(&SiteName::new("bench").unwrap());
+    let collection = site.report_collections().await.unwrap().remove(0).number;
+    let update = |n: usize| UpdateId {
+        line: "debian/bookworm/main".parse().unwrap(),
+        source: format!("source-{n}"),
+        version: "1".to_owned(),
+    };
+    for (what, updates, scope) in [
+        ("one update, all clients", 1, Scope::Site),
+        ("a list of 50, a collection", 50, Scope::Collection(collection)),
+        ("a list of 500, all clients", 500, Scope::Site),
+        ("a list of 500, a collection", 500, Scope::Collection(collection)),
+        ("the whole line, all clients", UPDATES, Scope::Site),
+    ] {
+        let ids: BTreeSet<UpdateId> = (1..=updates).map(update).collect();
+        let mut times = Vec::new();
+        let mut counted = 0;
+        for _ in 0..5 {
+            let started = Instant::now();
+            let tally = site.tally(&ids, scope).await.unwrap();
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+            counted = tally.clients.len() * tally.updates.len();
+        }
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        println!("{median:>9.1} ms {:>7.1} M states/s  tally: {what}", counted as f64 / median / 1e3);
+    }
+    store.close().await.unwrap();
 }
 
 async fn register(store: &Store, clients: usize, folder: &Path) {
