@@ -77,8 +77,8 @@ pub(crate) async fn tallies_are_true(site: &SiteStore, updates: &[UpdateId], mem
     assert_eq!(each, by_client);
 }
 
-fn error(code: u32) -> Option<StateError> {
-    Some(StateError::told(code, "TEST".to_owned(), "a failure".to_owned()))
+fn error(code: u32) -> StateError {
+    StateError::told(code, "TEST".to_owned(), "a failure".to_owned())
 }
 
 async fn who_is_meant_is_said_by_the_register(db: Db) {
@@ -122,7 +122,7 @@ async fn what_fails_and_what_is_at_work_is_counted(db: Db) {
     for (n, state) in (1..).zip(states) {
         let client = client(site, n).await;
         let required = scan("b", 1, vec![detected("a", "1", Detection::Required)]);
-        let failed = if n < 3 { error(7) } else { None };
+        let failed = (n < 3).then(|| error(7));
         let said = IntakeBody::Update { update: update.clone(), state, error: failed };
         site.intake(report(client, 1, vec![required, said])).await.unwrap();
     }
@@ -135,7 +135,7 @@ async fn what_fails_and_what_is_at_work_is_counted(db: Db) {
     assert_eq!(tally.clients.iter().map(|client| client.failed).collect::<Vec<_>>(), [1, 1, 0, 0]);
     assert!(tally.clients.iter().all(|client| !client.is_compliant()));
     let states = site.states_of(&update, Scope::Site).await.unwrap();
-    assert_eq!(states.iter().filter(|state| state.error == error(7)).count(), 2);
+    assert_eq!(states.iter().filter(|state| state.error == Some(error(7))).count(), 2);
     let numbers: Vec<i64> = states.iter().map(|state| state.client).collect();
     let since = site.required_since(&update, &numbers).await.unwrap();
     assert_eq!(since.len(), 4, "{since:?}");
@@ -152,7 +152,7 @@ async fn absences_say_why(db: Db) {
         clients.push(client(site, n).await);
     }
     site.touch_client(clients[1], "192.0.2.1".parse().unwrap(), at(2)).await.unwrap();
-    let failed = IntakeBody::Scan { state: patchtide_model::state::Scan::Failed, error: error(9) };
+    let failed = IntakeBody::Scan { state: patchtide_model::state::Scan::Failed, error: Some(error(9)) };
     site.intake(report(clients[2], 1, vec![failed])).await.unwrap();
     site.intake(report(clients[3], 1, vec![IntakeBody::Heartbeat])).await.unwrap();
     site.intake(report(clients[4], 1, vec![scan("b", 1, vec![])])).await.unwrap();
@@ -199,13 +199,13 @@ async fn a_deployment_is_told_of_by_all_that_it_reaches(db: Db) {
             deployment: uid(),
             state: DeploymentEnforcement::InstallFailed,
             until: None,
-            error: error(5),
+            error: Some(error(5)),
         },
     ];
     site.intake(report(one, 1, said)).await.unwrap();
     let told = site.deployment_reports(march.number).await.unwrap();
     assert_eq!(told.len(), 2, "the third is not reached");
     assert_eq!(told[0].enforcement, Some(DeploymentEnforcement::InstallFailed));
-    assert_eq!((told[0].compliance, told[0].error.clone()), (Some(Compliance::NonCompliant), error(5)));
+    assert_eq!((told[0].compliance, told[0].error.clone()), (Some(Compliance::NonCompliant), Some(error(5))));
     assert_eq!((told[1].enforcement, told[1].compliance, told[1].changed_at), (None, None, None));
 }

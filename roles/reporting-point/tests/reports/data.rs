@@ -96,8 +96,8 @@ fn scan(version: u64, states: &[(&str, Detection)]) -> IntakeBody {
     })
 }
 
-fn error(code: u32, symbol: &str) -> Option<StateError> {
-    Some(StateError::told(code, symbol.to_owned(), "it did not work; try again".to_owned()))
+fn error(code: u32, symbol: &str) -> StateError {
+    StateError::told(code, symbol.to_owned(), "it did not work; try again".to_owned())
 }
 
 async fn report(site: &SiteStore, n: u128, bodies: Vec<IntakeBody>) {
@@ -151,13 +151,13 @@ async fn reports(site: &SiteStore) {
     let failed = IntakeBody::Update {
         update: id("alpha"),
         state: UpdateEnforcement::InstallFailed,
-        error: error(0x87D0_0664, "INSTALL-SCRIPT"),
+        error: Some(error(0x87D0_0664, "INSTALL-SCRIPT")),
     };
     let failing = IntakeBody::Enforcement {
         deployment: uid(),
         state: DeploymentEnforcement::InstallFailed,
         until: None,
-        error: error(0x87D0_0664, "INSTALL-SCRIPT"),
+        error: Some(error(0x87D0_0664, "INSTALL-SCRIPT")),
     };
     let evaluated = IntakeBody::Evaluation { deployment: uid(), state: Evaluation::Succeeded };
     report(
@@ -172,7 +172,7 @@ async fn reports(site: &SiteStore) {
     report(site, 2, vec![one, scanned(), waiting, compliance(Compliance::Compliant)]).await;
     let all = scan(second, &[("alpha", Installed), ("beta", Installed), ("gamma", Installed)]);
     report(site, 3, vec![all, scanned(), compliance(Compliance::Compliant)]).await;
-    let broken = IntakeBody::Scan { state: Scan::Failed, error: error(0x8024_402C, "SCAN-NETWORK") };
+    let broken = IntakeBody::Scan { state: Scan::Failed, error: Some(error(0x8024_402C, "SCAN-NETWORK")) };
     report(site, 4, vec![broken]).await;
 }
 
