@@ -93,19 +93,19 @@ async fn who_is_meant_is_said_by_the_register(db: Db) {
     let servers = site.report_collections().await.unwrap().remove(0);
     let march = site.report_deployments().await.unwrap().remove(0);
     assert_eq!((march.name.as_str(), march.collection.as_ref()), ("march", Some(&servers)));
-    let size = async |scope| site.scope_size(scope).await.unwrap();
-    assert_eq!(size(Scope::Site).await, 4);
-    assert_eq!(size(Scope::Collection(servers.number)).await, 3);
-    assert_eq!(size(Scope::Deployment(march.number)).await, 2);
+    let members = async |scope| site.scope_size(scope).await.unwrap();
+    assert_eq!(members(Scope::Site).await, 4);
+    assert_eq!(members(Scope::Collection(servers.number)).await, 3);
+    assert_eq!(members(Scope::Deployment(march.number)).await, 2);
     let two = ClientId(uuid::Uuid::from_u128(2));
     site.set_client_state(two, ClientState::Quarantined).await.unwrap();
-    assert_eq!(size(Scope::Collection(servers.number)).await, 2, "only active clients count");
+    assert_eq!(members(Scope::Collection(servers.number)).await, 2, "only active clients count");
     let number = site.client_number(two).await.unwrap().unwrap();
     assert_eq!(site.collections_with(number).await.unwrap(), ["servers".to_owned()].into());
     assert_eq!(site.deployments_reaching(number).await.unwrap(), [march.number].into());
     // Another site of the same database has none of it.
     let other = db.store.site(&patchtide_model::SiteName::new("other").unwrap());
-    assert_eq!(other.scope_size(Scope::Collection(servers.number)).await.unwrap(), 0);
+    assert_eq!(other.scope_members(Scope::Collection(servers.number)).await.unwrap(), 0);
     assert_eq!(other.report_deployments().await.unwrap(), []);
 }
 
