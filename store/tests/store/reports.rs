@@ -105,7 +105,7 @@ async fn who_is_meant_is_said_by_the_register(db: Db) {
     assert_eq!(site.deployments_reaching(number).await.unwrap(), [march.number].into());
     // Another site of the same database has none of it.
     let other = db.store.site(&patchtide_model::SiteName::new("other").unwrap());
-    assert_eq!(other.scope_members(Scope::Collection(servers.number)).await.unwrap(), 0);
+    assert_eq!(other.scope_size(Scope::Collection(servers.number)).await.unwrap(), 0);
     assert_eq!(other.report_deployments().await.unwrap(), []);
 }
 
