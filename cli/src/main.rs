@@ -33,14 +33,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// How far deployments are: states with counts, worst errors with remedy, deadline, next window
-    Status {
-        /// Name of an UpdateDeployment; none: all of them
-        deployment: Option<String>,
-        /// Output
-        #[arg(short, long, value_enum, default_value_t)]
-        output: status::Output,
-    },
+    /// How far deployments are: states with counts, worst errors with remedy, deadline, next window, who is late;
+    /// once, or with --watch live
+    Status(status::Options),
     /// Write the site at this moment to a file: clients with facts and states, updates, objects. Keep it confidential
     Snapshot {
         /// File, compressed with zstd unless its name ends in .json; readable by its owner alone.
@@ -206,9 +201,9 @@ async fn run(Arguments { namespace, context, command }: Arguments) -> anyhow::Re
             let held = simulate::simulate(&file, seed, output)?;
             return Ok(if held { ExitCode::SUCCESS } else { ExitCode::from(2) });
         }
-        Command::Status { deployment, output } => {
+        Command::Status(options) => {
             let (client, namespace) = connect().await?;
-            status::print(&client, &namespace, deployment.as_deref(), output).await
+            status::run(&client, &namespace, &options).await
         }
         Command::Snapshot { out, client: of, no_catalogue } => {
             let (client, namespace) = connect().await?;

@@ -215,6 +215,10 @@ pub struct UpdateDeploymentStatus {
     /// Clients that are not compliant although the deadline is past for them, their share of the deadline spread included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub past_deadline: Option<u64>,
+    /// Names of the first 10 of these; the reports have all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(max = 253)))]
+    pub late_clients: Vec<String>,
     /// Clients whose enforcement state should have moved by now: its lease is over (condition `StatesOverdue`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overdue: Option<u64>,

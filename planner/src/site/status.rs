@@ -87,6 +87,8 @@ pub struct DeploymentNumbers {
     pub overdue: OverdueNumbers,
     /// Clients that are not compliant although the deadline is past for them, their share of its spread included.
     pub past_deadline: u64,
+    /// The first of these, at most 10.
+    pub late: Vec<ClientId>,
     /// Available time.
     pub available: Moment,
     /// Deadline.
@@ -182,6 +184,7 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
         DeploymentEnforcement::ALL.iter().map(|state| (*state, 0)).collect();
     let (mut compliant, mut never_reported, mut past_deadline) = (0_u64, 0_u64, 0_u64);
     let mut overdue = OverdueNumbers::default();
+    let mut late = Vec::new();
     let mut errors: BTreeMap<(u32, &str), ErrorCount> = BTreeMap::new();
     for client in input.targeted {
         let state = latest.get(client).copied();
@@ -190,8 +193,11 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
             state.and_then(|state| state.compliance),
             false,
         );
-        if standing != Standing::Compliant {
-            past_deadline += u64::from(is_past_deadline(input, *client));
+        if standing != Standing::Compliant && is_past_deadline(input, *client) {
+            past_deadline += 1;
+            if late.len() < LATE {
+                late.push(*client);
+            }
         }
         match standing {
             Standing::NeverReported => never_reported += 1,
@@ -233,6 +239,7 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
         errors,
         overdue,
         past_deadline,
+        late,
         available: moment(
             input.deployment,
             times::available,
@@ -247,6 +254,8 @@ pub fn deployment_status(input: &StatusInput<'_>) -> DeploymentNumbers {
 }
 
 const EXAMPLES: usize = 5;
+/// Clients behind the deadline that are named.
+const LATE: usize = 10;
 
 /// Where a client that a deployment reaches stands with it: exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

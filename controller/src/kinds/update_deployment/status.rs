@@ -223,6 +223,7 @@ fn write(
     status.failed =
         Some(of(DeploymentEnforcement::InstallFailed) + of(DeploymentEnforcement::DownloadFailed));
     status.past_deadline = Some(numbers.past_deadline);
+    status.late_clients = numbers.late.iter().map(|id| compiled.name_of(*id)).collect();
     status.overdue = Some(numbers.overdue.total());
     status.silent = Some(numbers.overdue.silent);
     status.waiting_for_window = Some(of(DeploymentEnforcement::WaitingForWindow));

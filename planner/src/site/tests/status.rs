@@ -281,6 +281,18 @@ fn clients_past_the_deadline_are_counted() {
         changed_at: Timestamp::UNIX_EPOCH,
     };
     assert_eq!(past(&one, &[done], "2026-03-01T00:00:01Z"), all - 1);
+    let question = StatusInput {
+        deployment: &one,
+        targeted: &targeted,
+        states: &[],
+        windows: &[],
+        plan: Some(&plan),
+        clients: &input.clients,
+        heard: &BTreeMap::new(),
+        now: at("2026-03-01T00:00:01Z"),
+    };
+    let first: Vec<ClientId> = targeted.iter().take(10).copied().collect();
+    assert_eq!(deployment_status(&question).late, first);
     one.settings.client_local_time = true;
     assert_eq!(past(&one, &[], "2026-02-28T12:00:00Z"), 1, "14 hours earlier there");
     one.settings.deadline_spread = SignedDuration::from_hours(1);
