@@ -216,6 +216,7 @@ pub async fn run(ctx: Arc<Context>) {
                 RETRY
             }
             Err(error) => {
+                ctx.metrics.not_compiled();
                 tracing::warn!(error = %chain(&error), "policies not compiled; tried again");
                 RETRY
             }

@@ -112,7 +112,7 @@ pub struct Advertise {
 }
 
 /// One cache per kind, and counters for the foreign kinds that specs refer to.
-#[derive(Default)]
+#[derive(Clone, Default)]
 #[allow(missing_docs, reason = "each is the kind of its name")]
 pub struct Caches {
     pub sites: Arc<Cache<crds::Site>>,

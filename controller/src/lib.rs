@@ -24,6 +24,7 @@ pub mod kinds;
 pub mod lease;
 pub mod metrics;
 pub mod pace;
+mod reach;
 mod register;
 mod reported;
 pub mod run;

@@ -1,5 +1,8 @@
 //! Figures about the controller itself, for the registry that the server exposes. No label names a client.
 
+mod families;
+mod objects;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,10 +17,35 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::objects::Objects;
+use crate::context::Caches;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reconciled {
     kind: String,
     result: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSite {
+    namespace: String,
+    intervals: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPoint {
+    namespace: String,
+    distribution_point: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Round {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    what: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,7 +69,17 @@ pub struct Metrics {
     checked: Counter,
     check_left: Gauge,
     check_completed: Gauge,
+    silent: Family<OfSite, Gauge>,
+    reachable: Family<OfPoint, Gauge>,
+    compile_failures: Counter,
+    alerting_rounds: Family<Round, Counter>,
+    alerting_wanted: Family<Told, Gauge>,
+    alerting_success: Gauge,
+    objects: Objects,
 }
+
+/// After how many polling intervals without a word silent clients are counted.
+pub const SILENT_INTERVALS: [u32; 3] = [2, 6, 24];
 
 impl Metrics {
     /// Counters, registered in `registry`, which should prefix them with `patchtide`.
@@ -94,7 +132,100 @@ impl Metrics {
             Unit::Seconds,
             metrics.check_completed.clone(),
         );
+        metrics.register_more(registry);
         metrics
+    }
+
+    fn register_more(&self, registry: &mut Registry) {
+        registry.register(
+            "clients_silent",
+            "Active clients that were not heard of for more than so many of their polling intervals, 7 minutes at least",
+            self.silent.clone(),
+        );
+        registry.register(
+            "distribution_point_reachable",
+            "Whether a distribution point takes a connection from here: 1 yes, 0 no; looked at once a minute",
+            self.reachable.clone(),
+        );
+        registry.register(
+            "policy_compile_failures",
+            "Compilations of policies that failed; each is tried again",
+            self.compile_failures.clone(),
+        );
+        let alerting = registry.sub_registry_with_prefix("alertmanager");
+        alerting.register(
+            "rounds",
+            "Rounds of telling the Alertmanagers of the Site, by result",
+            self.alerting_rounds.clone(),
+        );
+        alerting.register(
+            "wanted",
+            "Silences and alerts that should stand at the Alertmanagers, and those beyond the most that may",
+            self.alerting_wanted.clone(),
+        );
+        alerting.register_with_unit(
+            "success_timestamp",
+            "When the Alertmanagers last took everything, in Unix time",
+            Unit::Seconds,
+            self.alerting_success.clone(),
+        );
+        for result in ["ok", "failed"] {
+            let _ = self.alerting_rounds.get_or_create(&Round { result });
+        }
+        self.alerts_wanted(0, 0, 0);
+        registry.register_collector(Box::new(self.objects.clone()));
+    }
+
+    /// The status of these objects is shown from now on, or of none.
+    pub fn shows(&self, caches: Option<(String, Caches)>) {
+        if caches.is_none() {
+            self.silent.clear();
+            self.reachable.clear();
+            self.alerts_wanted(0, 0, 0);
+            self.withheld.set(0);
+        }
+        self.objects.show(caches);
+    }
+
+    /// Clients that are silent for more than each of [`SILENT_INTERVALS`].
+    pub fn silent(&self, namespace: &str, counts: [u64; SILENT_INTERVALS.len()]) {
+        for (intervals, count) in SILENT_INTERVALS.into_iter().zip(counts) {
+            let label = OfSite { namespace: namespace.to_owned(), intervals };
+            self.silent.get_or_create(&label).set(count.cast_signed());
+        }
+    }
+
+    /// Which distribution points take connections.
+    pub fn reachable(&self, namespace: &str, points: &[(String, bool)]) {
+        // Cleared first: a point that is gone is not unreachable.
+        let label =
+            |point: &str| OfPoint { namespace: namespace.to_owned(), distribution_point: point.to_owned() };
+        self.reachable.clear();
+        for (point, reached) in points {
+            self.reachable.get_or_create(&label(point)).set(i64::from(*reached));
+        }
+    }
+
+    /// Policies could not be compiled.
+    pub fn not_compiled(&self) {
+        self.compile_failures.inc();
+    }
+
+    /// A round of telling the Alertmanagers ended; `at` when they took everything.
+    pub fn alerted(&self, at: Option<Timestamp>) {
+        let result = if at.is_some() { "ok" } else { "failed" };
+        self.alerting_rounds.get_or_create(&Round { result }).inc();
+        if let Some(at) = at {
+            self.alerting_success.set(at.as_second());
+        }
+    }
+
+    /// What should stand at the Alertmanagers.
+    pub fn alerts_wanted(&self, silences: usize, alerts: usize, beyond: usize) {
+        for (what, count) in [("silences", silences), ("alerts", alerts), ("beyond", beyond)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.alerting_wanted.get_or_create(&Told { what }).set(count);
+        }
     }
 
     /// A reconcile ended.
@@ -159,6 +290,13 @@ impl Default for Metrics {
             checked: Counter::default(),
             check_left: Gauge::default(),
             check_completed: Gauge::default(),
+            silent: Family::default(),
+            reachable: Family::default(),
+            compile_failures: Counter::default(),
+            alerting_rounds: Family::default(),
+            alerting_wanted: Family::default(),
+            alerting_success: Gauge::default(),
+            objects: Objects::default(),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     lease,
     metrics::Metrics,
-    register, wake,
+    reach, register, wake,
 };
 
 /// Writes of other processes (roles that run apart) are looked for this often.
@@ -108,6 +108,7 @@ pub async fn run(
             }
         };
         config.metrics.leads(false);
+        config.metrics.shows(None);
         tasks.shutdown().await;
         if let Some(end) = end {
             break end;
@@ -188,7 +189,15 @@ fn start(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         register::run(shared()),
         alerts::run(shared()),
         wake::run(shared()),
+        reach::run(shared()),
     );
+    let shown = shared();
+    tasks.spawn(async move {
+        // Half a list would look as if the rest were gone.
+        shown.caches.complete().await;
+        shown.metrics.shows(Some((shown.namespace.clone(), shown.caches.clone())));
+        std::future::pending::<()>().await;
+    });
     let poller = ctx.store.spawn_change_poller(POLL);
     tasks.spawn(async move {
         let _stop = StopOnDrop(poller);

@@ -98,7 +98,14 @@ async fn a_role_says_how_it_is_and_stops_in_order() {
     let device = bed.device(7);
     let site = format!("https://{listen}/v1/site");
     assert_eq!(bed.client(Some(&device)).get(&site).send().await.unwrap().status(), 200);
-    let figures = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    let plain = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap();
+    assert_eq!(plain.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let plain = plain.text().await.unwrap();
+    assert!(plain.contains("# TYPE patchtide_http_requests_total counter"), "{plain}");
+    let asked = reqwest::Client::new()
+        .get(format!("http://{metrics}/metrics"))
+        .header("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5");
+    let figures = asked.send().await.unwrap().text().await.unwrap();
     let line =
         r#"patchtide_http_requests_total{listener="management-point",route="/v1/site",status="200"} 1"#;
     assert!(figures.contains(line), "{figures}");

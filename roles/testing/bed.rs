@@ -57,6 +57,14 @@ impl Running {
         format!("https://{}{path}", self.address)
     }
 
+    /// The listener's metrics.
+    #[allow(dead_code, reason = "not every suite looks at all of them")]
+    pub fn figures(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
     /// A figure of the listener's metrics, by its name and labels as they are written there; 0 when it is not there yet.
     pub fn figure(&self, name: &str) -> u64 {
         let mut text = String::new();

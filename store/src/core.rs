@@ -15,6 +15,7 @@ use crate::{
     OpenOptions, Result, StoreError,
     durability::Durability,
     intake::{counts::Counts, names::Shared, queue::Waiting},
+    metrics::Metrics,
     sql::{Many, Pool, Row, Sql, Target, Value},
     writer::{Tx, Writer},
 };
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) struct Core {
     pub(crate) target: Target,
     pub(crate) options: OpenOptions,
+    pub(crate) metrics: Metrics,
     pub(crate) pool: Pool,
     pub(crate) writer: Arc<tokio::sync::Mutex<Writer>>,
     /// None where a commit is durable by itself.
@@ -67,9 +69,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Core {
     pub(crate) fn new(target: Target, options: OpenOptions, writer: Writer) -> io::Result<Self> {
-        let durability = target.file().map(Durability::start).transpose()?;
+        let metrics = Metrics::default();
+        let start = |file| Durability::start(file, metrics.clone());
+        let durability = target.file().map(start).transpose()?;
         Ok(Self {
             durability,
+            metrics,
             pool: Pool::new(&target, options.readers),
             target,
             options,
@@ -110,7 +115,7 @@ impl Core {
 
     /// Reads rows.
     pub(crate) async fn rows(&self, what: &'static str, sql: Sql) -> Result<Vec<Row>> {
-        self.pool.rows(sql).await.map_err(|source| read(what, source))
+        self.pool.rows(sql).await.map_err(|source| self.not_read(what, source))
     }
 
     /// Reads one row, or none.
@@ -125,7 +130,18 @@ impl Core {
         many: Many,
         values: Vec<Value>,
     ) -> Result<Vec<Row>> {
-        self.pool.rows_many(many, values).await.map_err(|source| read(what, source))
+        self.pool.rows_many(many, values).await.map_err(|source| self.not_read(what, source))
+    }
+
+    fn not_read(&self, what: &'static str, source: sqlx::Error) -> StoreError {
+        self.metrics.failed("read");
+        read(what, source)
+    }
+
+    /// Reports that wait for the writer.
+    pub(crate) fn queued(&self) -> usize {
+        let queue = lock(&self.queue);
+        queue.as_ref().map_or(0, |queue| queue.max_capacity().saturating_sub(queue.capacity()))
     }
 
     /// Starts a write that is durable when its commit returns.

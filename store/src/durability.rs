@@ -19,9 +19,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, mpsc},
     thread,
+    time::Instant,
 };
 
 use tokio::sync::oneshot;
+
+use crate::metrics::Metrics;
 
 type Reply = oneshot::Sender<Result<(), Arc<io::Error>>>;
 
@@ -34,12 +37,12 @@ pub(crate) struct Durability {
 
 impl Durability {
     /// For the database file at `path`.
-    pub(crate) fn start(path: &Path) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, metrics: Metrics) -> io::Result<Self> {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         let (log, path) = (PathBuf::from(log), path.to_owned());
         let mut open: Option<File> = None;
-        Self::with(move || {
+        let mut sync = move || {
             let there = match fs::metadata(&log) {
                 Ok(there) => there,
                 // The last connection of all processes was closed meanwhile: SQLite moved everything into the database.
@@ -56,6 +59,15 @@ impl Durability {
                 Some(known) if same(known) => known.sync_data(),
                 _ => open.insert(File::open(&log)?).sync_data(),
             }
+        };
+        Self::with(move || {
+            let began = Instant::now();
+            let synced = sync();
+            match &synced {
+                Ok(()) => metrics.synced(began),
+                Err(_) => metrics.failed("sync"),
+            }
+            synced
         })
     }
 
@@ -166,9 +178,10 @@ mod tests {
     async fn a_log_that_is_gone_is_in_the_database() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("site.db");
+        let start = |path: &Path| Durability::start(path, Metrics::default()).unwrap();
         std::fs::write(&path, "x").unwrap();
-        Durability::start(&path).unwrap().wait().await.unwrap();
+        start(&path).wait().await.unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(Durability::start(&path).unwrap().wait().await.is_err());
+        assert!(start(&path).wait().await.is_err());
     }
 }

@@ -7,6 +7,7 @@ mod codec;
 mod core;
 mod durability;
 mod error;
+mod metrics;
 mod moment;
 mod objects;
 mod open;

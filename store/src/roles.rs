@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, SiteStore, StoreError, core::lock, sql::sql};
+use crate::{Result, SiteStore, StoreError, sql::sql};
 
 /// Sign of life of one process of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,6 @@ impl SiteStore {
 
     /// Reports that wait for their commit in this process.
     pub fn waiting_reports(&self) -> u64 {
-        let queue = lock(&self.core().queue);
-        queue.as_ref().map_or(0, |queue| queue.max_capacity().saturating_sub(queue.capacity()) as u64)
+        self.core().queued() as u64
     }
 }

@@ -112,6 +112,7 @@ impl Tx {
         }
         writer.begin(core, sync).await.map_err(|source| {
             core.note(&source);
+            core.metrics.failed("write");
             StoreError::Write { what, source }
         })?;
         let mut tx = Self {
@@ -165,6 +166,7 @@ impl Tx {
 
     fn failed(&self, source: sqlx::Error) -> StoreError {
         self.core.note(&source);
+        self.core.metrics.failed("write");
         StoreError::Write { what: self.what, source }
     }
 

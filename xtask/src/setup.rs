@@ -10,7 +10,7 @@ use crate::shell::{cargo, run};
 type Package = (&'static str, &'static str);
 
 /// For building the workspace, and for the tests and the demo.
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 19] = [
     ("build-essential", "C compiler and linker for crates with C parts"),
     ("pkg-config", "finds OpenSSL"),
     ("libssl-dev", "https and ssh of libgit2"),
@@ -25,6 +25,7 @@ const PACKAGES: [Package; 18] = [
     ("util-linux", "client hosts have their own namespaces"),
     ("postgresql", "the site database is tested on a real server"),
     ("prometheus-alertmanager", "silences and alerts are tested on a real one"),
+    ("prometheus", "rules and dashboards are tested on a real one; promtool"),
     ("systemd", "busctl shows notices of the agent on desktops"),
     ("dbus-daemon", "session bus of a desktop that the agent tells"),
     ("python3-dbus", "the desktop itself"),

@@ -77,11 +77,15 @@ pub async fn run(ctx: Arc<Context>) {
             pace.ends(Instant::now());
             match ended {
                 Ok(End { say, again }) => {
+                    if matches!(say, Some(Alerting::Delivered(_))) {
+                        ctx.metrics.alerted(Some(ctx.clock.now()));
+                    }
                     next = Instant::now() + again;
                     tell(&ctx, say);
                 }
                 Err(error) => {
                     settled = None;
+                    ctx.metrics.alerted(None);
                     next = Instant::now() + RETRY;
                     tell(&ctx, Some(Alerting::Failed(chain(&error))));
                 }
@@ -156,6 +160,7 @@ async fn round(ctx: &Context, settled: &mut Option<Settled>) -> Result<End, Aler
     }
     let secrets = *ctx.caches.secrets.borrow();
     let wanted = wanted(ctx, &site.uid().unwrap_or_default(), spec, Arc::clone(&compiled)).await?;
+    ctx.metrics.alerts_wanted(wanted.silences.len(), wanted.alerts.len(), wanted.beyond);
     let again = if wanted.silences.is_empty() && wanted.alerts.is_empty() { ASK_IDLE } else { ASK_AGAIN };
     if settled.as_ref().is_some_and(|known| {
         known.at.elapsed() < again

@@ -1,6 +1,7 @@
 //! Which roles a process runs, and with what.
 
 mod beat;
+mod figures;
 mod process;
 mod tls;
 

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     beat::{self, Listening},
-    open_store,
+    figures, open_store,
     tls::{Source, Tls},
 };
 use crate::{args, stop};
@@ -62,9 +62,14 @@ impl Process {
         let stop = stop::on_signals()?;
         let store = open_store(site).await?;
         let folder = site.library.clone().unwrap_or_else(|| site.data.join("library"));
+        let kept = folder.clone();
         let library = blocking(move || Library::open(folder)).await??;
         let mut registry = Registry::with_prefix("patchtide");
         let metrics = Metrics::register(&mut registry);
+        store.register_metrics(&mut registry);
+        let health = Health::default();
+        registry.register_collector(Box::new(health.clone()));
+        figures::register(&mut registry, site.data.clone(), kept);
         Ok(Self {
             site: site.clone(),
             store,
@@ -72,7 +77,7 @@ impl Process {
             clock: clock::system(),
             registry,
             metrics,
-            health: Health::default(),
+            health,
             stop,
             roles: JoinSet::new(),
             helpers: Vec::new(),

@@ -26,22 +26,29 @@ impl Names<'_> {
     }
 }
 
-/// One more in a gauge for as long as it lives, also when what it stands for ends by a defect.
+/// More in a gauge for as long as it lives, also when what it stands for ends by a defect.
 #[derive(Debug)]
-pub struct Held(Gauge);
+pub struct Held(Gauge, i64);
 
 impl Held {
     /// Counts one.
     #[must_use]
     pub fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
+        Self::many(gauge, 1)
+    }
+
+    /// Counts so many.
+    #[must_use]
+    pub fn many(gauge: Gauge, n: usize) -> Self {
+        let n = i64::try_from(n).unwrap_or(i64::MAX);
+        gauge.inc_by(n);
+        Self(gauge, n)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.dec_by(self.1);
     }
 }
 
@@ -51,6 +58,7 @@ pub struct Metrics {
     pub(crate) connections: Family<ListenerLabel, Gauge>,
     pub(crate) refused: Family<RefusedLabel, Counter>,
     pub(crate) requests: Family<RequestLabel, Counter>,
+    pub(crate) refusals: Family<CodeLabel, Counter>,
     pub(crate) seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
 }
 
@@ -73,6 +81,12 @@ pub(crate) struct RequestLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CodeLabel {
+    pub(crate) listener: &'static str,
+    pub(crate) code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RouteLabel {
     pub(crate) listener: &'static str,
     pub(crate) route: &'static str,
@@ -89,6 +103,7 @@ impl Metrics {
             connections: Family::default(),
             refused: Family::default(),
             requests: Family::default(),
+            refusals: Family::default(),
             seconds: Family::new_with_constructor(histogram),
         };
         let _ = Names(registry)
@@ -99,6 +114,11 @@ impl Metrics {
                 &metrics.refused,
             )
             .name("http_requests", "Answered requests by route and status", &metrics.requests)
+            .name(
+                "http_refusals",
+                "Requests that were refused, by the symbol that the client was told",
+                &metrics.refusals,
+            )
             .unit(
                 "http_request",
                 Unit::Seconds,
@@ -121,6 +141,7 @@ mod tests {
         metrics.connections.get_or_create(&ListenerLabel { listener }).inc();
         metrics.refused.get_or_create(&RefusedLabel { listener, reason: "idle" }).inc();
         metrics.requests.get_or_create(&RequestLabel { listener, route: "/v1/site", status: 200 }).inc();
+        metrics.refusals.get_or_create(&CodeLabel { listener, code: "RATE" }).inc();
         metrics.seconds.get_or_create(&RouteLabel { listener, route: "/v1/site" }).observe(0.2);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -128,6 +149,7 @@ mod tests {
             "patchtide_http_connections{listener=\"mp\"} 1",
             "patchtide_http_connections_refused_total{listener=\"mp\",reason=\"idle\"} 1",
             "patchtide_http_requests_total{listener=\"mp\",route=\"/v1/site\",status=\"200\"} 1",
+            "patchtide_http_refusals_total{listener=\"mp\",code=\"RATE\"} 1",
             "patchtide_http_request_seconds_count{listener=\"mp\",route=\"/v1/site\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");

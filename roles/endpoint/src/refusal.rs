@@ -9,9 +9,14 @@ use patchtide_protocol::Problem;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     problem: Problem,
+    code: &'static str,
     retry_after: Option<u64>,
     close: bool,
 }
+
+/// The symbol of a refusal, beside its response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RefusalCode(pub(crate) &'static str);
 
 /// Longest detail that is sent back; what a client sent may stand in it.
 const DETAIL_CHARACTERS: usize = 400;
@@ -32,6 +37,7 @@ impl Refusal {
                 detail: escape(detail.as_ref()),
                 remedy: remedy.into(),
             },
+            code,
             retry_after: None,
             close: false,
         }
@@ -93,6 +99,7 @@ impl IntoResponse for Refusal {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() =
             StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(RefusalCode(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -16,7 +16,8 @@ use tower::ServiceExt as _;
 use crate::{
     Clock, Draining, Metrics, Peer, Refusal, Unidentified,
     body::{Pace, Paced},
-    metrics::{RequestLabel, RouteLabel},
+    metrics::{CodeLabel, RequestLabel, RouteLabel},
+    refusal::RefusalCode,
 };
 
 const VERSION_NAME: HeaderName = HeaderName::from_static(VERSION_HEADER);
@@ -75,6 +76,9 @@ impl Gate {
         response.headers_mut().insert(VERSION_NAME, HeaderValue::from(VERSION));
         let listener = self.listener;
         let status = response.status().as_u16();
+        if let Some(RefusalCode(code)) = response.extensions().get().copied() {
+            self.metrics.refusals.get_or_create(&CodeLabel { listener, code }).inc();
+        }
         self.metrics.requests.get_or_create(&RequestLabel { listener, route, status }).inc();
         self.metrics
             .seconds

@@ -74,7 +74,11 @@ async fn keep<S: AsRef<str> + Ord>(
         limits::report(limits, messages, bytes)?;
     }
     let report = convert::report(client.id, (point.clock)(), report);
-    let waiting = Held::new(point.metrics.waiting.clone());
+    let waiting = [
+        Held::new(point.metrics.waiting.clone()),
+        Held::many(point.metrics.waiting_messages.clone(), messages),
+        Held::many(point.metrics.waiting_bytes.clone(), bytes),
+    ];
     let kept = point.store.intake(report).await;
     drop(waiting);
     let acknowledged = kept.map_err(|error| refusal("state messages", &error))?;

@@ -2,7 +2,7 @@ use patchtide_endpoint::metrics::Names;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 /// Metrics of a management point.
@@ -11,6 +11,8 @@ pub struct Metrics {
     pub(crate) reports: Family<Outcome, Counter>,
     pub(crate) messages: Counter,
     pub(crate) waiting: Gauge,
+    pub(crate) waiting_messages: Gauge,
+    pub(crate) waiting_bytes: Gauge,
     pub(crate) dropped_facts: Counter,
     pub(crate) long_polls: Gauge,
 }
@@ -24,6 +26,10 @@ impl Metrics {
     /// Registers them; the registry gives the prefix `patchtide`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        // A rate needs a first value.
+        for outcome in ["durable", "not-entitled", "rate", "unavailable", "malformed"] {
+            let _ = metrics.reports.get_or_create(&Outcome { outcome });
+        }
         let _ = Names(registry)
             .name("reports", "State reports by outcome: durable, or why not", &metrics.reports)
             .name(
@@ -35,6 +41,17 @@ impl Metrics {
                 "reports_waiting",
                 "State reports that wait for their commit now: a backlog when it stays high",
                 &metrics.waiting,
+            )
+            .name(
+                "reports_waiting_messages",
+                "State messages in the reports that wait for their commit now",
+                &metrics.waiting_messages,
+            )
+            .unit(
+                "reports_waiting",
+                Unit::Bytes,
+                "Size of the reports that wait for their commit now, as they were after decompression",
+                &metrics.waiting_bytes,
             )
             .name(
                 "facts_dropped",
@@ -60,6 +77,9 @@ mod tests {
         for name in [
             "patchtide_reports_total{outcome=\"durable\"} 1",
             "patchtide_report_messages_total 0",
+            "patchtide_reports_waiting 0",
+            "patchtide_reports_waiting_messages 0",
+            "patchtide_reports_waiting_bytes 0",
             "patchtide_policy_long_polls 0",
         ] {
             assert!(text.contains(name), "{name} is not in {text}");

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -35,6 +36,7 @@ pub(crate) struct Submitted {
     pub(crate) site: SiteName,
     pub(crate) report: IntakeReport<Found>,
     pub(crate) reply: Reply,
+    pub(crate) received: Instant,
 }
 
 /// What comes of a report.
@@ -53,6 +55,10 @@ pub(crate) async fn commit(
     core: &Arc<Core>,
     submitted: Vec<Submitted>,
 ) -> impl Future<Output = ()> + Send + use<> {
+    let received: Vec<Instant> = submitted.iter().map(|one| one.received).collect();
+    let messages = submitted.iter().map(|one| one.report.messages.len()).sum();
+    let began = Instant::now();
+    let held = core.metrics.begins(received.first().copied().unwrap_or(began));
     let mut sites: BTreeMap<SiteName, (Vec<IntakeReport<Found>>, Vec<Reply>)> = BTreeMap::new();
     for one in submitted {
         let (reports, replies) = sites.entry(one.site).or_default();
@@ -62,21 +68,31 @@ pub(crate) async fn commit(
     let (sites, replies): (Vec<_>, Vec<_>) =
         sites.into_iter().map(|(site, (reports, replies))| ((site, reports), replies)).unzip();
     let taken = take_in(core, sites).await;
+    if taken.is_ok() {
+        core.metrics.committed(began, &received, messages);
+    }
     let core = Arc::clone(core);
     async move {
         let taken = match taken {
             Ok(answers) => core.durable().await.map(|()| answers),
             Err(error) => Err(error),
         };
-        answer(taken, replies);
+        if taken.is_ok() {
+            core.metrics.durable(&received);
+        }
+        drop(held);
+        answer(&core, taken, replies);
     }
 }
 
 /// Answers the reports of a commit.
-fn answer(taken: Result<Vec<Vec<Result<Answer>>>>, replies: Vec<Vec<Reply>>) {
+fn answer(core: &Core, taken: Result<Vec<Vec<Result<Answer>>>>, replies: Vec<Vec<Reply>>) {
     match taken {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().flatten().zip(answers.into_iter().flatten()) {
+                if let Ok(Answer::Taken(ack)) = &answer {
+                    core.metrics.answered(ack.resync, ack.sender == Sender::Quarantined);
+                }
                 // Who no longer waits sends again and gets the same answer.
                 let _ = reply.send(answer);
             }

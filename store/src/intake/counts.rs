@@ -202,6 +202,11 @@ impl Counts {
         (self.seen, totals)
     }
 
+    /// Totals that the database's do not contain.
+    pub(crate) fn unflushed_totals(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// The totals up to delta `seen` are in the database.
     pub(crate) fn flushed(&mut self, seen: i64) {
         if self.seen == seen {

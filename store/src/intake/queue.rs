@@ -45,6 +45,7 @@ pub(crate) async fn submit<S: AsRef<str>>(
     site: &SiteName,
     report: &IntakeReport<DetectionReport<S>>,
 ) -> Result<IntakeAck> {
+    let received = std::time::Instant::now();
     let sender = lock(&core.queue).clone().ok_or(StoreError::Closed)?;
     let shared = core.shared(site);
     for message in &report.messages {
@@ -65,7 +66,8 @@ pub(crate) async fn submit<S: AsRef<str>>(
             }
         };
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting::Report(Box::new(batch::Submitted { site: site.clone(), report, reply }));
+        let submitted = batch::Submitted { site: site.clone(), report, reply, received };
+        let waiting = Waiting::Report(Box::new(submitted));
         sender.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
@@ -168,6 +170,7 @@ pub(crate) async fn flush_counts(core: &Arc<Core>) -> Result<()> {
     if lock(&core.counts).unflushed().1.is_empty() {
         return Ok(());
     }
+    let began = std::time::Instant::now();
     let mut tx = core.begin("the counts").await?;
     let folded = match tx.row(sql("SELECT folded FROM writer WHERE id = 1")).await? {
         Some(row) => row.int(0)?,
@@ -188,5 +191,6 @@ pub(crate) async fn flush_counts(core: &Arc<Core>) -> Result<()> {
     tx.execute(sql("UPDATE writer SET folded = $1 WHERE id = 1").bind(seen)).await?;
     tx.commit().await?;
     lock(&core.counts).flushed(seen);
+    core.metrics.flushed(began);
     Ok(())
 }

@@ -62,7 +62,7 @@ pub struct Line {
     pub(super) times: Vec<(&'static str, Duration)>,
     server_log: PathBuf,
     folder: PathBuf,
-    _ports: [PortLease; 2],
+    ports: [PortLease; 2],
 }
 
 /// One host of the line.
@@ -166,7 +166,7 @@ impl Line {
             times,
             server_log,
             folder: folder.to_owned(),
-            _ports: [metrics, reports],
+            ports: [metrics, reports],
         };
         line.boot(&kubeconfig)?;
         Ok(line)
@@ -196,6 +196,11 @@ impl Line {
     pub fn host(&self, name: &str) -> Result<&Host> {
         let host = self.hosts.iter().find(|host| host.host.name() == name);
         host.map(|host| &host.host).with_context(|| format!("no host is called {name}"))
+    }
+
+    /// The loopback port on which the server serves its metrics.
+    pub fn metrics_port(&self) -> u16 {
+        self.ports[0].port()
     }
 
     /// Where the server keeps its data.

@@ -3,6 +3,7 @@
 
 mod apart;
 mod copies;
+mod monitoring;
 mod questions;
 
 use std::path::Path;
@@ -191,6 +192,7 @@ fn the_line(line: &mut Line) -> Result<()> {
     })?;
 
     parts.part("reports when nothing is missing", || questions::reports(line, 3));
+    parts.part("monitoring", || monitoring::every_query(line, folder.path()));
     parts.part("restored copies", || copies::restored(line, &earlier));
 
     // Reverted: out of the desired state within one interval, still on the disks, and status says so.

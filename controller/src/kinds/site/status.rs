@@ -11,15 +11,18 @@ use patchtide_crds::{
 use patchtide_model::{
     Digest,
     client::{Client, ClientState},
+    object::ClientSettings,
 };
-use patchtide_planner::site::Verdict;
+use patchtide_planner::site::{Verdict, wake::AWAKE};
 use patchtide_store::roles::RoleBeat;
 
 use crate::{
     alerts::Alerting,
+    compile::Compiled,
     context::Context,
     error::Failure,
     kinds::{database, flag, time},
+    metrics::SILENT_INTERVALS,
 };
 
 /// Clients become inactive without any event.
@@ -62,6 +65,7 @@ pub async fn fill(ctx: &Context, status: &mut SiteStatus, object: &Site) -> Resu
     let withheld = compiled.plan.as_ref().map_or(0, |plan| {
         plan.policies.values().filter(|verdict| matches!(verdict, Verdict::Withheld { .. })).count() as u64
     });
+    ctx.metrics.silent(&ctx.namespace, silent(&clients, &compiled, now));
     let reports = ctx.store.client_reports().await.map_err(|error| database(&error))?;
     let resyncs = reports.iter().filter(|report| report.gap).count() as u64;
     let beats = ctx.store.beats().await.map_err(|error| database(&error))?;
@@ -112,6 +116,25 @@ fn count(clients: &[Client], pending: u64, inactive_after: SignedDuration, now: 
         quarantined,
         inactive: inactive.count() as u64,
     }
+}
+
+/// Active clients that were not heard of for more than so many of their polling intervals.
+fn silent(clients: &[Client], compiled: &Compiled, now: Timestamp) -> [u64; SILENT_INTERVALS.len()] {
+    let policies = compiled.plan.as_ref().map(|plan| &plan.policies);
+    let default = ClientSettings::default().policy_polling;
+    let mut counts = [0; SILENT_INTERVALS.len()];
+    for client in clients.iter().filter(|client| client.state == ClientState::Active) {
+        let polling = match policies.and_then(|policies| policies.get(&client.id)) {
+            Some(Verdict::Policy(body)) => body.settings.policy_polling,
+            _ => default,
+        };
+        for (count, intervals) in counts.iter_mut().zip(SILENT_INTERVALS) {
+            // One that waits for news asks only every few minutes, however short its interval is.
+            let silence = polling.saturating_mul(i32::try_from(intervals).unwrap_or(i32::MAX)).max(AWAKE);
+            *count += u64::from(client.last_contact.is_none_or(|last| now.duration_since(last) > silence));
+        }
+    }
+    counts
 }
 
 /// Whom nobody can tell from another machine, and what to do.
@@ -196,6 +219,28 @@ mod tests {
         let cloned = client(4, ClientState::Quarantined, None);
         let told = quarantined(&[clients[0].clone(), cloned]).unwrap();
         assert!(told.starts_with("1 clients get nothing") && told.contains("c (00000000-"), "{told}");
+    }
+
+    #[test]
+    fn silence_is_counted_in_polling_intervals() {
+        let now: Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
+        let client = |n: u128, state, minutes: Option<i64>| Client {
+            id: ClientId(Uuid::from_u128(n)),
+            name: "c".into(),
+            state,
+            facts: std::collections::BTreeMap::default(),
+            address: None,
+            last_contact: minutes.map(|minutes| now - SignedDuration::from_mins(minutes)),
+        };
+        let active = ClientState::Active;
+        let clients = [
+            client(1, active, Some(110)),
+            client(2, active, Some(125)),
+            client(3, active, Some(60 * 7)),
+            client(4, active, None),
+            client(5, ClientState::Revoked, None),
+        ];
+        assert_eq!(silent(&clients, &Compiled::default(), now), [3, 2, 1]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use site::Site;
 
 mod enrolment;
+mod figures;
 mod limits;
 mod policy;
 mod reports;
