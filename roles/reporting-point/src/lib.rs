@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod compress;
 mod discovery;
 mod front_proxy;
 mod openapi;
@@ -14,6 +15,7 @@ mod register;
 pub mod reports;
 mod resource;
 pub mod snapshot;
+mod stream;
 mod user;
 
 use std::sync::Arc;

@@ -173,11 +173,11 @@ pub(super) fn deployment_state(row: &Row, heard: Option<Timestamp>) -> Result<De
     })
 }
 
-fn code(row: &Row, column: usize) -> Result<Option<u8>> {
+pub(super) fn code(row: &Row, column: usize) -> Result<Option<u8>> {
     Ok(row.int_option(column)?.and_then(|code| u8::try_from(code).ok()))
 }
 
-fn state(
+pub(super) fn state(
     update: UpdateId,
     byte: u8,
     detail: Option<(Timestamp, Option<patchtide_model::state::StateError>)>,

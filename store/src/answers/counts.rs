@@ -77,7 +77,7 @@ impl SiteStore {
 }
 
 /// The clients of an update by detection state.
-fn detection(counts: &Counts, place: Place, active: i64) -> DetectionCounts {
+pub(super) fn detection(counts: &Counts, place: Place, active: i64) -> DetectionCounts {
     let count = |state: u8| place.slot.map_or(0, |slot| counts.get((slot, i64::from(state))));
     let (required, installed, early) = (count(REQUIRED), count(INSTALLED), count(EARLY));
     // Whoever scanned since and has no state; a state from before does not count against them.

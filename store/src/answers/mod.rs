@@ -4,6 +4,7 @@ mod clients;
 mod counts;
 pub(crate) mod leaves;
 mod pages;
+pub mod select;
 
 pub use pages::{ClientPage, SlotState, Slots};
 

@@ -94,7 +94,7 @@ pub struct LineCounts {
 }
 
 /// A classification as the column keeps it: its name.
-fn classification(classification: Classification) -> String {
+pub(crate) fn classification(classification: Classification) -> String {
     format!("{classification:?}")
 }
 
@@ -110,7 +110,7 @@ const CLASSIFICATIONS: [Classification; 8] = [
 ];
 
 /// What the narrow columns (from the third on: source, version, title, classification, product, severity) say of an update.
-fn narrow(row: &Row, line: &LineId) -> Result<Update> {
+pub(crate) fn narrow(row: &Row, line: &LineId) -> Result<Update> {
     let name = row.text(5)?;
     let classification = CLASSIFICATIONS
         .into_iter()

@@ -1,12 +1,17 @@
 //! A thin layer over sqlx that makes SQLite and PostgreSQL one: values, rows, statements and statements of many rows.
 //!
-//! SQL is `&'static str` with `$1`, `$2` (both databases read that), or a [`Many`] around rows of values. What both databases
-//! do not read alike is not used: every number is a 64-bit integer, sums are cast back to it.
+//! SQL is `&'static str` with `$1`, `$2` (both databases read that), a [`Many`] around rows of values, or put together from
+//! such texts by [`Build`]. What both databases do not read alike is not used: every number is a 64-bit integer, sums are
+//! cast back to it.
 
+mod build;
 mod conn;
 mod pool;
 mod value;
 
+use std::borrow::Cow;
+
+pub(crate) use build::Build;
 pub(crate) use conn::{Conn, Target, shown};
 pub(crate) use pool::{Pool, Still};
 pub(crate) use value::{Row, Value, int, json, len, parse};
@@ -14,13 +19,13 @@ pub(crate) use value::{Row, Value, int, json, len, parse};
 /// A statement and its values.
 #[derive(Debug, Clone)]
 pub(crate) struct Sql {
-    text: &'static str,
+    text: Cow<'static, str>,
     values: Vec<Value>,
 }
 
 /// A statement.
 pub(crate) fn sql(text: &'static str) -> Sql {
-    Sql { text, values: Vec::new() }
+    Sql { text: Cow::Borrowed(text), values: Vec::new() }
 }
 
 impl Sql {

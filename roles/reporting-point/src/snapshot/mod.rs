@@ -1,33 +1,21 @@
 //! `snapshots/current`: a site at one moment, written while it is read.
 
-mod compress;
 mod resource;
 mod write;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use axum::{body::Body, response::Response};
-use bytes::Bytes;
-use futures::StreamExt as _;
-use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use patchtide_model::{ObjectName, UpdateId, object::SiteObjects};
 use patchtide_planner::{site::SiteInput, snapshot::Snapshot};
 use patchtide_store::{Result as Stored, SiteStore, StoreError, answers::ClientPage};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-pub use compress::Compression;
+pub use crate::{compress::Compression, stream::Sender};
 pub(crate) use resource::Snapshots;
-pub use write::Sender;
 
 /// Kinds of the rows that hold what deployments have pinned and what lists hold.
 const PINNED: &str = "PinnedReferences";
 const LISTS: &str = "UpdateList";
-/// Longest time for a snapshot: the kube-apiserver waits 60 s for any answer.
-const WHOLE: Duration = Duration::from_secs(55);
 
 /// What of the site is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,35 +127,4 @@ async fn called(moment: &SiteStore, name: &str) -> Result<ClientPage, SnapshotEr
             Err(SnapshotError::Ambiguous { name: name.to_owned(), ids: ids.join(", ") })
         }
     }
-}
-
-/// The answer in which `reading` is written while it is read, compressed as the headers accept it.
-pub(crate) fn stream(reading: Reading, headers: &HeaderMap, place: OwnedSemaphorePermit) -> Response {
-    let compression = Compression::accepted(headers);
-    // A reader that is slow holds up the reading, not the memory.
-    let (sender, mut receiver) = mpsc::channel::<std::io::Result<Bytes>>(4);
-    tokio::spawn(async move {
-        let site = reading.moment.name().clone();
-        let written = reading.write(compression, &sender);
-        let failure = match tokio::time::timeout(WHOLE, written).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("it takes too long: ask for one client, or leave the catalogue out".to_owned()),
-        };
-        if let Some(failure) = failure {
-            tracing::warn!(%site, failure, "a snapshot ended in the middle");
-            let _ = sender.send(Err(std::io::Error::other(failure))).await;
-        }
-        drop(place);
-    });
-    let stream = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
-    let mut response = Response::new(Body::from_stream(stream.fuse()));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    if let Some(name) = compression.name() {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
-    }
-    response
 }

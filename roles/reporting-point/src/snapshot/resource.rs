@@ -8,12 +8,13 @@ use http::header;
 use patchtide_model::SiteName;
 use serde_json::{Map, Value, json};
 
-use super::{Asked as What, Reading, SnapshotError, stream};
+use super::{Asked as What, Reading, SnapshotError};
 use crate::{
     ReportingPoint,
     answer::Answer,
     front_proxy::chain_of,
     resource::{About, Asked, Parameter, Resource},
+    stream,
 };
 
 /// `snapshots/current`.
@@ -83,7 +84,10 @@ async fn snapshot(point: &ReportingPoint, asked: Asked<'_>) -> Result<Response, 
         return Err(Answer::busy("other snapshots are written at this moment"));
     };
     match Reading::start(&point.database.site(&site), &what, (point.clock)()).await {
-        Ok(reading) => Ok(stream(reading, asked.headers, place)),
+        Ok(reading) => {
+            let write = |compression, to| async move { reading.write(compression, &to).await };
+            Ok(stream::answer(asked.headers, format!("the snapshot of {site}"), place, write))
+        }
         Err(error @ (SnapshotError::NoSite | SnapshotError::NoClient(_))) => {
             Err(Answer::nothing(wanted, &error.to_string()))
         }

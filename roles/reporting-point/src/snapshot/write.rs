@@ -1,11 +1,7 @@
 //! Writing a snapshot: the head at once, clients, reports and the catalogue some at a time.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    io,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bytes::Bytes;
 use patchtide_model::{
     UpdateId,
     catalogue::LeafRef,
@@ -17,71 +13,23 @@ use patchtide_planner::{
     snapshot::{CatalogueEntry, ClientReport, UpdateReport},
 };
 use patchtide_store::answers::{ClientPage, DeploymentClientState, Slots};
-use serde::Serialize;
 use serde_json::json;
-use tokio::sync::mpsc;
 
-use super::{
-    Reading, SnapshotError,
-    compress::{Compression, Encoder},
+use super::{Reading, SnapshotError};
+use crate::{
+    compress::Compression,
+    discovery::API_VERSION,
+    stream::{Comma, Output, Sender},
 };
-use crate::discovery::API_VERSION;
 
 /// Clients, and updates of the catalogue, read at once: bounds memory, not the result.
 const CLIENTS: usize = 200;
 const UPDATES: usize = 500;
-/// Compressed bytes are passed on when there are this many.
-const PASS: usize = 64 * 1024;
-
-/// The document on its way out.
-struct Output<'a> {
-    encoder: Encoder,
-    ready: Vec<u8>,
-    to: &'a Sender,
-}
-
-/// Takes the pieces of a snapshot.
-pub type Sender = mpsc::Sender<io::Result<Bytes>>;
-
-impl Output<'_> {
-    async fn text(&mut self, text: impl AsRef<[u8]>) -> Result<(), SnapshotError> {
-        self.ready.extend_from_slice(&self.encoder.take(text.as_ref())?);
-        if self.ready.len() >= PASS {
-            let ready = std::mem::take(&mut self.ready);
-            pass(self.to, ready).await?;
-        }
-        Ok(())
-    }
-
-    async fn value(&mut self, value: &impl Serialize) -> Result<(), SnapshotError> {
-        self.text(serde_json::to_vec(value)?).await
-    }
-
-    async fn end(self) -> Result<(), SnapshotError> {
-        let Self { encoder, mut ready, to } = self;
-        ready.extend_from_slice(&encoder.finish()?);
-        pass(to, ready).await
-    }
-}
-
-async fn pass(to: &Sender, bytes: Vec<u8>) -> Result<(), SnapshotError> {
-    to.send(Ok(bytes.into())).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
-}
-
-/// A comma before everything but the first.
-#[derive(Default)]
-struct Comma(bool);
-
-impl Comma {
-    fn next(&mut self) -> &'static str {
-        if std::mem::replace(&mut self.0, true) { "," } else { "" }
-    }
-}
 
 impl Reading {
     /// Writes it as JSON, compressed, in pieces that are sent.
     pub async fn write(self, compression: Compression, to: &Sender) -> Result<(), SnapshotError> {
-        let mut out = Output { encoder: Encoder::new(compression)?, ready: Vec::new(), to };
+        let mut out = Output::new(compression, to)?;
         let metadata = json!({
             "name": "current",
             "namespace": self.head.input.site.as_str(),
@@ -91,7 +39,7 @@ impl Reading {
             .await?;
         let deployed = Self::deployed(&self.head.input.objects);
         let serde_json::Value::Object(head) = serde_json::to_value(&self.head)? else {
-            return out.end().await;
+            return Ok(out.end().await?);
         };
         for (key, value) in head {
             match (key.as_str(), value) {
@@ -123,12 +71,12 @@ impl Reading {
             out.text("]").await?;
         }
         out.text("}").await?;
-        out.end().await
+        Ok(out.end().await?)
     }
 
-    async fn write_clients(&self, out: &mut Output<'_>) -> Result<(), SnapshotError> {
+    async fn write_clients(&self, out: &mut Output) -> Result<(), SnapshotError> {
         if let Some(one) = &self.one {
-            return out.value(&one.client).await;
+            return Ok(out.value(&one.client).await?);
         }
         let mut comma = Comma::default();
         let mut after = None;
@@ -145,7 +93,7 @@ impl Reading {
 
     async fn write_reports(
         &self,
-        out: &mut Output<'_>,
+        out: &mut Output,
         deployed: &BTreeSet<UpdateId>,
     ) -> Result<(), SnapshotError> {
         let slots = self.moment.slots().await?;
@@ -169,7 +117,7 @@ impl Reading {
 
     async fn write_report(
         &self,
-        out: &mut Output<'_>,
+        out: &mut Output,
         comma: &mut Comma,
         page: &ClientPage,
         slots: &Slots,
@@ -180,10 +128,10 @@ impl Reading {
             return Ok(());
         }
         out.text(format!("{}{}:", comma.next(), json!(page.client.id))).await?;
-        out.value(&report(page, slots, sets, deployed)).await
+        Ok(out.value(&report(page, slots, sets, deployed)).await?)
     }
 
-    async fn write_catalogue(&self, out: &mut Output<'_>) -> Result<(), SnapshotError> {
+    async fn write_catalogue(&self, out: &mut Output) -> Result<(), SnapshotError> {
         let mut comma = Comma::default();
         let mut after = 0;
         loop {
