@@ -17,11 +17,21 @@ pub(crate) struct Answer {
     message: String,
     wanted: Option<Box<Wanted>>,
     retry_after: Option<u32>,
+    going_on: Option<String>,
+    cause: Option<(&'static str, &'static str)>,
 }
 
 impl Answer {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), wanted: None, retry_after: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            wanted: None,
+            retry_after: None,
+            going_on: None,
+            cause: None,
+        }
     }
 
     fn about(mut self, wanted: &Wanted) -> Self {
@@ -100,6 +110,33 @@ impl Answer {
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
+    /// What is asked for is of a moment that is too long ago.
+    pub(crate) fn expired(message: &str) -> Self {
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// With the token of a list that can go on all the same.
+    pub(crate) fn going_on(mut self, token: String) -> Self {
+        self.going_on = Some(token);
+        self
+    }
+
+    /// What is asked for is of a moment that has not come: clients know this cause and ask for what there is instead.
+    pub(crate) fn too_large(number: u64) -> Self {
+        let message = format!(
+            "Too large resource version: this site is at {number} (was it restored?); leave resourceVersion out"
+        );
+        let mut answer = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message);
+        answer.retry_after = Some(1);
+        answer.cause = Some(("ResourceVersionTooLarge", "Too large resource version"));
+        answer
+    }
+
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> StatusCode {
+        self.code
+    }
+
     pub(crate) fn busy(message: &str) -> Self {
         let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         answer.retry_after = Some(2);
@@ -113,8 +150,9 @@ impl Answer {
     }
 }
 
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
+impl Answer {
+    /// As an object.
+    pub(crate) fn status(&self) -> serde_json::Value {
         let mut details = serde_json::Map::new();
         if let Some(Wanted::Resource { resource, name, .. }) = self.wanted.as_deref() {
             details.insert("group".to_owned(), GROUP.into());
@@ -126,17 +164,29 @@ impl IntoResponse for Answer {
         if let Some(seconds) = self.retry_after {
             details.insert("retryAfterSeconds".to_owned(), seconds.into());
         }
-        let body = json!({
+        if let Some((reason, message)) = self.cause {
+            details.insert("causes".to_owned(), json!([{"reason": reason, "message": message}]));
+        }
+        let metadata = match &self.going_on {
+            Some(token) => json!({"continue": token}),
+            None => json!({}),
+        };
+        json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": metadata,
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
             "details": details,
             "code": self.code.as_u16(),
-        });
-        let mut response = Response::new(Body::from(body.to_string()));
+        })
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.status().to_string()));
         *response.status_mut() = self.code;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

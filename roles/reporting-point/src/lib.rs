@@ -9,6 +9,7 @@ mod answer;
 mod compress;
 mod discovery;
 mod front_proxy;
+mod objects;
 mod openapi;
 mod path;
 mod register;
@@ -27,7 +28,7 @@ use axum::{
 };
 use http::{Method, StatusCode, request::Parts};
 use kube::Client;
-use patchtide_endpoint::{Clock, Limits, Peer};
+use patchtide_endpoint::{Clock, Draining, Limits, Peer};
 use patchtide_store::Store;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -35,7 +36,8 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 pub use register::Registration;
 
 use crate::{
-    access::Access, answer::Answer, front_proxy::FrontProxy, path::Wanted, resource::Asked, user::User,
+    access::Access, answer::Answer, front_proxy::FrontProxy, objects::Trackers, path::Wanted,
+    resource::Asked, user::User,
 };
 
 /// The API group.
@@ -48,6 +50,10 @@ pub const ROUTES: &[&str] = &["/apis/reports.patchtide.dev/v1alpha1/namespaces/"
 
 /// Snapshots written at once.
 const SNAPSHOTS_AT_ONCE: usize = 2;
+/// Lists written at once.
+const LISTS_AT_ONCE: usize = 32;
+/// Watches that go on at once.
+const WATCHES: usize = 256;
 /// Requests answered at once.
 const REQUESTS: usize = 256;
 
@@ -59,6 +65,9 @@ pub struct ReportingPoint {
     clock: Clock,
     requests: Semaphore,
     snapshots: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    trackers: Arc<Trackers>,
 }
 
 impl ReportingPoint {
@@ -74,6 +83,9 @@ impl ReportingPoint {
             clock,
             requests: Semaphore::new(REQUESTS),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
+            lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
+            watches: Arc::new(Semaphore::new(WATCHES)),
+            trackers: Arc::default(),
         };
         (Arc::new(point), following)
     }
@@ -124,6 +136,7 @@ impl ReportingPoint {
             name,
             headers: &request.headers,
             uri: &request.uri,
+            draining: request.extensions.get::<Draining>().map(|draining| &draining.0),
         };
         resource.answer(self, asked).await
     }

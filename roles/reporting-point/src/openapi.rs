@@ -1,5 +1,7 @@
 //! The table of resources as OpenAPI, in both versions: what `kubectl explain` and completion of fields read.
 
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -45,6 +47,42 @@ const WATCH: &[Parameter] = &[
     Parameter { name: "sendInitialEvents", of: "boolean", words: "Begins with what there is." },
     Parameter { name: "timeoutSeconds", of: "integer", words: "Ends after so long, at most an hour." },
 ];
+
+/// The members of `T`, which is told as an object, for [`Resource::properties`].
+pub(crate) fn properties<T: JsonSchema>() -> Map<String, Value> {
+    let settings = SchemaSettings::openapi3().for_serialize().with(|settings| {
+        settings.meta_schema = None;
+        settings.inline_subschemas = true;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    plain(&mut schema);
+    match schema.get_mut("properties").map(Value::take) {
+        Some(Value::Object(properties)) => properties,
+        _ => Map::new(),
+    }
+}
+
+/// What is missing is left out, never null; and versions 2 and 3 know no formats of Rust.
+fn plain(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.remove("nullable");
+            if members.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint"))
+            {
+                members.insert("format".to_owned(), "int64".into());
+            }
+            members.values_mut().for_each(plain);
+        }
+        Value::Array(members) => members.iter_mut().for_each(plain),
+        _ => {}
+    }
+}
+
+/// `body` as JSON.
+pub(crate) fn body(body: &impl Serialize) -> Value {
+    // Structs of texts, numbers and lists are always JSON.
+    serde_json::to_value(body).unwrap_or_default()
+}
 
 /// Name of a kind's schema.
 fn schema_name(kind: &str) -> String {

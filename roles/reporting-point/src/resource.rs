@@ -6,14 +6,28 @@ use std::sync::Arc;
 use axum::response::Response;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Uri};
+use patchtide_endpoint::CancellationToken;
 use serde_json::Value;
 
 use crate::{
-    ReportingPoint, answer::Answer, path::Wanted, reports::Reports, snapshot::Snapshots, user::User,
+    ReportingPoint,
+    answer::Answer,
+    objects::{ClientUpdateStates, Clients, DeploymentStates, Objects, SoftwareUpdates},
+    path::Wanted,
+    reports::Reports,
+    snapshot::Snapshots,
+    user::User,
 };
 
 /// Everything that is served, in the order in which it is told of.
-pub(crate) static RESOURCES: &[&dyn Resource] = &[&Reports, &Snapshots];
+pub(crate) static RESOURCES: &[&dyn Resource] = &[
+    &Reports,
+    &Snapshots,
+    &Objects(Clients),
+    &Objects(SoftwareUpdates),
+    &Objects(ClientUpdateStates),
+    &Objects(DeploymentStates),
+];
 
 /// What discovery says of a resource. All are namespaced.
 #[derive(Debug)]
@@ -58,6 +72,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) name: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) uri: &'a Uri,
+    /// Cancelled when the server is about to stop: who waits for news is told to ask again.
+    pub(crate) draining: Option<&'a CancellationToken>,
 }
 
 impl Asked<'_> {
@@ -87,7 +103,7 @@ pub(crate) trait Resource: Send + Sync {
 
     /// Answers a request.
     fn answer<'a>(
-        &'a self,
+        &'static self,
         point: &'a Arc<ReportingPoint>,
         asked: Asked<'a>,
     ) -> BoxFuture<'a, Result<Response, Answer>>;

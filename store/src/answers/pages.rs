@@ -73,7 +73,8 @@ const ONE: &str = "SELECT uuid, name, state, facts, address, last_contact, id FR
 const fn of(head: &'static str) -> Many {
     Many { head, columns: 1, tail: ")" }
 }
-pub(super) const SEGMENTS: Many = of("SELECT client, segment, states FROM seg_state WHERE client IN (VALUES ");
+pub(super) const SEGMENTS: Many =
+    of("SELECT client, segment, states FROM seg_state WHERE client IN (VALUES ");
 pub(super) const SPARSE: Many = of("SELECT client, slot, state FROM sparse_state WHERE client IN (VALUES ");
 const REQUIRED: Many = of("SELECT client, body FROM client_required WHERE client IN (VALUES ");
 const DETAILS: Many =

@@ -25,5 +25,6 @@ mod reader;
 pub(crate) mod register;
 mod reports;
 mod schema;
+mod select;
 mod small;
 mod views;

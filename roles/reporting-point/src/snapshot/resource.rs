@@ -60,7 +60,7 @@ impl Resource for Snapshots {
     }
 
     fn answer<'a>(
-        &'a self,
+        &'static self,
         point: &'a Arc<ReportingPoint>,
         asked: Asked<'a>,
     ) -> BoxFuture<'a, Result<Response, Answer>> {

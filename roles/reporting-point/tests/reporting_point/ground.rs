@@ -1,7 +1,11 @@
 //! A cluster, a site database with something in it, and a reporting point that is registered in the cluster with the rights
 //! of its service account.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -17,8 +21,9 @@ use patchtide_model::{
     catalogue::{Classification, ContentFile, Leaf, RestartRule, Severity, Update},
     client::Facts,
     policy::LineRelease,
+    shared::Shared,
     site::SiteLimits,
-    state::{Detection, UpdateEnforcement},
+    state::{DeploymentEnforcement, Detection, Failure, UpdateEnforcement},
 };
 use patchtide_reporting_point::{Registration, ReportingPoint};
 use patchtide_signer::{ServerName, Signer as _};
@@ -27,6 +32,7 @@ use patchtide_store::{
     catalogue::LineSync,
     clients::EnrolmentRow,
     intake::{DetectedUpdate, DetectionReport, IntakeBody, IntakeMessage, IntakeReport},
+    register::{Origin, Register, RegisteredCollection, RegisteredDeployment},
 };
 use patchtide_tests::{control_plane::ControlPlane, paths, process::run};
 use prometheus_client::registry::Registry;
@@ -47,6 +53,7 @@ pub(crate) struct Ground {
     pub(crate) bed: Bed,
     pub(crate) site: SiteStore,
     pub(crate) address: SocketAddr,
+    client: Client,
     stop: CancellationToken,
     helpers: Vec<JoinHandle<()>>,
 }
@@ -80,42 +87,74 @@ impl Ground {
 
         let read = Kubeconfig::read_from(&kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
-        let client = Client::try_from(config).unwrap();
+        let mut ground = Self {
+            plane,
+            folder,
+            bed,
+            site,
+            address: "127.0.0.1:0".parse().unwrap(),
+            client: Client::try_from(config).unwrap(),
+            stop: CancellationToken::new(),
+            helpers: Vec::new(),
+        };
+        ground.serve().await;
+        ground.plane.register_reports(ground.address.port()).unwrap();
+        ground
+    }
+
+    /// Starts the reporting point, or another one in its place when it serves already.
+    pub(crate) async fn serve(&mut self) {
+        self.stop.cancel();
+        for helper in std::mem::take(&mut self.helpers) {
+            // One of them ends by itself when it is told to stop; the others never do.
+            if !helper.is_finished() {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+            helper.abort();
+            let _ = helper.await;
+        }
+        self.stop = CancellationToken::new();
         let registration = Registration {
             namespace: NAMESPACE.to_owned(),
             service: "patchtide-reports".to_owned(),
-            ca_pem: bed.keys.ca_pem().to_owned(),
+            ca_pem: self.bed.keys.ca_pem().to_owned(),
         };
         let names = [ServerName::Dns(registration.server_name()), ServerName::from("127.0.0.1")];
-        let server = bed.keys.issue_server_certificate(&names, bed.now()).unwrap();
+        let server = self.bed.keys.issue_server_certificate(&names, self.bed.now()).unwrap();
         let slot = CertificateSlot::new(&server.chain_pem, &server.key_pem).unwrap();
-        let (point, following) = ReportingPoint::start(database, &client, Arc::clone(&bed.clock));
+        let database = self.site.store().clone();
+        let (point, following) = ReportingPoint::start(database, &self.client, Arc::clone(&self.bed.clock));
         let listener = Listener::bind(ListenerConfig {
             name: "reporting-point",
-            address: "127.0.0.1:0".parse().unwrap(),
-            site: bed.site.clone(),
+            address: self.address,
+            site: self.bed.site.clone(),
             tls: server_config_with(slot, point.verifier()).unwrap(),
             limits: ReportingPoint::limits(),
             version: VersionRule::WhenPresent,
             routes: patchtide_reporting_point::ROUTES,
             metrics: Metrics::register(&mut Registry::default()),
-            clock: Arc::clone(&bed.clock),
+            clock: Arc::clone(&self.bed.clock),
         })
         .await
         .unwrap();
-        let (address, stop) = (listener.address(), CancellationToken::new());
-        let helpers = vec![
+        self.address = listener.address();
+        self.helpers = vec![
+            tokio::spawn(listener.serve(point.router(), self.stop.clone())),
             following,
-            tokio::spawn(listener.serve(point.router(), stop.clone())),
-            tokio::spawn(registration.keep(client)),
+            tokio::spawn(registration.keep(self.client.clone())),
         ];
-        plane.register_reports(address.port()).unwrap();
-        Self { plane, folder, bed, site, address, stop, helpers }
     }
 }
 
 pub(crate) fn client_name(n: usize) -> String {
     format!("host-{n}")
+}
+
+fn facts(n: usize) -> Facts {
+    let rack = if n.is_multiple_of(2) { "a" } else { "b" };
+    let facts =
+        [("os.id", "debian"), ("os.version", "12"), ("label/rack", rack), ("timezone", "Europe/Berlin")];
+    facts.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// Clients that scanned, one that never did; a deployment of one update; a catalogue that is offered.
@@ -145,6 +184,23 @@ async fn fill(site: &SiteStore, now: Timestamp) {
         json: body.to_string(),
     };
     site.put_object(row("UpdateDeployment", "one", deployment(&update(&line, 0).id))).await.unwrap();
+    let origin =
+        |uid: &str| Origin { uid: uid.to_owned(), generation: 1, description: None, created: Some(now) };
+    let targets: Shared<BTreeSet<ClientId>> =
+        (1..=CLIENTS).map(|n| ClientId(Uuid::from_u128(n as u128))).collect();
+    let mut register = Register::default();
+    let everyone =
+        RegisteredCollection { origin: origin("uid-everyone"), parent: None, members: targets.clone() };
+    register.collections.insert("everyone".parse().unwrap(), everyone);
+    let one = RegisteredDeployment {
+        origin: origin("uid-one"),
+        deployment: serde_json::from_value(deployment(&update(&line, 0).id)).unwrap(),
+        list: None,
+        available: Some(now),
+        deadline: None,
+        targets,
+    };
+    register.deployments.insert("one".parse().unwrap(), one);
     site.put_object(row("PinnedReferences", "one", serde_json::json!({"a": 1}))).await.unwrap();
     for n in 1..=CLIENTS {
         let id = ClientId(Uuid::from_u128(n as u128));
@@ -153,7 +209,7 @@ async fn fill(site: &SiteStore, now: Timestamp) {
             csr_pem: String::new(),
             token_digest: None,
             name: client_name(n),
-            facts: Facts::from([("os.id".to_owned(), "debian".to_owned())]),
+            facts: facts(n),
             address: None,
             requested_at: now,
         };
@@ -164,6 +220,24 @@ async fn fill(site: &SiteStore, now: Timestamp) {
             site.intake(scan(&line, id, n, now)).await.unwrap();
         }
     }
+    site.put_register(&register, None, now).await.unwrap();
+}
+
+/// The client of this number says this of the deployment `one`, as its message of this number.
+pub(crate) async fn say(site: &SiteStore, n: usize, seq: u64, state: DeploymentEnforcement, now: Timestamp) {
+    let error = (state == DeploymentEnforcement::InstallFailed).then(|| Failure::Hash.error("openssl.deb"));
+    let body: IntakeBody =
+        IntakeBody::Enforcement { deployment: "uid-one".to_owned(), state, until: None, error };
+    let report = IntakeReport {
+        client: ClientId(Uuid::from_u128(n as u128)),
+        incarnation: Uuid::from_u128(1),
+        boot: Uuid::from_u128(2),
+        sent_at: now,
+        received_at: now,
+        policy: Some((1, 1)),
+        messages: vec![IntakeMessage { seq, at: now, body }],
+    };
+    site.intake(report).await.unwrap();
 }
 
 fn scan(line: &LineId, client: ClientId, n: usize, now: Timestamp) -> IntakeReport {

@@ -12,6 +12,7 @@ mod bed;
 mod direct;
 mod ground;
 mod reports;
+mod kubectl;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -32,13 +33,13 @@ fn snapshot(ground: &Ground, query: &str) -> Snapshot {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_is_read_through_the_api_server_by_who_may() {
-    let ground = Ground::start().await;
+    let mut ground = Ground::start().await;
     let plane = &ground.plane;
 
     // It is found: discovery, names, OpenAPI.
     let found = plane.kubectl(&["api-resources", "--api-group=reports.patchtide.dev", "-o", "name"]).unwrap();
-    let found: Vec<&str> = found.lines().collect();
-    assert_eq!(found, ["reports.reports.patchtide.dev", "snapshots.reports.patchtide.dev"]);
+    let found: Vec<&str> = found.lines().map(|name| name.split('.').next().unwrap()).collect();
+    assert_eq!(found, ["clients", "clientupdatestates", "deploymentstates", "reports", "snapshots", "softwareupdates"]);
     let object = plane.get(&["snapshots", "current", "-n", NAMESPACE]).unwrap();
     assert_eq!(
         (object["kind"].as_str(), object["metadata"]["namespace"].as_str()),
@@ -130,12 +131,18 @@ async fn a_site_is_read_through_the_api_server_by_who_may() {
         assert!(text.contains("(Forbidden)") && text.contains(&words), "{text}");
     }
 
+    kubectl::rights(&ground);
     // A namespace can still go.
     let other = plane.create_namespace("other").unwrap();
     plane.kubectl(&["delete", "namespace", &other, "--timeout=60s"]).unwrap();
 
     the_command(&ground, &all);
     reports::are_read_by_who_may_see_what_they_tell(&ground).await;
+    kubectl::tables(&ground);
+    kubectl::shapes(&ground);
+    kubectl::selections(&ground);
+    kubectl::the_page(&ground);
+    kubectl::watches(&mut ground).await;
     direct::only_the_front_proxy_is_believed(&ground).await;
     direct::without_an_answer_about_rights_nobody_reads(ground).await;
 }

@@ -97,7 +97,7 @@ impl SiteStore {
         let rows = self.rows("the clients", build.sql()).await?;
         let mut clients: Vec<ClientRow> = rows.iter().map(|row| read(row, silent)).collect::<Result<_>>()?;
         if numbers {
-            let mut counted = self.update_numbers(&clients).await?;
+            let mut counted = self.count_updates(&clients).await?;
             for client in &mut clients {
                 client.updates = Some(counted.remove(&client.number).unwrap_or_default());
             }
@@ -105,7 +105,7 @@ impl SiteStore {
         Ok(clients)
     }
 
-    async fn update_numbers(&self, clients: &[ClientRow]) -> Result<HashMap<i64, UpdateNumbers>> {
+    async fn count_updates(&self, clients: &[ClientRow]) -> Result<HashMap<i64, UpdateNumbers>> {
         let what = "states";
         let mut gone = BTreeSet::new();
         for row in self.rows(what, sql("SELECT slot FROM slot WHERE update_id IS NULL")).await? {
@@ -148,10 +148,9 @@ fn is(build: &mut Build, what: &ClientIs, silent: SilentSince) {
         ClientIs::Id(id) => build.push("c.uuid = ").bind(id.as_str()),
         ClientIs::Called(name) => build.push("c.name = ").bind(name.as_str()),
         ClientIs::In(state) => build.push("c.state = ").bind(state_code(*state)),
-        ClientIs::Silent => build
-            .push("c.state = 1 AND (c.last_contact IS NULL OR c.last_contact <= ")
-            .bind(silent)
-            .push(")"),
+        ClientIs::Silent => {
+            build.push("c.state = 1 AND (c.last_contact IS NULL OR c.last_contact <= ").bind(silent).push(")")
+        }
         ClientIs::At(address) => build.push("COALESCE(c.address, '') = ").bind(address.as_str()),
         ClientIs::Scan(scan) => build.push("COALESCE(s.scan, 0) = ").bind(scan.id()),
     };

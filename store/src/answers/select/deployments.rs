@@ -92,7 +92,8 @@ impl SiteStore {
                 _ => "",
             };
             let keys = part.keys.as_ref().map(|keys| {
-                let mine = keys.iter().filter_map(|text| key(text).ok()).filter(|(of, _)| *of == name.as_str());
+                let mine =
+                    keys.iter().filter_map(|text| key(text).ok()).filter(|(of, _)| *of == name.as_str());
                 mine.map(|(_, client)| client.to_owned()).collect::<Vec<_>>()
             });
             if keys.as_ref().is_some_and(Vec::is_empty) {
@@ -116,7 +117,11 @@ impl SiteStore {
     ) -> Result<Vec<Row>> {
         let pool = &self.core().pool;
         let mut build = Build::new(HEAD);
-        build.bind(uid).push(" WHERE t.deployment = ").bind(number).push(" AND t.client = c.id AND c.site = ");
+        build
+            .bind(uid)
+            .push(" WHERE t.deployment = ")
+            .bind(number)
+            .push(" AND t.client = c.id AND c.site = ");
         build.bind(self.site.as_str()).push(" AND c.uuid > ").bind(from);
         for condition in &part.conditions {
             build.and(condition.holds, |build| {

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use patchtide_model::{SiteName, object::FactRequirement};
 
 use crate::{
-    Result, Store,
+    Result, SiteStore, Store,
     sql::{Build, Pool, json, sql},
 };
 
@@ -63,6 +63,16 @@ impl Store {
     }
 }
 
+impl SiteStore {
+    /// Rises with every write that can change what the lists of this module say, over all processes; never falls.
+    pub async fn select_number(&self) -> Result<u64> {
+        let query = sql("SELECT COALESCE((SELECT number FROM change WHERE site = $1 AND kind = 'site'), 0) \
+                         + COALESCE((SELECT revision FROM register WHERE site = $1), 0)");
+        let row = self.row("the change number", query.bind(self.site.as_str())).await?;
+        row.map_or(Ok(0), |row| row.unsigned(0))
+    }
+}
+
 /// `AND <column> IN` a list of texts, in one value.
 fn among(build: &mut Build, pool: &Pool, column: &'static str, keys: &[String]) -> Result<()> {
     let keys = json("keys", keys)?;
@@ -76,17 +86,22 @@ fn among(build: &mut Build, pool: &Pool, column: &'static str, keys: &[String]) 
     Ok(())
 }
 
-/// A member of a JSON document in a column, as text. `\u0000`, which PostgreSQL's text cannot hold, makes it none.
+/// A member of a JSON document in a column, as text. In place of `\u0000`, which PostgreSQL's text cannot hold, stands the
+/// character for what cannot be shown.
 fn member(build: &mut Build, pool: &Pool, column: &'static str, key: &str) {
     match pool {
         Pool::Sqlite(_) => {
             // Keys with quotation marks are no labels, and none of ours.
             let path = format!("$.\"{}\"", key.replace('"', ""));
-            build.push("json_extract(").push(column).push(", ").bind(path).push(")");
+            build
+                .push("json_extract(replace(")
+                .push(column)
+                .push(", '\\u0000', '\\ufffd'), ")
+                .bind(path)
+                .push(")");
         }
         Pool::Postgres(_) => {
-            build.push("CASE WHEN strpos(").push(column).push(", '\\u0000') = 0 THEN CAST(");
-            build.push(column).push(" AS json) ->> ").bind(key).push(" END");
+            build.push("CAST(replace(").push(column).push(", '\\u0000', '\\ufffd') AS json) ->> ").bind(key);
         }
     }
 }

@@ -76,9 +76,13 @@ impl SiteStore {
         } else {
             "CAST(get_byte(g.states, CAST(f.slot % 256 AS INTEGER)) AS BIGINT)"
         });
-        build.push(" AS state, f.slot FROM slot f JOIN seg_state g ON g.segment = f.slot / 256 \
-                    AND length(g.states) > f.slot % 256 WHERE f.slot = ");
-        build.bind(slot).push(" UNION ALL SELECT p.client, p.state, p.slot FROM sparse_state p WHERE p.slot = ");
+        build.push(
+            " AS state, f.slot FROM slot f JOIN seg_state g ON g.segment = f.slot / 256 \
+                    AND length(g.states) > f.slot % 256 WHERE f.slot = ",
+        );
+        build
+            .bind(slot)
+            .push(" UNION ALL SELECT p.client, p.state, p.slot FROM sparse_state p WHERE p.slot = ");
         build.bind(slot).push(
             ") v JOIN client c ON c.id = v.client LEFT JOIN update_detail d ON d.slot = v.slot \
              AND d.client = v.client LEFT JOIN client_required r ON r.client = v.client AND r.line = ",

@@ -41,7 +41,7 @@ pub enum UpdateIs {
     Required,
 }
 
-/// An update in short, with who has it. Its key is source, version and a number.
+/// An update in short, with who has it. Its key is source, version, a number and the line, in lines of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateRow {
     /// Identity.
@@ -68,7 +68,7 @@ pub struct UpdateRow {
 impl UpdateRow {
     /// Its key in lists.
     pub fn key(&self) -> String {
-        format!("{}\n{}\n{}", self.id.source, self.id.version, self.number)
+        format!("{}\n{}\n{}\n{}", self.id.source, self.id.version, self.number, self.id.line)
     }
 }
 
