@@ -5,6 +5,7 @@ mod clients;
 mod columns;
 mod deployment_states;
 mod form;
+mod gone;
 mod list;
 mod selector;
 mod token;
@@ -213,7 +214,9 @@ impl Shown<'_> {
         put("namespace", self.site.into());
         put("uid", object.uid().into());
         put("resourceVersion", self.number.to_string().into());
-        put("creationTimestamp", object.created().map_or(Value::Null, |at| columns::time(at).into()));
+        if let Some(created) = object.created() {
+            put("creationTimestamp", columns::time(created).into());
+        }
         let labels = object.labels();
         if !labels.is_empty() {
             put("labels", labels.into());

@@ -85,7 +85,7 @@ impl Tracker {
     }
 
     /// Says that somebody still wants to know.
-    pub(super) fn want(&self) {
+    fn want(&self) {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -260,7 +260,8 @@ impl Following {
                 // Nobody can come to want it while it is taken away.
                 let mut known = self.trackers.lock();
                 let asked = *self.tracker.asked.lock().unwrap_or_else(PoisonError::into_inner);
-                if asked.elapsed() > IDLE {
+                // The map and this have it; whoever else does watches.
+                if asked.elapsed() > IDLE && Arc::strong_count(&self.tracker) <= 2 {
                     known.remove(&place);
                     return;
                 }

@@ -10,11 +10,10 @@ use std::{
 
 use axum::response::Response;
 use http::{HeaderValue, header};
-use jiff::Timestamp;
 use patchtide_endpoint::{CancellationToken, Clock};
 use patchtide_model::SiteName;
 use patchtide_store::{SiteStore, Store};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -23,6 +22,7 @@ use tokio::{
 use super::{
     Depth, Kind, Object, Read, Scope, Shown,
     form::Form,
+    gone::Gone,
     list::{Pages, parse_version},
     number,
     selector::Selection,
@@ -68,6 +68,8 @@ struct Watch {
     bookmarks: bool,
     /// It follows from a list and may have what this watch never sent: it is told of what is gone in any case, once.
     follows: bool,
+    /// The change number after the beginning was read.
+    begun: u64,
     /// What the watcher has, by hash of its place: 8 bytes an object.
     sent: HashSet<u64>,
     look: Look,
@@ -124,11 +126,12 @@ pub(super) async fn watch(
         kind,
         form,
         database: point.database.clone(),
-        selection: scope.selection,
+        selection: scope.selection.clone(),
         tracker,
         clock: point.clock.clone(),
         bookmarks,
         follows: matches!(start, Start::After(_)),
+        begun: 0,
         sent: HashSet::new(),
         look,
         number,
@@ -136,11 +139,10 @@ pub(super) async fn watch(
         with_columns: true,
     };
     let draining = asked.draining.cloned().unwrap_or_default();
-    let all = scope.sites;
     tokio::spawn(async move {
         let _place = place;
         // An error: the watcher has gone.
-        let _ = watch.run(start, &all, lasts, draining).await;
+        let _ = watch.run(start, &scope, lasts, draining).await;
     });
     let mut response = stream::response(receiver);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
@@ -180,15 +182,21 @@ impl Watch {
     async fn run(
         mut self,
         start: Start,
-        sites: &[SiteStore],
+        all: &Scope,
         lasts: Duration,
         draining: CancellationToken,
     ) -> io::Result<()> {
         let end = Instant::now() + lasts;
         let mut looks = self.tracker.looks();
         looks.mark_unchanged();
-        let ended = match self.begin(start, sites).await? {
-            Ok(()) => None,
+        let ended = match self.begin(start, &all.sites).await? {
+            Ok(()) => match number(&all.all).await {
+                Ok(number) => {
+                    self.begun = number;
+                    None
+                }
+                Err(answer) => Some(answer),
+            },
             Err(answer) => Some(answer),
         };
         let (mut alive, mut bookmark) = (Instant::now() + ALIVE, Instant::now() + BOOKMARK);
@@ -197,7 +205,6 @@ impl Watch {
         let mut news = true;
         while ended.is_none() {
             if news {
-                self.tracker.want();
                 ended = match self.tracker.since(self.look) {
                     None => Some(too_old()),
                     Some(changes) => self.tell(changes).await?.err(),
@@ -230,7 +237,6 @@ impl Watch {
                     bookmark = Instant::now() + BOOKMARK;
                 }
                 () = sleep_until(alive) => {
-                    self.tracker.want();
                     pass(&self.to, b"\n".to_vec()).await?;
                     alive = Instant::now() + ALIVE;
                 }
@@ -290,7 +296,8 @@ impl Watch {
                 self.gone(&place).await?;
             }
         }
-        self.follows = false;
+        // What was read at the beginning may be of a later moment than the look from which this goes on.
+        self.follows &= self.number < self.begun;
         Ok(Ok(()))
     }
 
@@ -355,7 +362,7 @@ impl Watch {
     }
 
     async fn gone(&mut self, (site, key): &Place) -> io::Result<()> {
-        let object = Gone { name: self.kind.name_of(key), columns: self.kind.columns().len() };
+        let object = Gone::new(self.kind, key);
         self.object("DELETED", site, &object).await
     }
 
@@ -368,42 +375,6 @@ impl Watch {
         let mut text = json!({"type": what, "object": object}).to_string();
         text.push('\n');
         pass(&self.to, text.into_bytes()).await
-    }
-}
-
-/// An object that is no more: what is left of it is its name.
-struct Gone {
-    name: String,
-    columns: usize,
-}
-
-impl Object for Gone {
-    fn key(&self) -> String {
-        String::new()
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn uid(&self) -> String {
-        String::new()
-    }
-
-    fn digest(&self) -> u64 {
-        0
-    }
-
-    fn body(&self) -> Value {
-        Map::new().into()
-    }
-
-    fn cells(&self, _: Timestamp) -> Vec<Value> {
-        let mut cells = vec![Value::Null; self.columns];
-        if let Some(first) = cells.first_mut() {
-            *first = self.name.as_str().into();
-        }
-        cells
     }
 }
 

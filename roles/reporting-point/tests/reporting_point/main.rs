@@ -33,7 +33,7 @@ fn snapshot(ground: &Ground, query: &str) -> Snapshot {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_is_read_through_the_api_server_by_who_may() {
-    let mut ground = Ground::start().await;
+    let ground = Ground::start().await;
     let plane = &ground.plane;
 
     // It is found: discovery, names, OpenAPI.
@@ -142,7 +142,7 @@ async fn a_site_is_read_through_the_api_server_by_who_may() {
     kubectl::shapes(&ground);
     kubectl::selections(&ground);
     kubectl::the_page(&ground);
-    kubectl::watches(&mut ground).await;
+    kubectl::watches(&ground).await;
     direct::only_the_front_proxy_is_believed(&ground).await;
     direct::without_an_answer_about_rights_nobody_reads(ground).await;
 }
