@@ -1,4 +1,4 @@
-//! The table of resources as OpenAPI, in both versions: what `kubectl explain` and completion of fields read.
+//! The table of resources as `OpenAPI`, in both versions: what `kubectl explain` and completion of fields read.
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Serialize;

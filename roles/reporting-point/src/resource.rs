@@ -1,4 +1,4 @@
-//! What this API serves, as a table: discovery, OpenAPI, routing and rights follow from it. A further resource is one more
+//! What this API serves, as a table: discovery, `OpenAPI`, routing and rights follow from it. A further resource is one more
 //! entry in [`RESOURCES`].
 
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub(crate) trait Resource: Send + Sync {
     /// What discovery says of it.
     fn about(&self) -> &'static About;
 
-    /// `properties` of one object beside `apiVersion`, `kind` and `metadata`, as OpenAPI has them.
+    /// `properties` of one object beside `apiVersion`, `kind` and `metadata`, as `OpenAPI` has them.
     fn properties(&self) -> serde_json::Map<String, Value>;
 
     /// What of the query it understands beside what every list has.

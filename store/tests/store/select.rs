@@ -109,6 +109,8 @@ fn client_id(n: u128) -> patchtide_model::ClientId {
 }
 
 async fn clients_are_chosen_by_facts_as_labels(db: Db) {
+    use FactOperator::{DoesNotExist, Exists, In, NotIn};
+
     let site = &db.site;
     for n in 1..=4 {
         client(site, n).await;
@@ -122,7 +124,6 @@ async fn clients_are_chosen_by_facts_as_labels(db: Db) {
         let facts = vec![FactRequirement { key: key.to_owned(), operator, values }];
         found(site, Part { facts, ..Part::first(10) }).await
     };
-    use FactOperator::{DoesNotExist, Exists, In, NotIn};
     assert_eq!(ask("os.id", In, &["debian"]).await, [1, 2]);
     assert_eq!(ask("os.id", In, &["debian", "rocky"]).await, [1, 2, 3]);
     assert_eq!(
@@ -197,7 +198,12 @@ async fn updates_are_chosen_by_what_they_are(db: Db) {
     assert_eq!(ask(vec![must(UpdateIs::Source("apt".to_owned())), not(UpdateIs::Superseded)]).await.len(), 2);
     let rows = site.select_updates(&all(vec![must(UpdateIs::Source("apt".to_owned()))])).await.unwrap();
     for row in &rows {
-        assert_eq!(site.required_counts(&[row.id.clone()]).await.unwrap()[&row.id], row.counts, "{}", row.id);
+        assert_eq!(
+            site.required_counts(std::slice::from_ref(&row.id)).await.unwrap()[&row.id],
+            row.counts,
+            "{}",
+            row.id
+        );
     }
     let keys = Some(rows.iter().take(2).map(patchtide_store::answers::select::UpdateRow::key).collect());
     assert_eq!(site.select_updates(&Part { keys, ..Part::first(9) }).await.unwrap(), rows[..2]);
@@ -273,6 +279,8 @@ async fn states_of_one_update_and_of_one_client(db: Db) {
 }
 
 async fn deployments_with_whom_they_reach(db: Db) {
+    use DeploymentStateIs::{Called, Client, Code, Deployment, Enforcement, Error, Reported};
+
     let site = &db.site;
     catalogue(&db).await;
     for n in 1..=5 {
@@ -303,7 +311,6 @@ async fn deployments_with_whom_they_reach(db: Db) {
         let rows = site.select_deployment_states(&part).await.unwrap();
         rows.iter().map(|row| format!("{}/{}", row.deployment, row.client.0.as_u128())).collect::<Vec<_>>()
     };
-    use DeploymentStateIs::{Called, Client, Code, Deployment, Enforcement, Error, Reported};
     assert_eq!(ask(Part::first(10)).await, ["one/5", "one.x/1", "one.x/2", "one.x/3", "one.x/4"]);
     assert_eq!(ask(all(vec![must(Deployment("one".to_owned()))])).await, ["one/5"]);
     assert_eq!(ask(all(vec![not(Deployment("one.x".to_owned()))])).await, ["one/5"]);

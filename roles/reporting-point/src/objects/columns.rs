@@ -51,6 +51,7 @@ pub(super) fn until(at: Option<Timestamp>, now: Timestamp) -> Value {
     }
 }
 
+#[expect(clippy::match_overlapping_arm, reason = "from the shortest on, as the first that fits")]
 fn span(span: SignedDuration) -> String {
     let seconds = span.as_secs().max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

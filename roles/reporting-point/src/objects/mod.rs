@@ -98,7 +98,7 @@ trait Kind: Send + Sync {
         false
     }
 
-    /// What its objects say beside their metadata, for OpenAPI.
+    /// What its objects say beside their metadata, for `OpenAPI`.
     fn properties(&self) -> Map<String, Value>;
 
     /// Nothing, or why this selection is not carried out.

@@ -229,12 +229,13 @@ mod tests {
 
     #[test]
     fn labels_are_selected_as_in_kubernetes() {
+        use FactOperator::{DoesNotExist, Exists, In, NotIn};
+
         let one = |key: &str, operator, values: &[&str]| FactRequirement {
             key: key.to_owned(),
             operator,
             values: values.iter().map(|value| (*value).to_owned()).collect(),
         };
-        use FactOperator::{DoesNotExist, Exists, In, NotIn};
         let text = "os.id=debian, role != workstation,label/rack in (a1, b2),kernel notin (6.1,),architecture,!gone,x==";
         assert_eq!(
             requirements(text).unwrap(),

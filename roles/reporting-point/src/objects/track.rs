@@ -180,9 +180,12 @@ impl Tracker {
     }
 }
 
+/// By kind and namespace.
+type Known = HashMap<(&'static str, Option<String>), Arc<Tracker>>;
+
 /// All trackers of a reporting point.
 pub(crate) struct Trackers {
-    known: Mutex<HashMap<(&'static str, Option<String>), Arc<Tracker>>>,
+    known: Mutex<Known>,
     /// One look at a time: watching is never what a machine is busy with.
     turn: Semaphore,
 }
@@ -194,7 +197,7 @@ impl Default for Trackers {
 }
 
 impl Trackers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(&'static str, Option<String>), Arc<Tracker>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

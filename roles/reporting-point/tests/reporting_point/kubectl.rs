@@ -311,7 +311,7 @@ pub(crate) async fn watches(ground: &Ground) {
         let mut next = async |what: &str| {
             let mut gone = Vec::new();
             loop {
-                let event = tokio::time::timeout(Duration::from_secs(60), events.try_next()).await;
+                let event = tokio::time::timeout(Duration::from_mins(1), events.try_next()).await;
                 match event.unwrap_or_else(|_| panic!("{what}: nothing comes")) {
                     Ok(Some(event)) => {
                         let name = |object: &DynamicObject| {

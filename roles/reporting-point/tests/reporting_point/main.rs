@@ -11,8 +11,8 @@
 mod bed;
 mod direct;
 mod ground;
-mod reports;
 mod kubectl;
+mod reports;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -39,7 +39,10 @@ async fn a_site_is_read_through_the_api_server_by_who_may() {
     // It is found: discovery, names, OpenAPI.
     let found = plane.kubectl(&["api-resources", "--api-group=reports.patchtide.dev", "-o", "name"]).unwrap();
     let found: Vec<&str> = found.lines().map(|name| name.split('.').next().unwrap()).collect();
-    assert_eq!(found, ["clients", "clientupdatestates", "deploymentstates", "reports", "snapshots", "softwareupdates"]);
+    assert_eq!(
+        found,
+        ["clients", "clientupdatestates", "deploymentstates", "reports", "snapshots", "softwareupdates"]
+    );
     let object = plane.get(&["snapshots", "current", "-n", NAMESPACE]).unwrap();
     assert_eq!(
         (object["kind"].as_str(), object["metadata"]["namespace"].as_str()),

@@ -106,6 +106,8 @@ impl SiteStore {
     }
 
     async fn count_updates(&self, clients: &[ClientRow]) -> Result<HashMap<i64, UpdateNumbers>> {
+        use UpdateEnforcement::{DownloadFailed, GeneralFailure, InstallFailed, PendingRestart};
+
         let what = "states";
         let mut gone = BTreeSet::new();
         for row in self.rows(what, sql("SELECT slot FROM slot WHERE update_id IS NULL")).await? {
@@ -123,7 +125,6 @@ impl SiteStore {
                 Some(Detection::Installed) => of.installed += 1,
                 _ => {}
             }
-            use UpdateEnforcement::{DownloadFailed, GeneralFailure, InstallFailed, PendingRestart};
             match UpdateEnforcement::from_id(byte >> 2) {
                 Some(DownloadFailed | GeneralFailure | InstallFailed) => of.failed += 1,
                 Some(PendingRestart) => of.pending_restart += 1,
